@@ -1,1 +1,10 @@
-//! Feedwater.
+//! Feedwater refreshes Tableau extracts when the Prefect flows that feed them have delivered.
+//!
+//! `api` ← `model` ← `prefect`, `tableau` ← `controller` ← `cli`; `runtime` knows none of `prefect`, `tableau`, `model`.
+
+pub mod api;
+pub mod clock;
+pub mod http;
+pub mod model;
+pub mod prefect;
+pub mod tableau;

@@ -1,0 +1,28 @@
+//! The kinds of `feedwater.dev/v1alpha1`: what users write and read. Types only; `model` gives them meaning.
+//!
+//! Rules of this API (kept by `tests/crds.rs`): unions are structs of optional members with a CEL rule, nothing under `spec` has a
+//! default or is nullable, every string and list is bounded, every field is described.
+
+mod common;
+mod extract_refresh;
+mod flow_deployment;
+mod prefect_workspace;
+pub mod schema;
+mod tableau_site;
+
+pub use common::*;
+pub use extract_refresh::*;
+pub use flow_deployment::*;
+pub use prefect_workspace::*;
+pub use tableau_site::*;
+
+/// The API group of every kind.
+pub const GROUP: &str = "feedwater.dev";
+/// The served and stored version.
+pub const VERSION: &str = "v1alpha1";
+/// Annotation: one refresh now for each new value. Handled once; the value handled last is `status.lastHandledRefreshToken`.
+pub const REFRESH_REQUESTED: &str = "feedwater.dev/refresh-requested";
+/// Annotation: where counting of completions began; lets a restored cluster tell "new" from "status lost".
+pub const BASELINE: &str = "feedwater.dev/baseline";
+/// Finalizer of a resource that owns something outside the cluster.
+pub const FINALIZER: &str = "feedwater.dev/cleanup";

@@ -1,0 +1,107 @@
+//! `TableauSite`: which site, and who we are there.
+
+use super::common::{Duration, is_unseen, standard_status, unseen};
+use super::prefect_workspace::SecretAuth;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// Which Tableau site, who we are there, and how often it is read.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "feedwater.dev",
+    version = "v1alpha1",
+    kind = "TableauSite",
+    plural = "tableausites",
+    singular = "tableausite",
+    shortname = "tsite",
+    category = "feedwater",
+    namespaced,
+    status = "TableauSiteStatus",
+    derive = "PartialEq",
+    doc = "A TableauSite is a connection to one site of Tableau Cloud or Tableau Server, used by the resources of its namespace.",
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteContentUrl"),
+    printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.siteContentUrl) == has(oldSelf.siteContentUrl) && (!has(self.siteContentUrl) || self.siteContentUrl == oldSelf.siteContentUrl)").message("siteContentUrl is immutable: make another TableauSite for another site"))]
+pub struct TableauSiteSpec {
+    /// Base URL of the server or Cloud pod without `/api`, for example `https://10ay.online.tableau.com`. https to public addresses; anything
+    /// else only for hosts the operator is started with (`--allowed-hosts`).
+    #[schemars(length(min = 8, max = 1024), regex(pattern = r"^https?://[^\s]+$"))]
+    pub server_url: String,
+    /// Content URL of the site: the part after `/site/` in the browser's address. Immutable. Unset: the Default site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
+    pub site_content_url: Option<String>,
+    /// Who we are.
+    pub auth: TableauAuth,
+    /// How often the site is read. 1s to 10m. Unset: 30s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')").message("pollInterval must be between 1s and 10m"))]
+    pub poll_interval: Option<Duration>,
+}
+
+/// Exactly one way to sign in.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.personalAccessToken)").message("set personalAccessToken"))]
+pub struct TableauAuth {
+    /// Personal access token. Secret keys: `name`, `secret`. Tableau ends the older session when the same token signs in twice, so use it
+    /// nowhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personal_access_token: Option<SecretAuth>,
+}
+
+/// What is known about the connection.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TableauSiteStatus {
+    /// Generation of the spec that this status speaks about; -1 = none yet.
+    #[serde(default = "unseen", skip_serializing_if = "is_unseen")]
+    pub observed_generation: i64,
+    /// LUID of the site behind the URL; another one there later is `SiteChanged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub site_luid: Option<String>,
+    /// REST API version in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub rest_api_version: Option<String>,
+    /// Keyed hash of the credential that last signed in: tells a revoked token from one that never worked. Not the credential, and of no use
+    /// without the cluster's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub signed_in_with: Option<String>,
+    /// `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for TableauSiteStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: unseen(),
+            site_luid: None,
+            rest_api_version: None,
+            signed_in_with: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+standard_status!(TableauSite, TableauSiteStatus);

@@ -1,0 +1,5 @@
+//! What Feedwater decides, and nothing else: no client, no clock, no async. Everything here is a function of its arguments.
+
+pub mod conditions;
+pub mod ids;
+pub mod time;

@@ -1,0 +1,247 @@
+//! Prefect, as far as Feedwater needs it: one trait, its client, its wire format, its events, a fake.
+//!
+//! Facts: `reference/prefect-api.md` of the project's shared folder (3.4.8 to 3.9.1).
+
+use crate::model::ids::{DeploymentId, DeploymentName, FlowId, RunId, ScheduleId, StateId};
+use crate::model::time::ClockReading;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// One workspace under one credential. Reads may be repeated by the caller; writes are never repeated by the client.
+#[async_trait]
+pub trait Prefect: Send + Sync {
+    /// Version of the server; the first call to tell a wrong server, a wrong credential, an unreachable host apart.
+    async fn version(&self) -> Result<String, PrefectError>;
+    /// What the last answer said about the server's clock.
+    fn clock(&self) -> Option<ClockReading>;
+
+    /// Every deployment of these flows, all pages. Absence in it counts only after two such reads, or a `None` from [`Self::deployment`].
+    async fn deployments(&self, flows: &[String]) -> Result<Vec<Deployment>, PrefectError>;
+    /// One deployment by its names.
+    async fn deployment(&self, name: &DeploymentName) -> Result<Option<Deployment>, PrefectError>;
+    /// Whether the work pool exists.
+    async fn work_pool_exists(&self, name: &str) -> Result<bool, PrefectError>;
+
+    /// One page of runs, newest `end_time` first.
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError>;
+
+    /// The flow of this name, created when missing.
+    async fn ensure_flow(&self, name: &str) -> Result<FlowId, PrefectError>;
+    /// Creates the deployment, without schedules. The server would overwrite an existing one: look first.
+    async fn create_deployment(
+        &self,
+        flow: &FlowId,
+        new: &NewDeployment,
+    ) -> Result<DeploymentId, PrefectError>;
+    /// Changes the named fields. Deletes future scheduled runs, even when nothing differs.
+    async fn patch_deployment(
+        &self,
+        id: &DeploymentId,
+        fields: &Map<String, Value>,
+    ) -> Result<(), PrefectError>;
+    /// Deletes the deployment; already gone is success.
+    async fn delete_deployment(&self, id: &DeploymentId) -> Result<(), PrefectError>;
+    /// Adds a schedule; existing scheduled runs are not touched.
+    async fn add_schedule(&self, id: &DeploymentId, schedule: &NewSchedule) -> Result<(), PrefectError>;
+    /// Replaces a schedule whole (what is left out would be cleared). Deletes future scheduled runs.
+    async fn put_schedule(
+        &self,
+        id: &DeploymentId,
+        schedule: &ScheduleId,
+        new: &NewSchedule,
+    ) -> Result<(), PrefectError>;
+    /// Deletes a schedule; already gone is success.
+    async fn delete_schedule(&self, id: &DeploymentId, schedule: &ScheduleId) -> Result<(), PrefectError>;
+    /// Asks the server to schedule again from `since` on: makes good what a write dropped. Idempotent.
+    async fn schedule_runs(&self, id: &DeploymentId, since: Timestamp) -> Result<(), PrefectError>;
+
+    /// Events of terminal run states, live. The stream ends or yields an error when the connection is lost. Hints only.
+    async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError>;
+}
+
+/// A deployment as the server has it, with the fields Feedwater compares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// Flow and deployment name.
+    pub name: DeploymentName,
+    /// `tags`.
+    pub tags: Vec<String>,
+    /// `paused`.
+    pub paused: bool,
+    /// The other fields as the server returns them, by the server's names: `description`, `version`, `entrypoint`, `path`, `pull_steps`,
+    /// `parameters`, `parameter_openapi_schema`, `work_pool_name`, `work_queue_name`. Absent = null.
+    pub fields: Map<String, Value>,
+    /// Its schedules, in no order.
+    pub schedules: Vec<Schedule>,
+}
+
+/// A schedule as the server has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Its id.
+    pub id: ScheduleId,
+    /// Its slug; schedules made by hand may have none.
+    pub slug: Option<String>,
+    /// `active`.
+    pub active: bool,
+    /// `schedule` as the server returns it (`cron`, `interval` or `rrule`, with the server's additions).
+    pub rule: Map<String, Value>,
+    /// `parameters`.
+    pub parameters: Map<String, Value>,
+    /// `max_scheduled_runs`.
+    pub max_scheduled_runs: Option<i64>,
+}
+
+/// A deployment to be created: `fields` by the server's names, only those that are set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewDeployment {
+    /// Name of the deployment.
+    pub name: String,
+    /// Everything but `name`, `flow_id` and `schedules`.
+    pub fields: Map<String, Value>,
+}
+
+/// A schedule to be added or put in place of another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSchedule {
+    /// Its slug.
+    pub slug: String,
+    /// `active`.
+    pub active: bool,
+    /// `schedule`: `cron` or `interval` (seconds) or `rrule`, with `timezone`.
+    pub rule: Map<String, Value>,
+    /// `parameters`; those of the existing schedule when it is replaced.
+    pub parameters: Map<String, Value>,
+}
+
+/// Which runs to read. All parts are ANDed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunQuery {
+    /// Of these deployments (empty: of any).
+    pub deployments: Vec<DeploymentId>,
+    /// These runs (empty: any).
+    pub runs: Vec<RunId>,
+    /// State types (`COMPLETED`, …; empty: any).
+    pub state_types: Vec<&'static str>,
+    /// `end_time` at or after.
+    pub ended_after: Option<Timestamp>,
+    /// `end_time` at or before.
+    pub ended_before: Option<Timestamp>,
+    /// Rows to skip: only to be used inside one `end_time`.
+    pub offset: u32,
+    /// Most rows, at most 200.
+    pub limit: u32,
+}
+
+/// A flow run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Name of the run.
+    pub name: String,
+    /// The flow it ran.
+    pub flow: FlowId,
+    /// The deployment it came from; subflows have none.
+    pub deployment: Option<DeploymentId>,
+    /// Identity of its present state.
+    pub state: StateId,
+    /// `COMPLETED`, `FAILED`, …
+    pub state_type: StateType,
+    /// The state's name: `Completed`, `Cached`, or any a user chose.
+    pub state_name: String,
+    /// Timestamp of the state.
+    pub state_at: Timestamp,
+    /// `start_time`, else `expected_start_time`.
+    pub started_at: Option<Timestamp>,
+    /// `end_time`: may be that of an earlier crash.
+    pub ended_at: Option<Timestamp>,
+    /// Whether it carries the label `feedwater.dev/refresh`: it reports a refresh, and is never an occasion.
+    pub reports_refresh: bool,
+}
+
+/// Types of states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StateType {
+    /// Waiting for its time, or for a retry.
+    Scheduled,
+    /// Taken by a worker.
+    Pending,
+    /// Running.
+    Running,
+    /// Delivered.
+    Completed,
+    /// Ended with an error.
+    Failed,
+    /// Cancelled.
+    Cancelled,
+    /// The process died.
+    Crashed,
+    /// Paused.
+    Paused,
+    /// Being cancelled.
+    Cancelling,
+    /// One this build does not know.
+    Other,
+}
+
+/// The state types that end a run, by Prefect's names.
+pub const TERMINAL: [&str; 4] = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"];
+
+/// Something happened to a run: look at it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunEvent {
+    /// The run.
+    pub run: RunId,
+    /// Its deployment, if it has one.
+    pub deployment: Option<DeploymentId>,
+}
+
+/// What a caller does differently. Never carries a response body (a 422 echoes the request, secrets included).
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum PrefectError {
+    /// 401: the credential is wrong.
+    #[error("Prefect refuses the credentials")]
+    Unauthorized,
+    /// 403.
+    #[error("Prefect forbids this call")]
+    Forbidden,
+    /// 404 where the thing should exist.
+    #[error("Prefect does not have it")]
+    NotFound,
+    /// 409: uniqueness, or parameters against their schema.
+    #[error("Prefect reports a conflict")]
+    Conflict,
+    /// 422: the request is not valid; the offending fields, by name only.
+    #[error("Prefect does not accept {}", fields.join(", "))]
+    Invalid {
+        /// Names of fields, never values.
+        fields: Vec<String>,
+    },
+    /// 429.
+    #[error("Prefect asks to slow down")]
+    Throttled {
+        /// How long, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// 503: nothing was done [measured]; try again.
+    #[error("Prefect is busy")]
+    Unavailable,
+    /// Any other status.
+    #[error("Prefect answered with status {0}")]
+    Rejected(u16),
+    /// The answer is not Prefect's.
+    #[error("the server there is not Prefect")]
+    WrongServer,
+    /// The request may or may not have arrived (timeout or reset after it was sent).
+    #[error("no answer came from Prefect")]
+    Ambiguous,
+    /// The request was not sent.
+    #[error("Prefect cannot be reached: {0}")]
+    Unreachable(#[from] crate::http::Unreachable),
+}

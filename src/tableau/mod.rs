@@ -1,0 +1,213 @@
+//! Tableau's REST API, as far as Feedwater needs it: one trait, its client, signing in, its wire format, a fake.
+//!
+//! Facts: `reference/tableau-rest.md` of the project's shared folder.
+
+use crate::api::{RefreshType, TargetKind};
+use crate::model::ids::{JobId, Luid, ProjectId, SiteLuid};
+use crate::model::time::{ClockReading, Moment};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// One site under one credential. The client signs in when needed, one sign-in at a time, and once more after a 401; it repeats no POST of
+/// a refresh for any other reason.
+#[async_trait]
+pub trait Tableau: Send + Sync {
+    /// Signs in if needed and tells what the site is.
+    async fn site(&self) -> Result<Site, TableauError>;
+    /// What the last answer said about Tableau's clock.
+    fn clock(&self) -> Option<ClockReading>;
+    /// Ends the session, best effort.
+    async fn sign_out(&self);
+
+    /// Every project, all pages.
+    async fn projects(&self) -> Result<Vec<Project>, TableauError>;
+    /// Contents of a kind with one of these names, all pages.
+    async fn contents(&self, kind: TargetKind, names: &[String]) -> Result<Vec<Content>, TableauError>;
+    /// One content by LUID.
+    async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError>;
+
+    /// Background jobs created at or after, all pages, oldest first. Needs a site administrator.
+    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError>;
+    /// One job.
+    async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError>;
+
+    /// Starts a refresh. The session is made sure of before; the POST itself has this deadline and is sent once (after a 401 once more).
+    async fn refresh(
+        &self,
+        kind: TargetKind,
+        luid: &Luid,
+        refresh_type: RefreshType,
+        deadline: Duration,
+    ) -> Result<JobId, RefreshError>;
+    /// Cancels a job.
+    async fn cancel(&self, id: &JobId) -> Result<(), TableauError>;
+}
+
+/// What is behind the URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// LUID of the site.
+    pub luid: SiteLuid,
+    /// REST API version in use.
+    pub rest_api_version: String,
+}
+
+/// A project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// Its LUID.
+    pub id: ProjectId,
+    /// Its own name.
+    pub name: String,
+    /// The project it lies in; none at the top.
+    pub parent: Option<ProjectId>,
+}
+
+/// A data source or workbook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its LUID: kept when it is overwritten, new when it is deleted and published again.
+    pub luid: Luid,
+    /// Its kind.
+    pub kind: TargetKind,
+    /// Its name.
+    pub name: String,
+    /// Where it lies; none in a personal space.
+    pub project: Option<ProjectId>,
+    /// Whether it holds an extract; lists may leave it out.
+    pub has_extracts: Option<bool>,
+}
+
+/// A row of the job list. It has no content LUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRow {
+    /// The job.
+    pub id: JobId,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// What it refreshes by (none: not an extract refresh).
+    pub refresh_type: Option<RefreshType>,
+    /// Name of the content.
+    pub title: Option<String>,
+    /// When it was queued.
+    pub created_at: Option<Timestamp>,
+    /// When it started, whole seconds.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Queued.
+    Pending,
+    /// Running.
+    InProgress,
+    /// Ended well.
+    Success,
+    /// Ended with an error.
+    Failed,
+    /// Cancelled.
+    Cancelled,
+}
+
+/// A job read by its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The job.
+    pub id: JobId,
+    /// Where it stands: ended only with `completedAt`, whatever `finishCode` says.
+    pub status: JobStatus,
+    /// LUID of what it refreshes, if it says so.
+    pub content: Option<Luid>,
+    /// When it was queued.
+    pub created_at: Option<Timestamp>,
+    /// When it started, whole seconds.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+}
+
+/// What asking for a job gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobAnswer {
+    /// Just before the request went out.
+    pub asked: Moment,
+    /// The job; `None`: Tableau no longer knows it (400031, 404): its end is unknown.
+    pub job: Option<Job>,
+}
+
+/// What a caller does differently. Never carries a response body.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum TableauError {
+    /// 401001 at sign-in.
+    #[error("Tableau refuses the sign-in")]
+    SignInRefused,
+    /// 401002 right after a sign-in: with a personal access token, somebody else signs in with it.
+    #[error("Tableau ends the session at once: somebody else signs in with the same token")]
+    SessionContested,
+    /// 403.
+    #[error("Tableau forbids this call (code {0})")]
+    Forbidden(String),
+    /// 404 where the thing should exist.
+    #[error("Tableau does not have it (code {0})")]
+    NotFound(String),
+    /// 429.
+    #[error("Tableau asks to slow down")]
+    Throttled {
+        /// How long, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// 5xx, a timeout or a reset: what was asked may or may not have happened.
+    #[error("no usable answer came from Tableau")]
+    Ambiguous,
+    /// Any other 4xx, by code.
+    #[error("Tableau refuses this call (code {0})")]
+    Rejected(String),
+    /// The answer is not Tableau's.
+    #[error("the server there is not Tableau")]
+    WrongServer,
+    /// The server is older than the oldest supported.
+    #[error("REST API {0} is too old: 3.8 is the oldest supported")]
+    UnsupportedVersion(String),
+    /// The request was not sent.
+    #[error("Tableau cannot be reached: {0}")]
+    Unreachable(#[from] crate::http::Unreachable),
+}
+
+/// What became of a refresh POST: each variant is handled differently by TRIGGER.md 4.4.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum RefreshError {
+    /// 409093: a job of this content is queued or running.
+    #[error("a refresh of this content is already queued or running")]
+    AlreadyQueued,
+    /// 403: may hide a queued job.
+    #[error("Tableau forbids the refresh (code {0})")]
+    Forbidden(String),
+    /// 409090: nothing to extract.
+    #[error("the content holds no extract")]
+    NoExtract,
+    /// 404.
+    #[error("Tableau does not have the content (code {0})")]
+    NotFound(String),
+    /// Sign-in refused, or 401 after one new sign-in: nothing was started.
+    #[error("Tableau refuses the sign-in")]
+    SignInRefused,
+    /// 429: nothing was started.
+    #[error("Tableau asks to slow down")]
+    Throttled {
+        /// How long, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// Any other 4xx: nothing was started.
+    #[error("Tableau refuses the refresh (code {0})")]
+    Rejected(String),
+    /// Nothing was sent.
+    #[error("Tableau cannot be reached: {0}")]
+    NotSent(#[from] crate::http::Unreachable),
+    /// Timeout, reset, 5xx, an answer without a job: a job may or may not exist.
+    #[error("no usable answer came from Tableau")]
+    Ambiguous,
+}
