@@ -1,5 +1,9 @@
 //! What Feedwater decides, and nothing else: no client, no clock, no async. Everything here is a function of its arguments.
 
 pub mod conditions;
+pub mod contents;
+pub mod deployments;
 pub mod ids;
+pub mod jobs;
+pub mod runs;
 pub mod time;

@@ -2,7 +2,9 @@
 //!
 //! Facts: `reference/prefect-api.md` of the project's shared folder (3.4.8 to 3.9.1).
 
-use crate::model::ids::{DeploymentId, DeploymentName, FlowId, RunId, ScheduleId, StateId};
+pub use crate::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule};
+use crate::model::ids::{DeploymentId, DeploymentName, FlowId, RunId, ScheduleId};
+pub use crate::model::runs::{Run, StateType, TERMINAL};
 use crate::model::time::ClockReading;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -62,63 +64,6 @@ pub trait Prefect: Send + Sync {
     async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError>;
 }
 
-/// A deployment as the server has it, with the fields Feedwater compares.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Deployment {
-    /// Its id.
-    pub id: DeploymentId,
-    /// Flow and deployment name.
-    pub name: DeploymentName,
-    /// `tags`.
-    pub tags: Vec<String>,
-    /// `paused`.
-    pub paused: bool,
-    /// The other fields as the server returns them, by the server's names: `description`, `version`, `entrypoint`, `path`, `pull_steps`,
-    /// `parameters`, `parameter_openapi_schema`, `work_pool_name`, `work_queue_name`. Absent = null.
-    pub fields: Map<String, Value>,
-    /// Its schedules, in no order.
-    pub schedules: Vec<Schedule>,
-}
-
-/// A schedule as the server has it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Schedule {
-    /// Its id.
-    pub id: ScheduleId,
-    /// Its slug; schedules made by hand may have none.
-    pub slug: Option<String>,
-    /// `active`.
-    pub active: bool,
-    /// `schedule` as the server returns it (`cron`, `interval` or `rrule`, with the server's additions).
-    pub rule: Map<String, Value>,
-    /// `parameters`.
-    pub parameters: Map<String, Value>,
-    /// `max_scheduled_runs`.
-    pub max_scheduled_runs: Option<i64>,
-}
-
-/// A deployment to be created: `fields` by the server's names, only those that are set.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewDeployment {
-    /// Name of the deployment.
-    pub name: String,
-    /// Everything but `name`, `flow_id` and `schedules`.
-    pub fields: Map<String, Value>,
-}
-
-/// A schedule to be added or put in place of another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewSchedule {
-    /// Its slug.
-    pub slug: String,
-    /// `active`.
-    pub active: bool,
-    /// `schedule`: `cron` or `interval` (seconds) or `rrule`, with `timezone`.
-    pub rule: Map<String, Value>,
-    /// `parameters`; those of the existing schedule when it is replaced.
-    pub parameters: Map<String, Value>,
-}
-
 /// Which runs to read. All parts are ANDed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunQuery {
@@ -137,61 +82,6 @@ pub struct RunQuery {
     /// Most rows, at most 200.
     pub limit: u32,
 }
-
-/// A flow run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Run {
-    /// Its id.
-    pub id: RunId,
-    /// Name of the run.
-    pub name: String,
-    /// The flow it ran.
-    pub flow: FlowId,
-    /// The deployment it came from; subflows have none.
-    pub deployment: Option<DeploymentId>,
-    /// Identity of its present state.
-    pub state: StateId,
-    /// `COMPLETED`, `FAILED`, …
-    pub state_type: StateType,
-    /// The state's name: `Completed`, `Cached`, or any a user chose.
-    pub state_name: String,
-    /// Timestamp of the state.
-    pub state_at: Timestamp,
-    /// `start_time`, else `expected_start_time`.
-    pub started_at: Option<Timestamp>,
-    /// `end_time`: may be that of an earlier crash.
-    pub ended_at: Option<Timestamp>,
-    /// Whether it carries the label `feedwater.dev/refresh`: it reports a refresh, and is never an occasion.
-    pub reports_refresh: bool,
-}
-
-/// Types of states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StateType {
-    /// Waiting for its time, or for a retry.
-    Scheduled,
-    /// Taken by a worker.
-    Pending,
-    /// Running.
-    Running,
-    /// Delivered.
-    Completed,
-    /// Ended with an error.
-    Failed,
-    /// Cancelled.
-    Cancelled,
-    /// The process died.
-    Crashed,
-    /// Paused.
-    Paused,
-    /// Being cancelled.
-    Cancelling,
-    /// One this build does not know.
-    Other,
-}
-
-/// The state types that end a run, by Prefect's names.
-pub const TERMINAL: [&str; 4] = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"];
 
 /// Something happened to a run: look at it again.
 #[derive(Clone, Debug, PartialEq, Eq)]

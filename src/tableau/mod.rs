@@ -3,8 +3,10 @@
 //! Facts: `reference/tableau-rest.md` of the project's shared folder.
 
 use crate::api::{RefreshType, TargetKind};
-use crate::model::ids::{JobId, Luid, ProjectId, SiteLuid};
-use crate::model::time::{ClockReading, Moment};
+pub use crate::model::contents::{Content, Project};
+use crate::model::ids::{JobId, Luid, SiteLuid};
+pub use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
+use crate::model::time::ClockReading;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -51,92 +53,6 @@ pub struct Site {
     pub luid: SiteLuid,
     /// REST API version in use.
     pub rest_api_version: String,
-}
-
-/// A project.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Project {
-    /// Its LUID.
-    pub id: ProjectId,
-    /// Its own name.
-    pub name: String,
-    /// The project it lies in; none at the top.
-    pub parent: Option<ProjectId>,
-}
-
-/// A data source or workbook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// Its LUID: kept when it is overwritten, new when it is deleted and published again.
-    pub luid: Luid,
-    /// Its kind.
-    pub kind: TargetKind,
-    /// Its name.
-    pub name: String,
-    /// Where it lies; none in a personal space.
-    pub project: Option<ProjectId>,
-    /// Whether it holds an extract; lists may leave it out.
-    pub has_extracts: Option<bool>,
-}
-
-/// A row of the job list. It has no content LUID.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobRow {
-    /// The job.
-    pub id: JobId,
-    /// Where it stands.
-    pub status: JobStatus,
-    /// What it refreshes by (none: not an extract refresh).
-    pub refresh_type: Option<RefreshType>,
-    /// Name of the content.
-    pub title: Option<String>,
-    /// When it was queued.
-    pub created_at: Option<Timestamp>,
-    /// When it started, whole seconds.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-}
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobStatus {
-    /// Queued.
-    Pending,
-    /// Running.
-    InProgress,
-    /// Ended well.
-    Success,
-    /// Ended with an error.
-    Failed,
-    /// Cancelled.
-    Cancelled,
-}
-
-/// A job read by its id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
-    /// The job.
-    pub id: JobId,
-    /// Where it stands: ended only with `completedAt`, whatever `finishCode` says.
-    pub status: JobStatus,
-    /// LUID of what it refreshes, if it says so.
-    pub content: Option<Luid>,
-    /// When it was queued.
-    pub created_at: Option<Timestamp>,
-    /// When it started, whole seconds.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub completed_at: Option<Timestamp>,
-}
-
-/// What asking for a job gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobAnswer {
-    /// Just before the request went out.
-    pub asked: Moment,
-    /// The job; `None`: Tableau no longer knows it (400031, 404): its end is unknown.
-    pub job: Option<Job>,
 }
 
 /// What a caller does differently. Never carries a response body.
