@@ -1,0 +1,309 @@
+//! Which resources depend on what: fed by watch events, asked by observers and by claims. Synchronous and small; a relist swaps it whole.
+
+use crate::api::{ExtractRefresh, FlowDeployment, TargetKind};
+use crate::model::ids::{DeploymentName, JobId, Luid, ObjectName};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{PoisonError, RwLock};
+
+/// Something that resources depend on. Connections are named by the object that declares them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A `PrefectWorkspace`.
+    Workspace(ObjectName),
+    /// A `TableauSite`.
+    Site(ObjectName),
+    /// A `FlowDeployment`.
+    FlowDeployment(ObjectName),
+    /// A deployment in the Prefect of a workspace.
+    Deployment(ObjectName, DeploymentName),
+    /// A content of a site, by kind and name (whatever its project).
+    Content(ObjectName, TargetKind, String),
+    /// A content of a site, by LUID.
+    ContentLuid(ObjectName, TargetKind, Luid),
+}
+
+/// A resource that depends on something.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dependent {
+    /// A `FlowDeployment`.
+    Flow(ObjectName),
+    /// An `ExtractRefresh`.
+    Refresh(ObjectName),
+}
+
+/// What else is known of a dependent without asking the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Its age decides claims.
+    pub created_at: Timestamp,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Something is owed or under way.
+    pub active: bool,
+    /// An attempt is in flight.
+    pub attempting: bool,
+    /// Jobs to follow.
+    pub jobs: Vec<JobId>,
+    /// Jobs created before this are of no interest.
+    pub jobs_since: Option<Timestamp>,
+    /// Upstreams (by their key) of which a completion was seen.
+    pub seen: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: HashMap<Dependent, (Vec<Key>, Facts)>,
+    by_key: HashMap<Key, BTreeSet<Dependent>>,
+    arriving: HashMap<bool, HashSet<Dependent>>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Index {
+    inner: RwLock<Inner>,
+}
+
+impl Index {
+    /// Takes a watch event of a `FlowDeployment`.
+    pub fn on_flow(&self, event: &Event<FlowDeployment>) {
+        self.on_event(event, true, flow_entry);
+    }
+
+    /// Takes a watch event of an `ExtractRefresh`.
+    pub fn on_refresh(&self, event: &Event<ExtractRefresh>) {
+        self.on_event(event, false, refresh_entry);
+    }
+
+    /// Everything that depends on the key.
+    pub fn dependents(&self, key: &Key) -> Vec<Dependent> {
+        self.read().by_key.get(key).map(|set| set.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What is known of a dependent.
+    pub fn facts(&self, who: &Dependent) -> Option<Facts> {
+        self.read().entries.get(who).map(|(_, facts)| facts.clone())
+    }
+
+    /// Everything that depends on a deployment: the `FlowDeployment`s that declare it, the `ExtractRefresh`es that name it, and those that
+    /// name one of these `FlowDeployment`s.
+    pub fn behind_deployment(&self, workspace: &ObjectName, name: &DeploymentName) -> BTreeSet<Dependent> {
+        let inner = self.read();
+        let key = Key::Deployment(workspace.clone(), name.clone());
+        let mut all: BTreeSet<Dependent> = inner.by_key.get(&key).cloned().unwrap_or_default();
+        for who in all.clone() {
+            if let Dependent::Flow(flow) = who
+                && let Some(refreshes) = inner.by_key.get(&Key::FlowDeployment(flow))
+            {
+                all.extend(refreshes.iter().cloned());
+            }
+        }
+        all
+    }
+
+    /// The deployments of a workspace that matter, and whether their completions do; `true` in the second place: none was ever seen.
+    pub fn deployments(&self, workspace: &ObjectName) -> BTreeMap<DeploymentName, Option<bool>> {
+        let inner = self.read();
+        let mut out: BTreeMap<DeploymentName, Option<bool>> = BTreeMap::new();
+        let Some(dependents) = inner.by_key.get(&Key::Workspace(workspace.clone())) else { return out };
+        for who in dependents {
+            let Some((keys, _)) = inner.entries.get(who) else { continue };
+            for key in keys {
+                let Key::Deployment(of, name) = key else { continue };
+                if of != workspace {
+                    continue;
+                }
+                let slot = out.entry(name.clone()).or_default();
+                let readers: Vec<&Dependent> = match who {
+                    Dependent::Flow(flow) => inner
+                        .by_key
+                        .get(&Key::FlowDeployment(flow.clone()))
+                        .map(|set| set.iter().collect())
+                        .unwrap_or_default(),
+                    Dependent::Refresh(_) => vec![who],
+                };
+                for reader in readers {
+                    let Some((_, facts)) = inner.entries.get(reader) else { continue };
+                    let unseen = !facts.seen.contains(&upstream_key(workspace, name));
+                    *slot = Some(slot.unwrap_or(false) || unseen);
+                }
+            }
+        }
+        out
+    }
+
+    fn on_event<K: ResourceExt>(
+        &self,
+        event: &Event<K>,
+        flow: bool,
+        entry: fn(&K) -> Option<(Dependent, Vec<Key>, Facts)>,
+    ) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Init => {
+                inner.arriving.insert(flow, HashSet::new());
+            }
+            Event::InitApply(object) => {
+                if let Some((who, keys, facts)) = entry(object) {
+                    inner.arriving.entry(flow).or_default().insert(who.clone());
+                    inner.put(who, keys, facts);
+                }
+            }
+            Event::InitDone => {
+                let arrived = inner.arriving.remove(&flow).unwrap_or_default();
+                let gone: Vec<Dependent> = inner
+                    .entries
+                    .keys()
+                    .filter(|who| matches!(who, Dependent::Flow(_)) == flow && !arrived.contains(*who))
+                    .cloned()
+                    .collect();
+                for who in gone {
+                    inner.remove(&who);
+                }
+            }
+            Event::Apply(object) => {
+                if let Some((who, keys, facts)) = entry(object) {
+                    inner.put(who, keys, facts);
+                }
+            }
+            Event::Delete(object) => {
+                if let Some((who, _, _)) = entry(object) {
+                    inner.remove(&who);
+                }
+            }
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn put(&mut self, who: Dependent, keys: Vec<Key>, facts: Facts) {
+        self.remove(&who);
+        for key in &keys {
+            self.by_key.entry(key.clone()).or_default().insert(who.clone());
+        }
+        self.entries.insert(who, (keys, facts));
+    }
+
+    fn remove(&mut self, who: &Dependent) {
+        let Some((keys, _)) = self.entries.remove(who) else { return };
+        for key in keys {
+            if let Some(set) = self.by_key.get_mut(&key) {
+                set.remove(who);
+                if set.is_empty() {
+                    self.by_key.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+/// Namespace and name of an object; `None` for one without a namespace, which our kinds never are.
+pub fn object_name<K: ResourceExt>(object: &K) -> Option<ObjectName> {
+    Some(ObjectName { namespace: object.namespace()?.into(), name: object.name_any().into() })
+}
+
+/// The key under which marks speak of an upstream: which connection, which flow, which deployment.
+pub fn upstream_key(workspace: &ObjectName, name: &DeploymentName) -> String {
+    format!("PrefectWorkspace/{}:{name}", workspace.name)
+}
+
+/// The deployment a `FlowDeployment` declares.
+pub fn declared(flow: &FlowDeployment) -> DeploymentName {
+    DeploymentName {
+        flow: flow.spec.flow_name.as_str().into(),
+        deployment: flow.spec.deployment_name.clone().unwrap_or_else(|| flow.name_any()).into(),
+    }
+}
+
+fn created_at<K: ResourceExt>(object: &K) -> Timestamp {
+    object.creation_timestamp().map_or(Timestamp::MAX, |t| t.0)
+}
+
+fn flow_entry(flow: &FlowDeployment) -> Option<(Dependent, Vec<Key>, Facts)> {
+    let me = object_name(flow)?;
+    let workspace = ObjectName { namespace: me.namespace.clone(), name: flow.spec.workspace_ref.name.as_str().into() };
+    let keys = vec![Key::Workspace(workspace.clone()), Key::Deployment(workspace, declared(flow))];
+    let facts = Facts {
+        created_at: created_at(flow),
+        deleting: flow.metadata.deletion_timestamp.is_some(),
+        active: flow.status.as_ref().is_some_and(|s| s.pending_write.is_some()),
+        attempting: false,
+        jobs: Vec::new(),
+        jobs_since: None,
+        seen: BTreeSet::new(),
+    };
+    Some((Dependent::Flow(me), keys, facts))
+}
+
+fn refresh_entry(refresh: &ExtractRefresh) -> Option<(Dependent, Vec<Key>, Facts)> {
+    let me = object_name(refresh)?;
+    let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
+    let site = here(&refresh.spec.site_ref.name);
+    let mut keys = vec![Key::Site(site.clone())];
+    let target = &refresh.spec.target;
+    match (&target.name, &target.luid) {
+        (Some(name), None) => keys.push(Key::Content(site, target.kind, name.clone())),
+        (None, Some(luid)) => {
+            keys.push(Key::ContentLuid(site, target.kind, Luid::new(luid.to_lowercase())));
+        }
+        (None, None) | (Some(_), Some(_)) => {}
+    }
+    for upstream in refresh.spec.upstreams.iter().flatten() {
+        match (&upstream.flow_deployment_ref, &upstream.prefect_deployment) {
+            (Some(flow), None) => keys.push(Key::FlowDeployment(here(&flow.name))),
+            (None, Some(foreign)) => {
+                let workspace = here(&foreign.workspace_ref.name);
+                let name = DeploymentName {
+                    flow: foreign.flow_name.as_str().into(),
+                    deployment: foreign.deployment_name.as_str().into(),
+                };
+                keys.push(Key::Workspace(workspace.clone()));
+                keys.push(Key::Deployment(workspace, name));
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    Some((Dependent::Refresh(me), keys, refresh_facts(refresh)))
+}
+
+fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
+    let status = refresh.status.as_ref();
+    let owed = status.and_then(|s| s.owed.as_ref());
+    let attempt = status.and_then(|s| s.attempt.as_ref());
+    let jobs = attempt
+        .iter()
+        .flat_map(|a| a.job_id.iter().chain(a.waits_for_job.iter()))
+        .map(|j| JobId::from(j.as_str()))
+        .collect();
+    let fences = owed
+        .iter()
+        .flat_map(|o| {
+            o.occasions.iter().filter_map(|x| x.occasion.fence).chain(o.demands.iter().filter_map(|d| d.fence))
+        })
+        .chain(attempt.map(|a| a.fence))
+        .map(|t| t.0)
+        .min();
+    let seen: BTreeSet<String> = status
+        .iter()
+        .flat_map(|s| s.marks.iter())
+        .filter(|m| m.seen.is_some())
+        .map(|m| m.key.clone())
+        .collect();
+    Facts {
+        created_at: created_at(refresh),
+        deleting: refresh.metadata.deletion_timestamp.is_some(),
+        active: owed.is_some() || attempt.is_some(),
+        attempting: attempt.is_some(),
+        jobs,
+        jobs_since: fences,
+        seen,
+    }
+}

@@ -1,0 +1,232 @@
+//! One Prefect workspace under one credential: who reads it (only the observer), what the last reads said, and what we wrote since.
+
+use super::index::{Dependent, Index, Key};
+use super::lanes::Lane;
+use super::wakes::Wakes;
+use crate::clock::Clock;
+use crate::model::extract::Seen;
+use crate::model::ids::{DeploymentId, DeploymentName, ObjectName, RunId};
+use crate::model::runs::StateType;
+use crate::model::time::Moment;
+use crate::prefect::{Deployment, Prefect, PrefectError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// A workspace in use. Ends its observer when the last user lets go.
+pub struct WorkspaceSession {
+    /// The service.
+    pub client: Arc<dyn Prefect>,
+    /// Write slots: one at first, since a server on SQLite refuses most parallel writes [measured].
+    pub lane: Arc<Lane>,
+    snapshot: watch::Receiver<Arc<WorkspaceSnapshot>>,
+    hints: mpsc::UnboundedSender<Hint>,
+    wrote: Mutex<HashMap<DeploymentName, Moment>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// "Look again", for the observer. Never wakes a reconcile by itself: it would find the old snapshot and act twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A run changed its state.
+    Run(RunId),
+    /// We wrote this deployment.
+    Wrote(DeploymentName),
+    /// The event stream is connected (again): what it missed must be read.
+    Reconnected,
+    /// A resource that reads this workspace is new or was changed.
+    Interest,
+}
+
+/// How the workspace answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    /// Not asked yet.
+    Connecting,
+    /// Answers; the server's version.
+    Connected(String),
+    /// The last read failed.
+    Failed(PrefectError),
+}
+
+/// What the last reads said. Replaced as a whole, never changed.
+#[derive(Clone, Debug)]
+pub struct WorkspaceSnapshot {
+    /// How the workspace answers.
+    pub health: Health,
+    /// Deployments by name, with the stamp of the read that said so.
+    pub deployments: BTreeMap<DeploymentName, Row>,
+    /// Completions by deployment.
+    pub runs: BTreeMap<DeploymentName, Arc<Runs>>,
+}
+
+/// One deployment, as last read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Stamped before the read.
+    pub read_from: Moment,
+    /// The deployment, or how many complete reads in a row did not have it.
+    pub found: Result<Arc<Deployment>, u32>,
+}
+
+/// What is known of the runs of one deployment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Runs {
+    /// COMPLETED states of the last day and the newest before, oldest first.
+    pub occasions: Vec<Seen>,
+    /// How the newest run ended, whatever way.
+    pub newest_ended: Option<(jiff::Timestamp, StateType, RunId)>,
+    /// Ids that runs may carry: the present one, and earlier ones for a day.
+    pub ids: Vec<(DeploymentId, Moment)>,
+}
+
+/// What reconciles see of a deployment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeploymentView {
+    /// Not read yet.
+    Unread,
+    /// Written by us; no read begun since has come back.
+    Dirty,
+    /// Absent from two complete reads in a row.
+    Absent,
+    /// As last read.
+    Present(Arc<Deployment>),
+}
+
+impl WorkspaceSession {
+    /// Starts reading.
+    pub fn start(client: Arc<dyn Prefect>, setup: Setup) -> Arc<Self> {
+        let (hints, hints_rx) = mpsc::unbounded_channel();
+        let first = WorkspaceSnapshot {
+            health: Health::Connecting,
+            deployments: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        };
+        let (out, snapshot) = watch::channel(Arc::new(first));
+        let events = tokio::spawn(super::workspace_events::run(client.clone(), hints.clone(), setup.clock.clone(), setup.connected.clone()));
+        let observer = super::workspace_observer::Observer::new(client.clone(), setup, out);
+        let observer = tokio::spawn(observer.run(hints_rx));
+        Arc::new(Self { client, lane: Lane::new(1), snapshot, hints, wrote: Mutex::default(), tasks: vec![events, observer] })
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<WorkspaceSnapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Leaves a hint for the observer.
+    pub fn hint(&self, hint: Hint) {
+        // A closed channel: the observer has ended with the session.
+        let _ = self.hints.send(hint);
+    }
+
+    /// To be called with a stamp taken after the answer to a write of ours (or after giving up waiting for it).
+    pub fn wrote(&self, name: &DeploymentName, at: Moment) {
+        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), at);
+        self.hint(Hint::Wrote(name.clone()));
+    }
+
+    /// What is known of a deployment.
+    pub fn deployment(&self, name: &DeploymentName) -> DeploymentView {
+        let snapshot = self.snapshot();
+        let wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        match snapshot.deployments.get(name) {
+            None => DeploymentView::Unread,
+            Some(row) if wrote.is_some_and(|at| at >= row.read_from) => DeploymentView::Dirty,
+            Some(Row { found: Ok(deployment), .. }) => DeploymentView::Present(deployment.clone()),
+            Some(Row { found: Err(times), .. }) if *times >= 2 => DeploymentView::Absent,
+            Some(Row { found: Err(_), .. }) => DeploymentView::Unread,
+        }
+    }
+}
+
+impl Drop for WorkspaceSession {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// What an observer needs beside its client.
+#[derive(Clone)]
+pub struct Setup {
+    /// Time.
+    pub clock: Clock,
+    /// Who depends on what.
+    pub index: Arc<Index>,
+    /// Whom to wake.
+    pub wakes: Wakes,
+    /// The connection objects that use this session.
+    pub users: Arc<Users>,
+    /// How often to read.
+    pub interval: Duration,
+    /// Whether completions may have been missed before the oldest that will be read.
+    pub gap: bool,
+    /// Called with the cursor after each complete pass.
+    pub cursor: Arc<dyn Fn(jiff::Timestamp) + Send + Sync>,
+    /// Told whether the event stream is connected.
+    pub connected: Arc<dyn Fn(bool) + Send + Sync>,
+}
+
+/// The connection objects that use a session.
+#[derive(Default)]
+pub struct Users(Mutex<BTreeSet<ObjectName>>);
+
+impl Users {
+    /// Adds one.
+    pub fn add(&self, name: ObjectName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+    /// Takes one away.
+    pub fn remove(&self, name: &ObjectName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+    /// All of them.
+    pub fn all(&self) -> Vec<ObjectName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Wakes those whose view differs between two snapshots, and the connections when the health differs.
+pub fn wake_what_differs(
+    old: &WorkspaceSnapshot,
+    new: &WorkspaceSnapshot,
+    touched: &BTreeSet<DeploymentName>,
+    setup: &Setup,
+) {
+    let mut names: BTreeSet<&DeploymentName> = touched.iter().collect();
+    names.extend(new.deployments.iter().filter(|(name, row)| !same(old.deployments.get(*name), row)).map(|(n, _)| n));
+    names.extend(new.runs.iter().filter(|(name, runs)| old.runs.get(*name) != Some(*runs)).map(|(n, _)| n));
+    let users = setup.users.all();
+    let mut woken: BTreeSet<Dependent> = BTreeSet::new();
+    for user in &users {
+        for name in &names {
+            woken.extend(setup.index.behind_deployment(user, name));
+        }
+        if old.health != new.health {
+            setup.wakes.workspace(user);
+            // Ready shows an outage only where something is due; those at rest decide "no change" without a write.
+            for who in setup.index.dependents(&Key::Workspace(user.clone())) {
+                if let Dependent::Flow(flow) = &who {
+                    woken.extend(setup.index.dependents(&Key::FlowDeployment(flow.clone())));
+                }
+                woken.insert(who);
+            }
+        }
+    }
+    for who in &woken {
+        setup.wakes.dependent(who);
+    }
+}
+
+/// Same meaning: the stamp of the read is none of it, nor how often something was missed beyond twice.
+fn same(old: Option<&Row>, new: &Row) -> bool {
+    match (old.map(|row| &row.found), &new.found) {
+        (Some(Ok(old)), Ok(new)) => old == new,
+        (Some(Err(old)), Err(new)) => (*old).min(2) == (*new).min(2),
+        (None | Some(Ok(_)), Err(_)) | (None | Some(Err(_)), Ok(_)) => false,
+    }
+}
