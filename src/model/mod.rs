@@ -3,6 +3,7 @@
 pub mod conditions;
 pub mod contents;
 pub mod deployments;
+pub mod extract;
 pub mod ids;
 pub mod jobs;
 pub mod runs;

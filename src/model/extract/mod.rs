@@ -1,0 +1,175 @@
+//! The trigger machine of `ExtractRefresh` (TRIGGER.md): when an extract is refreshed. Pure.
+//!
+//! The driver calls [`decide`] with what it knows; if the step is `Post` or `Cancel` it acts and calls [`fold`] with the answer; either way
+//! it writes the status that comes back, under the resource version that was decided on, when it differs from the stored one.
+//! The policy is read top-down in `decide.rs`; what is learned before it in `marks.rs`, `gate.rs`, `coverage.rs` and `attempt.rs`.
+
+mod desired;
+mod observed;
+
+pub use desired::{
+    Backoff, Desired, ProjectPath, Require, Retry, Source, Target, Unsupported, Upstream, key,
+};
+pub use observed::{
+    Bounds, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView, UpstreamView,
+};
+
+use crate::api::{Attempt, ExtractRefreshStatus, RefreshType, TargetKind};
+use crate::model::ids::{JobId, Luid};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What a pass comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The complete next status, conditions stamped. Equal to the stored one: nothing is written.
+    pub status: ExtractRefreshStatus,
+    /// What to do. `Post`, `Cancel` and `Look` come only with a status that equals the stored one in every field of the machine.
+    pub step: Step,
+    /// Look again at this time, if nothing wakes the resource before.
+    pub again: Option<Timestamp>,
+    /// What is worth a Kubernetes Event, once the status is written.
+    pub notes: Vec<Note>,
+}
+
+/// What [`fold`] makes of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Folded {
+    /// The status to write. After it the driver decides again.
+    pub status: ExtractRefreshStatus,
+    /// What is worth a Kubernetes Event.
+    pub notes: Vec<Note>,
+}
+
+/// The one thing a pass does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Publish the status if it differs; if a field of the machine differed, decide again at once.
+    Rest,
+    /// Publish the status, which holds the intent of this id; once written the id enters the ledger (never sent); decide again at once.
+    Intend {
+        /// Identity of the intent, also in `status.attempt.id`.
+        id: String,
+    },
+    /// Take the id out of the ledger, send the POST once, note when it ended, [`fold`] the answer.
+    Post {
+        /// Identity of the intent.
+        id: String,
+        /// Kind of the content.
+        kind: TargetKind,
+        /// LUID of the content.
+        luid: Luid,
+        /// Full or Incremental.
+        refresh_type: RefreshType,
+    },
+    /// Ask the site's observer to read these (publish the status too, if its conditions differ).
+    Look {
+        /// Jobs to be read by id.
+        jobs: BTreeSet<JobId>,
+        /// Since when the job list is needed (rows created at or after), if it is.
+        list: Option<Timestamp>,
+    },
+    /// Cancel our job, [`fold`] what came of it.
+    Cancel {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// Something that happened: a Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// What Tableau answered to a `Post` or a `Cancel`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 202: the job is ours.
+    Job(JobId),
+    /// 409093: a job of this content is queued or running.
+    AlreadyQueued,
+    /// 403: may hide a queued job.
+    Forbidden,
+    /// 409090: nothing to refresh.
+    NoExtract,
+    /// 404.
+    NotFound,
+    /// 401 after one new sign-in.
+    SignInRefused,
+    /// 429, and how long to wait if it said so.
+    Throttled(Option<Duration>),
+    /// Any other 4xx.
+    Rejected {
+        /// Tableau's code.
+        code: String,
+    },
+    /// The request did not leave this process.
+    NotSent,
+    /// A job may or may not exist.
+    Ambiguous,
+    /// What came of a `Cancel`: accepted or not. The job's final state decides.
+    CancelSent(Result<(), ()>),
+}
+
+/// What the index and the site's observer follow for a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Jobs to be read by id until they ended.
+    pub jobs: BTreeSet<JobId>,
+    /// Whether the job list is needed, and since when.
+    pub list: Option<Timestamp>,
+}
+
+/// What to keep reading for a resource with this status.
+pub fn interest(s: &ExtractRefreshStatus) -> Interest {
+    let Some(attempt) = &s.attempt else { return Interest::default() };
+    let followed = attempt.job_id.iter().chain(&attempt.waits_for_job);
+    Interest {
+        jobs: followed.map(|id| JobId::from(id.as_str())).collect(),
+        list: attempt.job_id.is_none().then_some(attempt.fence.0),
+    }
+}
+
+/// The next status and step of a resource. `new_id` gives the identity of an intent.
+pub fn decide(
+    d: &Desired,
+    o: &Observed,
+    s: &ExtractRefreshStatus,
+    now: Timestamp,
+    new_id: impl FnOnce() -> String,
+) -> Decision {
+    let _ = (d, o, now, new_id);
+    Decision { status: s.clone(), step: Step::Rest, again: None, notes: Vec::new() }
+}
+
+/// Folds what was answered into `s`: the status the act was decided on, or a newer one read after a conflict. `sent` is the attempt that was
+/// acted for. Facts are acknowledged, never what was planned.
+pub fn fold(
+    d: &Desired,
+    o: &Observed,
+    s: &ExtractRefreshStatus,
+    sent: &Attempt,
+    answer: Answer,
+    now: Timestamp,
+) -> Folded {
+    let _ = (d, o, sent, answer, now);
+    Folded { status: s.clone(), notes: Vec::new() }
+}
+
+/// The status of a spec that this build cannot act on; the state of the machine stays.
+pub fn unsupported(
+    s: &ExtractRefreshStatus,
+    why: &Unsupported,
+    generation: i64,
+    now: Timestamp,
+) -> ExtractRefreshStatus {
+    let _ = (why, generation, now);
+    s.clone()
+}

@@ -1,0 +1,188 @@
+//! What is known about the world when a resource is decided on.
+
+use crate::model::ids::{JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
+use crate::model::jobs::{JobAnswer, JobRow};
+use crate::model::runs::StateType;
+use crate::model::time::Moment;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Everything a decision looks at beside the spec and the status. Built from memory only.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The `TableauSite`.
+    pub site: SiteView,
+    /// What the target was found to be.
+    pub target: TargetView,
+    /// Whether this resource may act on it.
+    pub claim: Claim,
+    /// By the name of the upstream in the spec. A missing entry counts as `Unread`.
+    pub upstreams: BTreeMap<String, UpstreamView>,
+    /// `creationTimestamp` on Prefect's clock, erring early; `None` until both clocks are known.
+    pub baseline: Option<Timestamp>,
+    /// What Tableau's clock shows now.
+    pub tableau_clock: Option<Bounds>,
+    /// What is known about jobs.
+    pub jobs: JobsView,
+    /// What this process knows about the intent of `status.attempt`.
+    pub intent: IntentView,
+    /// Now, in this process's monotonic time.
+    pub moment: Moment,
+    /// How long a POST may be on its way and a job list may lag (`--settle`).
+    pub settle: Duration,
+}
+
+/// What another system's clock shows: at least `lower`, at most `upper`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// At least.
+    pub lower: Timestamp,
+    /// At most.
+    pub upper: Timestamp,
+}
+
+/// The connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteView {
+    /// No `TableauSite` of that name.
+    Missing,
+    /// It exists and cannot be used now.
+    NotReady {
+        /// Why, a reason of the connection's `Ready`.
+        reason: &'static str,
+    },
+    /// Signed in.
+    Ready,
+}
+
+/// What the target was found to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetView {
+    /// Not looked up yet.
+    Unread,
+    /// No such project or content.
+    NotFound,
+    /// Several contents have that path and name.
+    Ambiguous,
+    /// It holds no extract.
+    NoExtract(Found),
+    /// Here it is.
+    Found(Found),
+}
+
+/// A content that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The site.
+    pub site_luid: SiteLuid,
+    /// The content.
+    pub luid: Luid,
+    /// Path of its project; none in a personal space.
+    pub path: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// Who may act on the target (TRIGGER.md 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Not known yet.
+    Unresolved,
+    /// We may.
+    Ours,
+    /// Ours, once the one that held it before has ended its attempt.
+    Busy {
+        /// The one that is finishing.
+        by: ObjectName,
+    },
+    /// An older resource has it.
+    Taken {
+        /// That one.
+        by: ObjectName,
+    },
+}
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UpstreamView {
+    /// The `FlowDeployment`, the workspace or the deployment in Prefect does not exist.
+    Missing {
+        /// What is missing, one clause: "`FlowDeployment` orders-nightly does not exist".
+        message: String,
+    },
+    /// Not read yet.
+    Unread {
+        /// Its key ([`super::key`]), if known already.
+        key: Option<String>,
+    },
+    /// Read.
+    Read {
+        /// Its key ([`super::key`]).
+        key: String,
+        /// Terminal states that count (COMPLETED, no reports of our own), in any order, all that this process knows of.
+        occasions: Vec<Seen>,
+        /// The newest run that ended, however it ended.
+        newest_ended: Option<(StateType, RunId)>,
+        /// The deployment is paused.
+        paused: bool,
+        /// What Prefect's clock shows now.
+        clock: Bounds,
+    },
+}
+
+/// An occasion as read from Prefect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The run.
+    pub run: RunId,
+    /// Its state: the identity of the occasion.
+    pub state: StateId,
+    /// Timestamp of the state, Prefect's time.
+    pub at: Timestamp,
+    /// When the run started, else when it was expected to.
+    pub started_at: Option<Timestamp>,
+    /// When this process first published a snapshot that holds it.
+    pub published: Moment,
+}
+
+/// What is known about jobs of the site.
+#[derive(Clone, Debug)]
+pub struct JobsView {
+    /// The job list.
+    pub list: JobList,
+    /// Jobs read by id: the last answer each.
+    pub details: BTreeMap<JobId, JobAnswer>,
+}
+
+/// The job list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobList {
+    /// Not read yet.
+    Unread,
+    /// The credential may not read it.
+    NotAllowed,
+    /// A complete read.
+    Read {
+        /// Just before its first request went out.
+        asked: Moment,
+        /// It holds every row created at or after this, Tableau's time.
+        since: Timestamp,
+        /// Its rows.
+        rows: Vec<JobRow>,
+    },
+}
+
+/// What this process knows about the stored intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntentView {
+    /// No attempt is stored, or it has a job.
+    None,
+    /// Written by this process and never sent.
+    InLedger,
+    /// It may have been sent.
+    MaybeSent {
+        /// The settle time counts from here: the end of this process's own last POST of it, else its first sight of the intent.
+        since: Moment,
+    },
+}
