@@ -1,6 +1,7 @@
 //! Which resources depend on what: fed by watch events, asked by observers and by claims. Synchronous and small; a relist swaps it whole.
 
 use crate::api::{ExtractRefresh, FlowDeployment, TargetKind};
+use crate::model::extract;
 use crate::model::ids::{DeploymentName, JobId, Luid, ObjectName};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -82,6 +83,11 @@ impl Index {
         self.read().by_key.get(key).map(|set| set.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// What a dependent depends on.
+    pub fn keys(&self, who: &Dependent) -> Vec<Key> {
+        self.read().entries.get(who).map(|(keys, _)| keys.clone()).unwrap_or_default()
+    }
+
     /// What is known of a dependent.
     pub fn facts(&self, who: &Dependent) -> Option<Facts> {
         self.read().entries.get(who).map(|(_, facts)| facts.clone())
@@ -126,7 +132,7 @@ impl Index {
                 };
                 for reader in readers {
                     let Some((_, facts)) = inner.entries.get(reader) else { continue };
-                    let unseen = !facts.seen.contains(&upstream_key(workspace, name));
+                    let unseen = !facts.seen.contains(&extract::key(&workspace.name, name));
                     *slot = Some(slot.unwrap_or(false) || unseen);
                 }
             }
@@ -206,11 +212,6 @@ impl Inner {
 /// Namespace and name of an object; `None` for one without a namespace, which our kinds never are.
 pub fn object_name<K: ResourceExt>(object: &K) -> Option<ObjectName> {
     Some(ObjectName { namespace: object.namespace()?.into(), name: object.name_any().into() })
-}
-
-/// The key under which marks speak of an upstream: which connection, which flow, which deployment.
-pub fn upstream_key(workspace: &ObjectName, name: &DeploymentName) -> String {
-    format!("PrefectWorkspace/{}:{name}", workspace.name)
 }
 
 /// The deployment a `FlowDeployment` declares.

@@ -1,0 +1,353 @@
+//! The only reader of a Tableau site. Contents are looked up when somebody new asks and every few minutes; jobs are read only while something
+//! is owed or under way. At rest a cycle makes no call.
+
+use super::index::{Dependent, Key};
+use super::site::{Contents, Health, Hint, Placed, Refused, Setup, SiteSnapshot, wake_what_differs};
+use crate::api::TargetKind;
+use crate::model::contents::{Content, Project};
+use crate::model::extract::{JobList, ProjectPath};
+use crate::model::ids::{JobId, Luid, ProjectId};
+use crate::model::jobs::{JobAnswer, JobRow, JobStatus};
+use crate::model::time::{Moment, sub};
+use crate::tableau::{Site, Tableau, TableauError};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+const COALESCE: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Contents are looked up again at least this often, and every ten intervals where that is sooner.
+const CONTENTS_EVERY: Duration = Duration::from_secs(300);
+/// A job may have been queued this long before the moment from which its start matters.
+const QUEUED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// A refused job list is asked for again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+
+/// See the module.
+pub struct Observer {
+    client: Arc<dyn Tableau>,
+    setup: Setup,
+    out: watch::Sender<Arc<SiteSnapshot>>,
+    site: Option<Site>,
+    contents: Arc<Contents>,
+    contents_due: Moment,
+    list: JobList,
+    list_refused: Option<Refused>,
+    details: BTreeMap<JobId, JobAnswer>,
+    failures: u32,
+}
+
+/// What woke the observer.
+#[derive(Default)]
+struct Todo {
+    jobs: BTreeSet<JobId>,
+    list: Option<Timestamp>,
+    contents: bool,
+}
+
+/// What the resources of this site want to know.
+#[derive(Default)]
+struct Interest {
+    names: BTreeMap<TargetKind, BTreeSet<String>>,
+    luids: BTreeMap<TargetKind, BTreeSet<Luid>>,
+    jobs: BTreeSet<JobId>,
+    list: Option<Timestamp>,
+}
+
+impl Observer {
+    /// An observer that has read nothing.
+    pub fn new(client: Arc<dyn Tableau>, setup: Setup, out: watch::Sender<Arc<SiteSnapshot>>) -> Self {
+        let contents_due = setup.clock.moment();
+        Self {
+            client,
+            setup,
+            out,
+            site: None,
+            contents: Arc::default(),
+            contents_due,
+            list: JobList::Unread,
+            list_refused: None,
+            details: BTreeMap::new(),
+            failures: 0,
+        }
+    }
+
+    /// Reads until the session ends.
+    pub async fn run(mut self, mut hints: mpsc::UnboundedReceiver<Hint>) {
+        let mut todo = Todo::default();
+        loop {
+            let (result, jobs_read) = self.cycle(&todo).await;
+            let (health, wait) = match result {
+                Ok(site) => {
+                    self.failures = 0;
+                    todo = Todo::default();
+                    (Health::Connected(site), self.setup.interval)
+                }
+                Err(error) => {
+                    self.failures = self.failures.saturating_add(1);
+                    let wait = self.wait(&error);
+                    (Health::Failed(error, self.site.clone()), wait)
+                }
+            };
+            self.publish(health, jobs_read);
+            let deadline = self.setup.clock.moment().plus(wait);
+            if !self.wait_for_work(&mut hints, &mut todo, deadline).await {
+                return;
+            }
+        }
+    }
+
+    /// Refused credentials are asked about ever more seldom: only a new Secret heals them, and that makes a new session.
+    fn wait(&self, error: &TableauError) -> Duration {
+        if let TableauError::Throttled { retry_after: Some(told) } = error {
+            return (*told).min(LONGEST_WAIT);
+        }
+        let steps = self.failures.saturating_sub(1).min(8);
+        let longest = match error {
+            TableauError::SignInRefused | TableauError::SessionContested | TableauError::UnsupportedVersion(_) => {
+                LONGEST_WAIT
+            }
+            TableauError::Forbidden(_)
+            | TableauError::NotFound(_)
+            | TableauError::Throttled { .. }
+            | TableauError::Ambiguous
+            | TableauError::Rejected(_)
+            | TableauError::WrongServer
+            | TableauError::Unreachable(_) => LONGEST_WAIT / 10,
+        };
+        self.setup.interval.saturating_mul(1 << steps).min(longest.max(self.setup.interval))
+    }
+
+    /// `false`: the session ended.
+    async fn wait_for_work(
+        &mut self,
+        hints: &mut mpsc::UnboundedReceiver<Hint>,
+        todo: &mut Todo,
+        deadline: Moment,
+    ) -> bool {
+        loop {
+            let now = self.setup.clock.moment();
+            tokio::select! {
+                hint = hints.recv() => {
+                    let Some(hint) = hint else { return false };
+                    todo.take(hint);
+                    if self.failures > 0 {
+                        continue;
+                    }
+                    tokio::time::sleep(COALESCE).await;
+                    while let Ok(hint) = hints.try_recv() {
+                        todo.take(hint);
+                    }
+                    return true;
+                }
+                () = tokio::time::sleep(deadline.since(now)) => return true,
+            }
+        }
+    }
+
+    async fn cycle(&mut self, todo: &Todo) -> (Result<Site, TableauError>, bool) {
+        let mut jobs_read = false;
+        let result = self.read(todo, &mut jobs_read).await;
+        (result, jobs_read)
+    }
+
+    async fn read(&mut self, todo: &Todo, jobs_read: &mut bool) -> Result<Site, TableauError> {
+        let interest = self.interest();
+        let site = match (&self.site, self.failures) {
+            (Some(site), 0) => site.clone(),
+            _ => {
+                let site = self.client.site().await?;
+                self.site = Some(site.clone());
+                site
+            }
+        };
+        let now = self.setup.clock.moment();
+        if todo.contents || now >= self.contents_due || self.is_new(&interest) {
+            self.read_contents(&interest).await?;
+            self.contents_due = now.plus(CONTENTS_EVERY.min(self.setup.interval * 10));
+        }
+        let since = [interest.list, todo.list].into_iter().flatten().min();
+        if let Some(since) = since {
+            *jobs_read = true;
+            self.read_list(sub(since, QUEUED_FOR)).await?;
+        }
+        let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
+        for job in &wanted {
+            if self.needs_detail(job) || todo.jobs.contains(job) {
+                *jobs_read = true;
+                let answer = self.client.job(job).await?;
+                self.details.insert(job.clone(), answer);
+            }
+        }
+        // Answers about jobs nobody follows any more are of no use; with nothing active none is kept.
+        if since.is_none() && wanted.is_empty() {
+            self.details.clear();
+            self.list = JobList::Unread;
+        }
+        Ok(site)
+    }
+
+    /// A job that the list shows running and that is known to have started needs no call of its own.
+    fn needs_detail(&self, job: &JobId) -> bool {
+        let started = self
+            .details
+            .get(job)
+            .and_then(|answer| answer.job.as_ref())
+            .is_some_and(|job| job.status == JobStatus::InProgress && job.started_at.is_some());
+        let running = match &self.list {
+            JobList::Read { rows, .. } => rows.iter().any(|row| row.id == *job && row.status == JobStatus::InProgress),
+            JobList::Unread | JobList::NotAllowed => false,
+        };
+        !(started && running)
+    }
+
+    fn interest(&self) -> Interest {
+        let mut all = Interest::default();
+        for user in self.setup.users.all() {
+            for who in self.setup.index.dependents(&Key::Site(user.clone())) {
+                let Dependent::Refresh(_) = &who else { continue };
+                for key in self.setup.index.keys(&who) {
+                    match key {
+                        Key::Content(site, kind, name) if site == user => {
+                            all.names.entry(kind).or_default().insert(name);
+                        }
+                        Key::ContentLuid(site, kind, luid) if site == user => {
+                            all.luids.entry(kind).or_default().insert(luid);
+                        }
+                        Key::Content(..)
+                        | Key::ContentLuid(..)
+                        | Key::Workspace(_)
+                        | Key::Site(_)
+                        | Key::FlowDeployment(_)
+                        | Key::Deployment(..) => {}
+                    }
+                }
+                if let Some(facts) = self.setup.index.facts(&who) {
+                    all.jobs.extend(facts.jobs);
+                    if facts.active {
+                        all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn is_new(&self, interest: &Interest) -> bool {
+        interest.names.iter().any(|(kind, names)| {
+            names.iter().any(|name| !self.contents.by_name.contains_key(&(*kind, name.clone())))
+        }) || interest.luids.iter().any(|(kind, luids)| {
+            luids.iter().any(|luid| !self.contents.by_luid.contains_key(&(*kind, luid.clone())))
+        })
+    }
+
+    async fn read_contents(&mut self, interest: &Interest) -> Result<(), TableauError> {
+        if interest.names.is_empty() && interest.luids.is_empty() {
+            self.contents = Arc::default();
+            return Ok(());
+        }
+        let paths = paths(&self.client.projects().await?);
+        let place = |content: Content| Placed {
+            path: content.project.as_ref().and_then(|id| paths.get(id)).cloned(),
+            content,
+        };
+        let mut next = Contents::default();
+        for (kind, names) in &interest.names {
+            for name in names {
+                next.by_name.insert((*kind, name.clone()), Vec::new());
+            }
+            let names: Vec<String> = names.iter().cloned().collect();
+            for content in self.client.contents(*kind, &names).await? {
+                if let Some(list) = next.by_name.get_mut(&(*kind, content.name.clone())) {
+                    list.push(place(content));
+                }
+            }
+        }
+        for (kind, luids) in &interest.luids {
+            for luid in luids {
+                let found = self.client.content(*kind, luid).await?.map(place);
+                next.by_luid.insert((*kind, luid.clone()), found);
+            }
+        }
+        for list in next.by_name.values_mut() {
+            list.sort_by(|a, b| a.content.luid.cmp(&b.content.luid));
+        }
+        if *self.contents != next {
+            self.contents = Arc::new(next);
+        }
+        Ok(())
+    }
+
+    async fn read_list(&mut self, since: Timestamp) -> Result<(), TableauError> {
+        let asked = self.setup.clock.moment();
+        if self.list_refused.is_some_and(|refused| asked < refused.until) {
+            return Ok(());
+        }
+        match self.client.jobs(since).await {
+            Ok(rows) => {
+                self.list_refused = None;
+                self.list = JobList::Read { asked, since, rows: rows.into_iter().filter(is_refresh).collect() };
+            }
+            // Without the rights of a site administrator everything else still works.
+            Err(TableauError::Forbidden(_)) => {
+                self.list_refused = Some(Refused { until: asked.plus(ASK_AGAIN) });
+                self.list = JobList::NotAllowed;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Publishes first, then wakes: whoever is woken finds at least this.
+    fn publish(&mut self, health: Health, jobs_read: bool) {
+        let old = self.out.borrow().clone();
+        let new = Arc::new(SiteSnapshot {
+            health,
+            contents: self.contents.clone(),
+            list: self.list.clone(),
+            details: Arc::new(self.details.clone()),
+        });
+        self.out.send_replace(new.clone());
+        wake_what_differs(&old, &new, jobs_read, &self.setup);
+    }
+}
+
+impl Todo {
+    fn take(&mut self, hint: Hint) {
+        match hint {
+            Hint::Jobs(jobs) => self.jobs.extend(jobs),
+            Hint::JobList(since) => self.list = Some(self.list.map_or(since, |before| before.min(since))),
+            Hint::Contents => self.contents = true,
+            Hint::Interest => {}
+        }
+    }
+}
+
+fn is_refresh(row: &JobRow) -> bool {
+    row.refresh_type.is_some()
+}
+
+/// Path of every project. A project whose parent is not visible has none: nothing can be said about where it lies.
+fn paths(projects: &[Project]) -> HashMap<ProjectId, ProjectPath> {
+    let by_id: HashMap<&ProjectId, &Project> = projects.iter().map(|p| (&p.id, p)).collect();
+    projects
+        .iter()
+        .filter_map(|project| {
+            let mut names = vec![project.name.clone()];
+            let mut parent = project.parent.as_ref();
+            while let Some(id) = parent {
+                let above = by_id.get(id)?;
+                names.push(above.name.clone());
+                // Tableau has no cycles; an answer that has one must not hang us.
+                if names.len() > projects.len() {
+                    return None;
+                }
+                parent = above.parent.as_ref();
+            }
+            names.reverse();
+            Some((project.id.clone(), ProjectPath(names)))
+        })
+        .collect()
+}
