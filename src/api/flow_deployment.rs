@@ -190,9 +190,13 @@ pub struct FlowDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub full_name: Option<String>,
+    /// The workspace that `deploymentId` is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub workspace: Option<String>,
     /// Fields and schedules (`schedules/<slug>`) that Feedwater has set; what leaves the spec is reverted by this list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 128)))]
+    #[schemars(length(max = 96), inner(length(max = 128)))]
     pub applied_fields: Vec<String>,
     /// Set before a write that makes Prefect drop future scheduled runs, cleared after Prefect was asked to schedule again from that moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,6 +236,7 @@ impl Default for FlowDeploymentStatus {
             observed_generation: unseen(),
             deployment_id: None,
             full_name: None,
+            workspace: None,
             applied_fields: Vec::new(),
             pending_write: None,
             last_drift: None,

@@ -1,10 +1,7 @@
 //! What Feedwater decides, and nothing else: no client, no clock, no async. Everything here is a function of its arguments.
 
 pub mod conditions;
+pub mod connection;
 pub mod contents;
 pub mod deployments;
-pub mod extract;
-pub mod ids;
-pub mod jobs;
-pub mod runs;
-pub mod time;
+pub mod flow;

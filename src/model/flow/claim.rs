@@ -1,0 +1,68 @@
+//! Whose a deployment is: the mark in Prefect, then age, then name (API.md 3).
+
+use super::{Desired, View};
+use crate::model::deployments::Deployment;
+use crate::model::ids::ObjectName;
+use jiff::Timestamp;
+
+/// Every mark begins so: `feedwater:<instance>/<namespace>/<name>`.
+pub const MARK_PREFIX: &str = "feedwater:";
+
+/// Another `FlowDeployment` that declares the deployment at the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The resource.
+    pub name: ObjectName,
+    /// Its creation timestamp.
+    pub created_at: Timestamp,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+}
+
+/// Whose the place is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Ours.
+    Ours,
+    /// Another live resource's.
+    Taken {
+        /// The resource.
+        by: ObjectName,
+    },
+    /// Of a resource that is being deleted: it will hand the deployment over or delete it.
+    TakenByTerminating {
+        /// The resource.
+        by: ObjectName,
+    },
+}
+
+/// Decides between the resources that declare the same deployment: who holds the mark, else the oldest, else the first by name.
+pub fn claim(d: &Desired, deployment: &View<Deployment>, others: &[Claimant]) -> Claim {
+    let tags: &[String] = match deployment {
+        View::Present(there) => &there.tags,
+        View::Unread | View::Dirty | View::Absent => &[],
+    };
+    let marked = |name: &ObjectName| tags.contains(&d.mark_of(name));
+    if let Some(leaving) = others.iter().find(|o| o.terminating && marked(&o.name))
+        && !marked(&d.name)
+    {
+        return Claim::TakenByTerminating { by: leaving.name.clone() };
+    }
+    let rank = |name: &ObjectName, created_at: Timestamp| (!marked(name), created_at, name.to_string());
+    let ours = rank(&d.name, d.created_at);
+    others
+        .iter()
+        .filter(|o| !o.terminating)
+        .min_by_key(|o| rank(&o.name, o.created_at))
+        .filter(|o| rank(&o.name, o.created_at) < ours)
+        .map_or(Claim::Ours, |o| Claim::Taken { by: o.name.clone() })
+}
+
+/// Who gets the deployment when its holder goes: the oldest live claimant.
+pub fn heir(others: &[Claimant]) -> Option<ObjectName> {
+    others
+        .iter()
+        .filter(|o| !o.terminating)
+        .min_by_key(|o| (o.created_at, o.name.to_string()))
+        .map(|o| o.name.clone())
+}

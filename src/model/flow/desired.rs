@@ -1,0 +1,221 @@
+//! The spec, parsed: what the deployment shall be, by the server's names.
+
+use super::claim::MARK_PREFIX;
+use crate::api::{
+    DeletionPolicy, FINALIZER, FlowDeployment, FlowDeploymentSpec, FlowDeploymentStatus, FlowSchedule,
+};
+use crate::model::ids::{DeploymentName, ObjectName};
+use crate::model::time::parse_duration;
+use jiff::Timestamp;
+use serde_json::{Map, Number, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A `FlowDeployment` as far as it declares something. Of a resource that is being deleted `fields`, `tags` and `schedules` stay empty: a
+/// spec that cannot be used must not block its deletion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// The resource.
+    pub name: ObjectName,
+    /// Its generation.
+    pub generation: i64,
+    /// Its creation timestamp.
+    pub created_at: Timestamp,
+    /// Name of the `PrefectWorkspace` in the spec.
+    pub workspace: String,
+    /// Flow and deployment name in the spec.
+    pub deployment: DeploymentName,
+    /// Declared fields by the server's names, only what is set. `work_pool_name` and `work_queue_name` always come together.
+    pub fields: Map<String, Value>,
+    /// Declared tags, without the mark.
+    pub tags: Option<BTreeSet<String>>,
+    /// Declared schedules by slug.
+    pub schedules: BTreeMap<String, DesiredSchedule>,
+    /// Unset: Delete.
+    pub deletion_policy: DeletionPolicy,
+    /// Unset: false.
+    pub suspend: bool,
+    /// This installation's name in marks.
+    pub instance: String,
+    /// The tag that says the deployment is this resource's.
+    pub mark: String,
+    /// Since when it is being deleted.
+    pub deleting: Option<Timestamp>,
+    /// Whether it carries our finalizer.
+    pub has_finalizer: bool,
+}
+
+/// A declared schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredSchedule {
+    /// `schedule` as it is sent: `cron` and `day_or`, or `interval` in seconds and `anchor_date` if declared, or `rrule`; always `timezone`.
+    pub rule: Map<String, Value>,
+    /// `active`.
+    pub active: bool,
+}
+
+/// A workspace and the deployment's name in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Name of the `PrefectWorkspace`, in the namespace of the resource.
+    pub workspace: String,
+    /// The deployment.
+    pub deployment: DeploymentName,
+}
+
+/// The spec declares something this build cannot do, or that is no declaration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unsupported {
+    /// What is wrong and what to do, in one sentence.
+    pub message: String,
+}
+
+impl Desired {
+    /// Reads the resource.
+    ///
+    /// # Errors
+    /// The spec is none that can be acted on. Never for a resource that is being deleted.
+    pub fn parse(r: &FlowDeployment, instance: &str) -> Result<Self, Unsupported> {
+        let name = ObjectName {
+            namespace: r.metadata.namespace.clone().unwrap_or_default().into(),
+            name: r.metadata.name.clone().unwrap_or_default().into(),
+        };
+        let spec = &r.spec;
+        let deployment = DeploymentName {
+            flow: spec.flow_name.as_str().into(),
+            deployment: spec.deployment_name.as_deref().map_or_else(|| name.name.clone(), Into::into),
+        };
+        let deleting = r.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+        let (fields, tags, schedules) = if deleting.is_some() {
+            (Map::new(), None, BTreeMap::new())
+        } else {
+            let tags = spec.tags.as_ref().map(|t| t.iter().cloned().collect());
+            (fields(spec)?, tags, schedules(spec)?)
+        };
+        Ok(Self {
+            generation: r.metadata.generation.unwrap_or_default(),
+            created_at: r.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            workspace: spec.workspace_ref.name.clone(),
+            deployment,
+            fields,
+            tags,
+            schedules,
+            deletion_policy: spec.deletion_policy.unwrap_or(DeletionPolicy::Delete),
+            suspend: spec.suspend.unwrap_or(false),
+            mark: mark(instance, &name),
+            instance: instance.to_owned(),
+            deleting,
+            has_finalizer: r.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER),
+            name,
+        })
+    }
+
+    /// Where to look and to write now: where our deployment is as long as status names one, else where the spec wants it. After a change
+    /// of workspace, flow or deployment name this is the old place until it is left.
+    pub fn place(&self, status: &FlowDeploymentStatus) -> Place {
+        let was = status.full_name.as_deref().and_then(|full| full.split_once('/'));
+        match was {
+            Some((flow, deployment)) => Place {
+                workspace: status.workspace.clone().unwrap_or_else(|| self.workspace.clone()),
+                deployment: DeploymentName { flow: flow.into(), deployment: deployment.into() },
+            },
+            None => self.wanted_place(),
+        }
+    }
+
+    /// Where the spec wants it.
+    pub fn wanted_place(&self) -> Place {
+        Place { workspace: self.workspace.clone(), deployment: self.deployment.clone() }
+    }
+
+    /// The mark another resource of this installation would set.
+    pub fn mark_of(&self, name: &ObjectName) -> String {
+        mark(&self.instance, name)
+    }
+}
+
+fn mark(instance: &str, name: &ObjectName) -> String {
+    format!("{MARK_PREFIX}{instance}/{name}")
+}
+
+/// The declared fields. Absent stays absent: what was never set is not ours.
+fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> {
+    if let Some(parameters) = &spec.parameters
+        && parameters.values().any(holds_template)
+    {
+        return Err(Unsupported {
+            message: "spec.parameters holds `__prefect_kind`: Prefect would put the template's present value in its place on every \
+                      change; give the value itself"
+                .into(),
+        });
+    }
+    let text = |t: &Option<String>| t.clone().map(Value::String);
+    let queue = spec.work_pool.work_queue.clone().unwrap_or_else(|| DEFAULT_QUEUE.into());
+    let steps = spec.pull_steps.as_ref().map(|s| s.iter().cloned().map(Value::Object).collect());
+    let declared = [
+        ("description", text(&spec.description)),
+        ("version", text(&spec.version)),
+        ("entrypoint", Some(Value::String(spec.entrypoint.clone()))),
+        ("path", text(&spec.path)),
+        ("pull_steps", steps.map(Value::Array)),
+        ("parameters", spec.parameters.clone().map(Value::Object)),
+        ("parameter_openapi_schema", spec.parameter_open_api_schema.clone().map(Value::Object)),
+        ("work_pool_name", Some(Value::String(spec.work_pool.name.clone()))),
+        ("work_queue_name", Some(Value::String(queue))),
+    ];
+    Ok(declared.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+/// The queue Prefect takes where none is named.
+pub(super) const DEFAULT_QUEUE: &str = "default";
+
+/// Whether a value holds a template that PATCH would replace by its value [measured: prefect-api.md 4.4].
+fn holds_template(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.contains_key("__prefect_kind") || map.values().any(holds_template),
+        Value::Array(list) => list.iter().any(holds_template),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+fn schedules(spec: &FlowDeploymentSpec) -> Result<BTreeMap<String, DesiredSchedule>, Unsupported> {
+    spec.schedules.iter().flatten().map(|s| Ok((s.slug.clone(), schedule(s)?))).collect()
+}
+
+fn schedule(s: &FlowSchedule) -> Result<DesiredSchedule, Unsupported> {
+    let mut rule = Map::new();
+    match (&s.cron, &s.interval, &s.rrule) {
+        (Some(cron), None, None) => {
+            rule.insert("cron".into(), cron.expression.clone().into());
+            rule.insert("day_or".into(), cron.day_or.unwrap_or(true).into());
+        }
+        (None, Some(interval), None) => {
+            rule.insert("interval".into(), seconds(&interval.every.0, &s.slug)?.into());
+            if let Some(anchor) = interval.anchor {
+                rule.insert("anchor_date".into(), anchor.0.to_string().into());
+            }
+        }
+        (None, None, Some(rrule)) => {
+            rule.insert("rrule".into(), rrule.rule.clone().into());
+        }
+        _ => {
+            return Err(Unsupported {
+                message: format!("schedule `{}` needs exactly one of cron, interval, rrule", s.slug),
+            });
+        }
+    }
+    rule.insert("timezone".into(), s.time_zone.clone().unwrap_or_else(|| "UTC".into()).into());
+    Ok(DesiredSchedule { rule, active: s.active.unwrap_or(true) })
+}
+
+fn seconds(every: &str, slug: &str) -> Result<Number, Unsupported> {
+    parse_duration(every)
+        .ok()
+        .filter(|length| !length.is_zero())
+        .and_then(|length| Number::from_f64(length.as_secs_f64()))
+        .ok_or_else(|| Unsupported {
+            message: format!(
+                "schedule `{slug}`: interval.every must be a duration above zero such as `26h` or `90m`"
+            ),
+        })
+}

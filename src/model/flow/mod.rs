@@ -1,0 +1,267 @@
+//! `FlowDeployment`: what one pass does about a Prefect deployment. [`decide`] plans from memory, the controller acts, [`fold`] takes in
+//! what was acknowledged. Both are total and touch nothing.
+//!
+//! The life of a write: `Hold` (finalizer) → `Intend` (status names what will be set, and from when lost runs are made good) →
+//! `Do` → the observer reads the deployment again → `Rest`. A crash between any two of them leaves a status from which the next pass
+//! goes on.
+
+mod claim;
+mod desired;
+mod diff;
+mod live;
+mod outcome;
+mod parting;
+mod rule;
+
+pub use claim::{Claim, Claimant, MARK_PREFIX, claim, heir};
+pub use desired::{Desired, DesiredSchedule, Place, Unsupported};
+pub use outcome::{fold, unsupported};
+
+use super::deployments::{Deployment, NewDeployment, NewSchedule};
+use super::ids::{DeploymentId, ObjectName, ScheduleId};
+use crate::api::FlowDeploymentStatus;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// What the observer and the caches know, at one moment, about the deployment at [`Desired::place`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The connection of the place.
+    pub workspace: WorkspaceView,
+    /// The deployment of the place's name.
+    pub deployment: View<Deployment>,
+    /// Whether the spec's work pool exists; none: not known.
+    pub work_pool: Option<bool>,
+    /// Whose the place is: see [`claim()`].
+    pub claim: Claim,
+    /// Another live resource that declares the same deployment, see [`heir()`]: on deletion it gets the mark.
+    pub heir: Option<ObjectName>,
+    /// Prefect's clock shows at least this (lower bound); none: it has not answered yet.
+    pub clock: Option<Timestamp>,
+    /// How long after the deletion timestamp a deployment that cannot be deleted is left behind.
+    pub cleanup_deadline: Duration,
+    /// What the driver kept of the last [`Decision::memory`] of this object; none after a restart.
+    pub memory: Option<Memory>,
+}
+
+/// The connection, as a dependent sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkspaceView {
+    /// There is no such resource.
+    Missing,
+    /// It cannot be used now; the reason of its `Ready` condition.
+    NotReady {
+        /// CamelCase.
+        reason: String,
+    },
+    /// Usable.
+    Ready,
+}
+
+/// What the last read says about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View<T> {
+    /// Not read yet.
+    Unread,
+    /// We wrote it, and no read begun since has come back.
+    Dirty,
+    /// Not there, by two complete reads or by a 404.
+    Absent,
+    /// There.
+    Present(T),
+}
+
+/// What one pass comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The status to publish where it differs from the stored one; with `Step::Do` the one [`fold`] publishes counts instead.
+    pub status: FlowDeploymentStatus,
+    /// What to do.
+    pub step: Step,
+    /// Look again at this time, if nothing wakes the object before.
+    pub again: Option<Timestamp>,
+    /// Events to emit once the status (or the finalizer) is written.
+    pub notes: Vec<Note>,
+    /// To be kept by the driver, in memory, and handed back in [`Observed::memory`].
+    pub memory: Option<Memory>,
+}
+
+/// What a pass does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Publish the status, nothing else.
+    Rest,
+    /// Add the finalizer, then look again at once.
+    Hold,
+    /// Remove the finalizer.
+    Release,
+    /// Publish the status, then look again at once: only then may what it announces be written.
+    Intend,
+    /// Write outside, in this order, up to the first failure; then [`fold`]. Every written key is `Dirty`, also after a failure.
+    Do(Vec<Write>),
+}
+
+/// One call to Prefect, in the workspace of [`Desired::place`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Make sure of the flow, look the deployment up by name (there: [`Ack::AlreadyThere`], nothing is written), else POST it.
+    Create {
+        /// Name of the flow.
+        flow: String,
+        /// The deployment, without schedules.
+        new: NewDeployment,
+    },
+    /// PATCH these fields. Drops future runs.
+    Patch {
+        /// The deployment.
+        id: DeploymentId,
+        /// By the server's names.
+        fields: Map<String, Value>,
+    },
+    /// Add a schedule.
+    AddSchedule {
+        /// The deployment.
+        id: DeploymentId,
+        /// The schedule.
+        new: NewSchedule,
+    },
+    /// Put a schedule in place of another, whole. Drops future runs.
+    PutSchedule {
+        /// The deployment.
+        id: DeploymentId,
+        /// The schedule replaced; it keeps its id.
+        schedule: ScheduleId,
+        /// The whole schedule.
+        new: NewSchedule,
+    },
+    /// Delete a schedule. Drops future runs.
+    DeleteSchedule {
+        /// The deployment.
+        id: DeploymentId,
+        /// The schedule.
+        schedule: ScheduleId,
+    },
+    /// Ask for the runs from `since` on again.
+    ScheduleRuns {
+        /// The deployment.
+        id: DeploymentId,
+        /// Prefect's time before the write that dropped them.
+        since: Timestamp,
+    },
+    /// Delete the deployment.
+    Delete {
+        /// The deployment.
+        id: DeploymentId,
+    },
+}
+
+/// The kinds of [`Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteKind {
+    /// [`Write::Create`].
+    Create,
+    /// [`Write::Patch`].
+    Patch,
+    /// [`Write::AddSchedule`].
+    AddSchedule,
+    /// [`Write::PutSchedule`].
+    PutSchedule,
+    /// [`Write::DeleteSchedule`].
+    DeleteSchedule,
+    /// [`Write::ScheduleRuns`].
+    ScheduleRuns,
+    /// [`Write::Delete`].
+    Delete,
+}
+
+impl Write {
+    /// Its kind.
+    pub fn kind(&self) -> WriteKind {
+        match self {
+            Self::Create { .. } => WriteKind::Create,
+            Self::Patch { .. } => WriteKind::Patch,
+            Self::AddSchedule { .. } => WriteKind::AddSchedule,
+            Self::PutSchedule { .. } => WriteKind::PutSchedule,
+            Self::DeleteSchedule { .. } => WriteKind::DeleteSchedule,
+            Self::ScheduleRuns { .. } => WriteKind::ScheduleRuns,
+            Self::Delete { .. } => WriteKind::Delete,
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// The deployment was created.
+    Created(DeploymentId),
+    /// `Create` found a deployment of that name and wrote nothing.
+    AlreadyThere,
+    /// Acknowledged.
+    Done(WriteKind),
+    /// Not acknowledged; the writes after it were not sent.
+    Failed(WriteKind, Failure),
+}
+
+/// Why a write was not acknowledged. No values, no response bodies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The work pool does not exist (POST: 404).
+    WorkPoolNotFound,
+    /// The parameters violate their schema (a 409 to a PATCH that holds `parameters`).
+    ParametersRejected {
+        /// Names of the parameters, where they are known.
+        fields: Vec<String>,
+    },
+    /// 422.
+    Invalid {
+        /// Names of fields.
+        fields: Vec<String>,
+    },
+    /// 403.
+    Forbidden,
+    /// 401.
+    Unauthorized,
+    /// 429, and how long to wait if it said so.
+    Throttled(Option<Duration>),
+    /// 503: nothing was done.
+    Unavailable,
+    /// Not sent.
+    Unreachable,
+    /// It may or may not have been done.
+    Ambiguous,
+    /// Anything else, 404 included.
+    Rejected,
+}
+
+/// What is remembered between two passes, by the driver and not in status: it may be lost at any time and then costs one more try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The generation it speaks about; another generation tries at once.
+    pub generation: i64,
+    /// Tries in a row that did not end in sync.
+    pub tries: u32,
+    /// Not before this time.
+    pub until: Timestamp,
+    /// What failed last; none: Prefect acknowledged, yet the difference may have stayed.
+    pub failure: Option<(WriteKind, Failure)>,
+}
+
+/// An Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether it is a `Warning`.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Plans one pass.
+pub fn decide(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, now: Timestamp) -> Decision {
+    match d.deleting {
+        Some(since) => parting::delete(d, o, status, since, now),
+        None => live::decide(d, o, status, now),
+    }
+}

@@ -1,0 +1,1 @@
+//! Schedules as both sides write them.
