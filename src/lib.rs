@@ -7,4 +7,6 @@ pub mod clock;
 pub mod http;
 pub mod model;
 pub mod prefect;
+pub mod runtime;
+pub mod settings;
 pub mod tableau;
