@@ -7,5 +7,7 @@ pub mod clock;
 pub mod http;
 pub mod model;
 pub mod prefect;
+pub mod runtime;
+pub mod settings;
 pub mod tableau;
 pub mod controller;

@@ -1,0 +1,326 @@
+//! Metrics. Every label has a small, fixed set of values: no names of resources, flows or extracts.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::time::Duration;
+
+/// All metrics of the process, shared behind an `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    leader: Gauge,
+    websockets: Gauge,
+    reconciles: Family<ReconcileLabels, Counter>,
+    panics: Family<KindLabel, Counter>,
+    status_writes: Family<KindLabel, Counter>,
+    calls: Family<CallLabels, Counter>,
+    call_seconds: Family<OperationLabels, Histogram, fn() -> Histogram>,
+    cycles: Family<CycleLabels, Counter>,
+    refreshes: Family<RefreshLabels, Counter>,
+    residues: Family<ResidueLabel, Counter>,
+    orphans: Family<KindLabel, Counter>,
+}
+
+/// A kind of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Kind {
+    /// `PrefectWorkspace`.
+    PrefectWorkspace,
+    /// `TableauSite`.
+    TableauSite,
+    /// `FlowDeployment`.
+    FlowDeployment,
+    /// `ExtractRefresh`.
+    ExtractRefresh,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Reconciled {
+    /// Nothing to do.
+    Rest,
+    /// Only a person can help.
+    Stalled,
+    /// Something was written, here or outside.
+    Acted,
+    /// Something is to be done, and its turn has not come.
+    Waiting,
+    /// Another write came between; decided again.
+    Conflict,
+    /// It failed, and is tried again.
+    Failed,
+}
+
+/// A service that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Service {
+    /// A Prefect API.
+    Prefect,
+    /// A Tableau REST API.
+    Tableau,
+}
+
+/// How a call to a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Called {
+    /// As asked.
+    Ok,
+    /// Refused: credentials or rights.
+    Denied,
+    /// Refused: told to slow down.
+    Throttled,
+    /// Refused for another reason.
+    Rejected,
+    /// No usable answer; it may have been done.
+    Ambiguous,
+    /// Not sent.
+    Unreachable,
+}
+
+/// How a read of everything an observer watches ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Cycle {
+    /// Everything was read.
+    Complete,
+    /// Something could not be read.
+    Failed,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Refreshed {
+    /// Refreshed.
+    Succeeded,
+    /// Tableau says it failed.
+    Failed,
+    /// A person cancelled it.
+    Cancelled,
+    /// It ran too long and was cancelled.
+    TimedOut,
+    /// Its record went before its end was read.
+    JobVanished,
+    /// Target or type were changed meanwhile.
+    Superseded,
+}
+
+/// Whose job a refresh was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Origin {
+    /// Ours, by Tableau's answer.
+    Ours,
+    /// Ours, found after the answer was lost.
+    Recovered,
+    /// Somebody else's, which contained what was owed.
+    Adopted,
+}
+
+/// The cases in which one refresh too many may be started, each at most one (README, "Limits").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Residue {
+    /// An answer was lost while the job list may not be read.
+    R1,
+    /// The leader was frozen between the look at the lease and the write to the socket.
+    R2,
+    /// The job list lagged, or the request arrived, later than the settle time.
+    R3,
+    /// Tableau removed the job's record before its end was read.
+    R4,
+    /// Status was lost (restored cluster).
+    R5,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    kind: Kind,
+    outcome: Reconciled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    service: Service,
+    operation: &'static str,
+    outcome: Called,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    service: Service,
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CycleLabels {
+    service: Service,
+    outcome: Cycle,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefreshLabels {
+    outcome: Refreshed,
+    origin: Origin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResidueLabel {
+    case: Residue,
+}
+
+impl Metrics {
+    /// What [`Self::encode`] writes.
+    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    /// A label cannot be encoded, which the types rule out.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// This process leads, or no longer.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+    /// A websocket of Prefect's events was connected.
+    pub fn websocket_connected(&self) {
+        self.websockets.inc();
+    }
+    /// A websocket that was connected was lost.
+    pub fn websocket_lost(&self) {
+        self.websockets.dec();
+    }
+    /// A reconcile ended.
+    pub fn reconciled(&self, kind: Kind, outcome: Reconciled) {
+        self.reconciles.get_or_create(&ReconcileLabels { kind, outcome }).inc();
+    }
+    /// A reconcile panicked: a fault in Feedwater.
+    pub fn panicked(&self, kind: Kind) {
+        self.panics.get_or_create(&KindLabel { kind }).inc();
+    }
+    /// A status was written.
+    pub fn wrote_status(&self, kind: Kind) {
+        self.status_writes.get_or_create(&KindLabel { kind }).inc();
+    }
+    /// A call to a service ended. `operation` is a fixed name in the code, never part of a URL.
+    pub fn called(&self, service: Service, operation: &'static str, outcome: Called, took: Duration) {
+        self.calls.get_or_create(&CallLabels { service, operation, outcome }).inc();
+        self.call_seconds.get_or_create(&OperationLabels { service, operation }).observe(took.as_secs_f64());
+    }
+    /// An observer read everything it watches, or could not.
+    pub fn cycled(&self, service: Service, outcome: Cycle) {
+        self.cycles.get_or_create(&CycleLabels { service, outcome }).inc();
+    }
+    /// A refresh ended.
+    pub fn refreshed(&self, outcome: Refreshed, origin: Origin) {
+        self.refreshes.get_or_create(&RefreshLabels { outcome, origin }).inc();
+    }
+    /// A refresh was started that may be one too many.
+    pub fn may_be_double(&self, case: Residue) {
+        self.residues.get_or_create(&ResidueLabel { case }).inc();
+    }
+    /// What a deleted resource owned outside was left behind, because it could not be reached within the cleanup deadline.
+    pub fn orphaned(&self, kind: Kind) {
+        self.orphans.get_or_create(&KindLabel { kind }).inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let call_seconds =
+            Family::new_with_constructor((|| Histogram::new(CALL_SECONDS)) as fn() -> Histogram);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("feedwater"),
+            leader: Gauge::default(),
+            websockets: Gauge::default(),
+            reconciles: Family::default(),
+            panics: Family::default(),
+            status_writes: Family::default(),
+            calls: Family::default(),
+            call_seconds,
+            cycles: Family::default(),
+            refreshes: Family::default(),
+            residues: Family::default(),
+            orphans: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+const CALL_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+impl Metrics {
+    /// Names and help. Counters get `_total` from the encoder.
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("leader", "1 while this process holds the lease", self.leader.clone());
+        r.register("websockets", "Websockets of Prefect's events that are connected", self.websockets.clone());
+        r.register("reconciles", "Reconciles, by kind and outcome", self.reconciles.clone());
+        r.register("reconcile_panics", "Reconciles that panicked, by kind", self.panics.clone());
+        r.register("status_writes", "Statuses written, by kind", self.status_writes.clone());
+        r.register("calls", "Calls to Prefect and Tableau, by operation and outcome", self.calls.clone());
+        r.register("call_seconds", "How long calls took, by operation", self.call_seconds.clone());
+        r.register("observer_cycles", "Reads of everything observed, by outcome", self.cycles.clone());
+        r.register("refreshes", "Refreshes that ended, by outcome and origin", self.refreshes.clone());
+        r.register(
+            "possible_doubles",
+            "Refreshes started that may be one too many, by case",
+            self.residues.clone(),
+        );
+        r.register("orphans", "Deleted resources whose outside object was left behind", self.orphans.clone());
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_names_every_metric() {
+        let metrics = Metrics::default();
+        let text = metrics.encode().unwrap();
+        let readme = include_str!("../../README.md");
+        let names: Vec<_> =
+            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        assert!(names.len() >= 11, "{text}");
+        for (name, kind) in names {
+            let shown = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+            assert!(readme.contains(&format!("`{shown}")), "README.md says nothing of `{shown}`");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let metrics = Metrics::default();
+        metrics.called(Service::Tableau, "refresh", Called::Ambiguous, Duration::from_secs(3));
+        metrics.refreshed(Refreshed::Succeeded, Origin::Recovered);
+        metrics.may_be_double(Residue::R1);
+        let text = metrics.encode().unwrap();
+        for line in [
+            r#"feedwater_calls_total{service="Tableau",operation="refresh",outcome="Ambiguous"} 1"#,
+            r#"feedwater_call_seconds_bucket{le="5.0",service="Tableau",operation="refresh"} 1"#,
+            r#"feedwater_refreshes_total{outcome="Succeeded",origin="Recovered"} 1"#,
+            r#"feedwater_possible_doubles_total{case="R1"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+    }
+}
