@@ -1,0 +1,105 @@
+//! What every reconcile is given.
+
+use super::cache::Cache;
+use super::connections::Connections;
+use super::index::Index;
+use super::ledger::Ledger;
+use super::site::SiteSession;
+use super::wakes::Wakes;
+use super::workspace::WorkspaceSession;
+use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use crate::clock::Clock;
+use crate::controller::apiclock::ApiClock;
+use crate::controller::secrets::Secrets;
+use crate::controller::services::Services;
+use crate::model::flow::Memory;
+use crate::model::ids::ObjectName;
+use crate::runtime::lease::{Handle, Leading};
+use crate::runtime::metrics::Metrics;
+use kube::Client;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector::{ObjectRef, Store};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Shared by all controllers of the process.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Its clock.
+    pub api_clock: ApiClock,
+    /// Ours.
+    pub clock: Clock,
+    /// Clients of the two services.
+    pub services: Arc<dyn Services>,
+    /// Name of this installation in marks.
+    pub instance: String,
+    /// `--settle`.
+    pub settle: Duration,
+    /// `--cleanup-deadline`.
+    pub cleanup_deadline: Duration,
+    /// The lease.
+    pub lease: Handle,
+    /// All stores are filled.
+    pub synced: AtomicBool,
+    /// Who depends on what.
+    pub index: Arc<Index>,
+    /// Whom to wake.
+    pub wakes: Wakes,
+    /// Secrets in use.
+    pub secrets: Secrets,
+    /// Prefect workspaces in use.
+    pub workspaces: Connections<WorkspaceSession>,
+    /// Tableau sites in use.
+    pub sites: Connections<SiteSession>,
+    /// The objects of each kind.
+    pub objects: ObjectSets,
+    /// Intents written and not spent.
+    pub ledger: Ledger,
+    /// What the flow model remembers between passes.
+    pub memory: Mutex<HashMap<ObjectName, Memory>>,
+    /// Kubernetes Events.
+    pub recorder: Recorder,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The objects of each kind.
+pub struct ObjectSets {
+    /// `PrefectWorkspace`.
+    pub workspaces: Objects<PrefectWorkspace>,
+    /// `TableauSite`.
+    pub sites: Objects<TableauSite>,
+    /// `FlowDeployment`.
+    pub flows: Objects<FlowDeployment>,
+    /// `ExtractRefresh`.
+    pub refreshes: Objects<ExtractRefresh>,
+}
+
+/// The objects of a kind: what the watch delivered, and our own newer writes.
+pub struct Objects<K: kube::runtime::reflector::Lookup<DynamicType = ()> + Clone + 'static> {
+    /// What the watch delivered.
+    pub store: Store<K>,
+    /// Our own newer writes.
+    pub cache: Arc<Cache<K>>,
+}
+
+impl<K> Objects<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    /// The object of that name, own writes included.
+    pub fn get(&self, name: &ObjectName) -> Option<Arc<K>> {
+        let reference = ObjectRef::new(&name.name).within(&name.namespace);
+        self.store.get(&reference).map(|object| self.cache.newest(object))
+    }
+}
+
+impl Context {
+    /// Whether this process acts: it leads, and knows everything.
+    pub fn acts(&self) -> bool {
+        self.synced.load(std::sync::atomic::Ordering::SeqCst) && self.lease.now() != Leading::No
+    }
+}

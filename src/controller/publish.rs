@@ -1,0 +1,113 @@
+//! The only writer to Kubernetes. Every write carries the resource version it was decided on: that alone protects against writing over
+//! somebody's change, or onto a namesake [measured: `uid` is not enforced on `/status`].
+
+use super::context::{Context, Objects};
+use crate::model::ids::ObjectName;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// Field manager of every write, for ever: server-side apply takes away only what the same manager set.
+const MANAGER: &str = "feedwater";
+
+/// Why a write was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Somebody else wrote meanwhile, or the object is gone.
+    #[error("the object changed meanwhile")]
+    Conflict,
+    /// The API server.
+    #[error("Kubernetes: {0}")]
+    Kube(#[source] Box<kube::Error>),
+}
+
+/// Replaces the status.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn status<K, S>(ctx: &Context, objects: &Objects<K>, object: &K, status: &S) -> Result<(), PublishError>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+    S: Serialize,
+{
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.name_any(), "resourceVersion": object.resource_version() },
+        "status": status,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let answer = api::<K>(ctx, object).patch_status(&object.name_any(), &params, &Patch::Apply(&body)).await;
+    keep(objects, answer)
+}
+
+/// Changes metadata (finalizers, annotations) by a merge patch.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn metadata<K>(
+    ctx: &Context,
+    objects: &Objects<K>,
+    object: &K,
+    mut metadata: serde_json::Value,
+) -> Result<(), PublishError>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    metadata["resourceVersion"] = json!(object.resource_version());
+    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let body = json!({ "metadata": metadata });
+    let answer = api::<K>(ctx, object).patch(&object.name_any(), &params, &Patch::Merge(&body)).await;
+    keep(objects, answer)
+}
+
+/// Reads the object itself, past every cache. `None`: it is gone.
+///
+/// # Errors
+/// The API server did not answer.
+pub async fn read<K>(ctx: &Context, name: &ObjectName) -> Result<Option<K>, Box<kube::Error>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    Api::<K>::namespaced(ctx.client.clone(), &name.namespace).get_opt(&name.name).await.map_err(Box::new)
+}
+
+fn api<K>(ctx: &Context, object: &K) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default())
+}
+
+fn keep<K>(objects: &Objects<K>, answer: Result<K, kube::Error>) -> Result<(), PublishError>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    match answer {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            objects.cache.wrote(Arc::new(object));
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+            Err(PublishError::Conflict)
+        }
+        Err(error) => Err(PublishError::Kube(Box::new(error))),
+    }
+}

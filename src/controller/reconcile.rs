@@ -1,0 +1,340 @@
+//! The driver, the same for every kind: newest → parse → observe (memory only) → decide (pure) → publish, or act and publish what was
+//! acknowledged. A pass writes status at most once; the writing of an intent is a pass of its own.
+
+use super::context::{Context, Objects};
+use super::lanes::{Lane, Priority, Waker};
+use super::publish::{self, PublishError};
+use crate::api::HasStatus;
+use crate::model::conditions::{Truth, Verdict, stamp};
+use crate::model::ids::ObjectName;
+use crate::model::time::add;
+use crate::runtime::metrics::{Kind, Reconciled};
+use async_trait::async_trait;
+use futures::FutureExt;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A kind as the driver sees it: what it decides, and how it acts.
+#[async_trait]
+pub trait Subject: Sized + Send + Sync + 'static {
+    /// The kind.
+    type Object: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + HasStatus
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static;
+    /// What was parsed and observed, kept for the fold.
+    type Seen: Send + Sync;
+    /// What a pass may do beside publishing.
+    type Act: Send + Sync;
+    /// What was acknowledged.
+    type Ack: Send + Sync;
+
+    /// The kind, in metrics.
+    const KIND: Kind;
+
+    /// Its objects.
+    fn objects(ctx: &Context) -> &Objects<Self::Object>;
+    /// Parses, observes, decides. Memory only.
+    fn plan(ctx: &Context, object: &Arc<Self::Object>, now: Timestamp) -> Planned<Self>;
+    /// An intent of this id is written.
+    fn intended(ctx: &Context, id: &str);
+    /// Acts. `None`: not now (the lease would not outlive it); nothing was done.
+    async fn act(ctx: &Context, object: &Arc<Self::Object>, seen: &Self::Seen, act: Self::Act) -> Option<Self::Ack>;
+    /// Folds what was acknowledged into the status of this object, which may be newer than the one that was decided on.
+    fn fold(
+        ctx: &Context,
+        object: &Self::Object,
+        seen: &Self::Seen,
+        ack: &Self::Ack,
+        now: Timestamp,
+    ) -> (Status<Self>, Vec<Note>);
+    /// A status was written in place of another.
+    fn wrote(ctx: &Context, before: Option<&Status<Self>>, after: &Status<Self>);
+    /// Wakes the object, from anywhere.
+    fn waker(ctx: &Context, name: &ObjectName) -> Waker;
+}
+
+/// The status type of a subject.
+pub type Status<S> = <<S as Subject>::Object as HasStatus>::Status;
+
+/// What a pass comes to.
+pub struct Planned<S: Subject> {
+    /// The next status; equal to the stored one: nothing is written.
+    pub status: Status<S>,
+    /// What to do.
+    pub plan: Plan<S::Act>,
+    /// Look again then.
+    pub again: Option<Timestamp>,
+    /// Kubernetes Events, once the status is written.
+    pub notes: Vec<Note>,
+    /// Kept for the fold.
+    pub seen: S::Seen,
+}
+
+/// The one thing a pass does.
+pub enum Plan<A> {
+    /// Publish.
+    Rest,
+    /// Publish; then the intent of this id counts as written and not sent.
+    Intend(String),
+    /// Act, then publish what was acknowledged.
+    Do {
+        /// The act.
+        act: A,
+        /// The lane of the remote; `None`: Kubernetes itself.
+        lane: Option<Arc<Lane>>,
+        /// Place in the lane.
+        priority: Priority,
+    },
+}
+
+/// A Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Why a reconcile ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else wrote: decide again.
+    #[error("the object changed meanwhile")]
+    Conflict,
+    /// The API server.
+    #[error("Kubernetes: {0}")]
+    Kube(#[source] Box<kube::Error>),
+    /// A fault in Feedwater.
+    #[error("a fault in Feedwater: the reconcile panicked")]
+    Panic,
+}
+
+/// Passes in one go; an object that needs more has its turn again later, so that it cannot keep a worker for itself.
+const MOST_PASSES: usize = 12;
+const SOON: Duration = Duration::from_secs(1);
+
+/// Reconciles one object; a panic stays with it.
+///
+/// # Errors
+/// See [`Error`]; the object is looked at again by [`error_policy`].
+pub async fn reconcile<S: Subject>(seen: Arc<S::Object>, ctx: Arc<Context>) -> Result<Action, Error> {
+    // A standby keeps its caches warm and does nothing else.
+    if !ctx.acts() {
+        return Ok(Action::await_change());
+    }
+    let result = AssertUnwindSafe(passes::<S>(seen.clone(), &ctx)).catch_unwind().await;
+    match result {
+        Ok(Ok((action, outcome))) => {
+            ctx.metrics.reconciled(S::KIND, outcome);
+            Ok(action)
+        }
+        Ok(Err(error)) => {
+            let outcome = if matches!(error, Error::Conflict) { Reconciled::Conflict } else { Reconciled::Failed };
+            ctx.metrics.reconciled(S::KIND, outcome);
+            Err(error)
+        }
+        Err(_) => {
+            ctx.metrics.panicked(S::KIND);
+            ctx.metrics.reconciled(S::KIND, Reconciled::Failed);
+            confess::<S>(&seen, &ctx).await;
+            Err(Error::Panic)
+        }
+    }
+}
+
+async fn passes<S: Subject>(first: Arc<S::Object>, ctx: &Arc<Context>) -> Result<(Action, Reconciled), Error> {
+    let Some(name) = super::index::object_name(&*first) else { return Ok((Action::await_change(), Reconciled::Rest)) };
+    let mut outcome = Reconciled::Rest;
+    for _ in 0..MOST_PASSES {
+        let Some(object) = S::objects(ctx).get(&name) else { return Ok((Action::await_change(), outcome)) };
+        let now = ctx.clock.now();
+        let planned = S::plan(ctx, &object, now);
+        match planned.plan {
+            Plan::Rest => {
+                if !publish::<S>(ctx, &object, planned.status, &planned.notes).await? {
+                    return Ok((until(planned.again, now), outcome));
+                }
+                outcome = Reconciled::Acted;
+            }
+            Plan::Intend(id) => {
+                publish::<S>(ctx, &object, planned.status, &planned.notes).await?;
+                S::intended(ctx, &id);
+                outcome = Reconciled::Acted;
+            }
+            Plan::Do { act, lane, priority } => {
+                let pass = match lane {
+                    None => None,
+                    Some(lane) => {
+                        let waker = S::waker(ctx, &name);
+                        match lane.enter(&name.namespace, &name.name, priority, waker) {
+                            Some(pass) => Some(pass),
+                            None => return Ok((Action::await_change(), Reconciled::Waiting)),
+                        }
+                    }
+                };
+                let Some(ack) = S::act(ctx, &object, &planned.seen, act).await else {
+                    return Ok((Action::requeue(SOON), Reconciled::Waiting));
+                };
+                drop(pass);
+                acknowledge::<S>(ctx, &name, &planned.seen, &ack, &planned.notes).await?;
+                outcome = Reconciled::Acted;
+            }
+        }
+    }
+    Ok((Action::requeue(SOON), outcome))
+}
+
+async fn publish<S: Subject>(
+    ctx: &Context,
+    object: &Arc<S::Object>,
+    status: Status<S>,
+    notes: &[Note],
+) -> Result<bool, Error> {
+    if object.status() == Some(&status) {
+        return Ok(false);
+    }
+    publish::status(ctx, S::objects(ctx), &**object, &status).await?;
+    ctx.metrics.wrote_status(S::KIND);
+    S::wrote(ctx, object.status(), &status);
+    tell(ctx, &**object, notes);
+    Ok(true)
+}
+
+/// Something was done outside, and that is a fact: it is written whatever else happened to the object meanwhile, for as long as we lead.
+async fn acknowledge<S: Subject>(
+    ctx: &Context,
+    name: &ObjectName,
+    seen: &S::Seen,
+    ack: &S::Ack,
+    planned: &[Note],
+) -> Result<(), Error> {
+    let mut wait = Duration::from_millis(100);
+    let mut object = S::objects(ctx).get(name);
+    loop {
+        let Some(current) = object.clone() else { return Ok(()) };
+        let (status, mut notes) = S::fold(ctx, &current, seen, ack, ctx.clock.now());
+        notes.extend(planned.iter().cloned());
+        let error = match publish::<S>(ctx, &current, status, &notes).await {
+            Ok(wrote) => {
+                if !wrote {
+                    tell(ctx, &*current, &notes);
+                }
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if !ctx.acts() {
+            return Err(error);
+        }
+        tracing::warn!(object = %name, %error, "what was acknowledged is not written yet");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+        match publish::read::<S::Object>(ctx, name).await {
+            Ok(found) => object = found.map(Arc::new),
+            Err(error) => tracing::warn!(object = %name, %error, "the object cannot be read"),
+        }
+    }
+}
+
+/// Says on the object that Feedwater failed on it.
+async fn confess<S: Subject>(object: &Arc<S::Object>, ctx: &Context) {
+    let Some(name) = super::index::object_name(&**object) else { return };
+    let Some(object) = S::objects(ctx).get(&name) else { return };
+    let mut status = object.status().cloned().unwrap_or_default();
+    let verdict = Verdict::new(
+        "Ready",
+        Truth::False,
+        "InternalError",
+        "Feedwater failed on this resource and will try again; please report it with the operator's log",
+    );
+    stamp(&mut status, &[verdict], object.meta().generation.unwrap_or_default(), ctx.clock.now());
+    if let Err(error) = publish::<S>(ctx, &object, status, &[]).await {
+        tracing::warn!(object = %name, %error, "the fault cannot be written");
+    }
+}
+
+/// Best effort: an Event that cannot be written is no reason to do anything else.
+fn tell<K>(ctx: &Context, object: &K, notes: &[Note])
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    for note in notes {
+        let event = kube::runtime::events::Event {
+            type_: if note.warning {
+                kube::runtime::events::EventType::Warning
+            } else {
+                kube::runtime::events::EventType::Normal
+            },
+            reason: note.reason.to_owned(),
+            note: Some(note.message.clone()),
+            action: note.reason.to_owned(),
+            secondary: None,
+        };
+        tracing::info!(object = %object.meta().name.as_deref().unwrap_or_default(), namespace = object.meta().namespace.as_deref().unwrap_or_default(), kind = %K::kind(&()), reason = note.reason, "{}", note.message);
+        let (recorder, reference) = (ctx.recorder.clone(), object.object_ref(&()));
+        tokio::spawn(async move {
+            if let Err(error) = recorder.publish(&event, &reference).await {
+                tracing::debug!(%error, "an Event could not be written");
+            }
+        });
+    }
+}
+
+fn until(again: Option<Timestamp>, now: Timestamp) -> Action {
+    match again {
+        None => Action::await_change(),
+        Some(at) => {
+            let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            // Rounded up a little: waking just before the moment would decide the same again.
+            Action::requeue(wait + Duration::from_millis(20))
+        }
+    }
+}
+
+/// What follows a failed reconcile.
+pub fn error_policy<S: Subject>(object: Arc<S::Object>, error: &Error, _: Arc<Context>) -> Action {
+    match error {
+        Error::Conflict => Action::requeue(Duration::from_millis(200)),
+        Error::Kube(_) => {
+            tracing::warn!(object = %object.name_any(), namespace = object.namespace(), %error, "reconcile failed");
+            Action::requeue(Duration::from_secs(5))
+        }
+        Error::Panic => {
+            tracing::error!(object = %object.name_any(), namespace = object.namespace(), %error, "reconcile panicked");
+            Action::requeue(Duration::from_secs(60))
+        }
+    }
+}
+
+impl From<PublishError> for Error {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Conflict => Self::Conflict,
+            PublishError::Kube(error) => Self::Kube(error),
+        }
+    }
+}
+
+/// `at`, if it is sooner than what was planned.
+pub fn sooner(planned: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+    Some(planned.map_or(at, |planned| planned.min(at)))
+}
+
+/// A moment from now.
+pub fn soon(now: Timestamp) -> Timestamp {
+    add(now, SOON)
+}
