@@ -19,7 +19,7 @@ pub struct Observed {
     pub claim: Claim,
     /// By the name of the upstream in the spec. A missing entry counts as `Unread`.
     pub upstreams: BTreeMap<String, UpstreamView>,
-    /// `creationTimestamp` on Prefect's clock, erring early; `None` until both clocks are known.
+    /// `creationTimestamp` on Prefect's clock, erring early; `None` until both clocks are known. (Not needed without upstreams.)
     pub baseline: Option<Timestamp>,
     /// What Tableau's clock shows now.
     pub tableau_clock: Option<Bounds>,
@@ -53,7 +53,10 @@ pub enum SiteView {
         reason: &'static str,
     },
     /// Signed in.
-    Ready,
+    Ready {
+        /// The site that is there.
+        luid: SiteLuid,
+    },
 }
 
 /// What the target was found to be.
@@ -110,6 +113,8 @@ pub enum UpstreamView {
     Missing {
         /// What is missing, one clause: "`FlowDeployment` orders-nightly does not exist".
         message: String,
+        /// An object of the cluster is missing (files come in any order), rather than something in Prefect.
+        reference: bool,
     },
     /// Not read yet.
     Unread {
