@@ -2,6 +2,13 @@
 //!
 //! Facts: `reference/prefect-api.md` of the project's shared folder (3.4.8 to 3.9.1).
 
+mod client;
+mod events;
+pub mod fake;
+mod wire;
+
+pub use client::{Auth, PrefectClient};
+
 pub use crate::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule};
 use crate::model::ids::{DeploymentId, DeploymentName, FlowId, RunId, ScheduleId};
 pub use crate::model::runs::{Run, StateType, TERMINAL};

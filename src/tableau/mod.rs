@@ -2,6 +2,14 @@
 //!
 //! Facts: `reference/tableau-rest.md` of the project's shared folder.
 
+mod auth;
+mod client;
+pub mod fake;
+mod wire;
+
+pub use auth::Credential;
+pub use client::TableauClient;
+
 use crate::api::{RefreshType, TargetKind};
 pub use crate::model::contents::{Content, Project};
 use crate::model::ids::{JobId, Luid, SiteLuid};

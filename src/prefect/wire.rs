@@ -1,0 +1,250 @@
+//! Prefect's JSON (reference 4.1, 5.1, 6). Unknown keys are ignored: they differ per version.
+
+use super::{Deployment, NewSchedule, Run, RunEvent, RunQuery, Schedule, StateType};
+use crate::model::ids::{DeploymentName, RunId};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// What the label of a run that reports one of our refreshes is called.
+const REPORTS_REFRESH: &str = "feedwater.dev/refresh";
+
+/// The fields Feedwater compares besides `tags` and `paused`.
+const COMPARED: [&str; 9] = [
+    "description",
+    "version",
+    "entrypoint",
+    "path",
+    "pull_steps",
+    "parameters",
+    "parameter_openapi_schema",
+    "work_pool_name",
+    "work_queue_name",
+];
+
+#[derive(Deserialize)]
+pub(super) struct FlowRow {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct IdRow {
+    pub(super) id: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeploymentRow {
+    id: String,
+    name: String,
+    pub(super) flow_id: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    paused: bool,
+    #[serde(default)]
+    schedules: Vec<ScheduleRow>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct ScheduleRow {
+    id: String,
+    slug: Option<String>,
+    active: bool,
+    schedule: Map<String, Value>,
+    #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+    max_scheduled_runs: Option<i64>,
+}
+
+impl DeploymentRow {
+    pub(super) fn into_model(self, flow: &str) -> Deployment {
+        let mut rest = self.rest;
+        rest.retain(|key, value| COMPARED.contains(&key.as_str()) && !value.is_null());
+        Deployment {
+            name: DeploymentName { flow: flow.into(), deployment: self.name.into() },
+            id: self.id.into(),
+            tags: self.tags,
+            paused: self.paused,
+            fields: rest,
+            schedules: self.schedules.into_iter().map(ScheduleRow::into_model).collect(),
+        }
+    }
+}
+
+impl ScheduleRow {
+    fn into_model(self) -> Schedule {
+        Schedule {
+            id: self.id.into(),
+            slug: self.slug,
+            active: self.active,
+            rule: self.schedule,
+            parameters: self.parameters.unwrap_or_default(),
+            max_scheduled_runs: self.max_scheduled_runs,
+        }
+    }
+}
+
+/// A schedule whole: what a PATCH leaves out of `parameters` would be cleared.
+pub(super) fn schedule(new: &NewSchedule) -> Value {
+    json!({"slug": new.slug, "active": new.active, "schedule": new.rule, "parameters": new.parameters})
+}
+
+#[derive(Deserialize)]
+pub(super) struct RunRow {
+    id: String,
+    name: String,
+    flow_id: String,
+    deployment_id: Option<String>,
+    state: Option<StateRow>,
+    start_time: Option<Timestamp>,
+    expected_start_time: Option<Timestamp>,
+    pub(super) end_time: Option<Timestamp>,
+    #[serde(default)]
+    labels: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct StateRow {
+    id: String,
+    r#type: String,
+    name: String,
+    timestamp: Timestamp,
+}
+
+impl RunRow {
+    /// `None` for a run that has no state yet: nothing can have come of it.
+    pub(super) fn into_model(self) -> Option<Run> {
+        let state = self.state?;
+        Some(Run {
+            id: self.id.into(),
+            name: self.name,
+            flow: self.flow_id.into(),
+            deployment: self.deployment_id.map(Into::into),
+            state: state.id.into(),
+            state_type: state_type(&state.r#type),
+            state_name: state.name,
+            state_at: state.timestamp,
+            started_at: self.start_time.or(self.expected_start_time),
+            ended_at: self.end_time,
+            reports_refresh: self.labels.is_some_and(|labels| labels.contains_key(REPORTS_REFRESH)),
+        })
+    }
+}
+
+fn state_type(text: &str) -> StateType {
+    match text {
+        "SCHEDULED" => StateType::Scheduled,
+        "PENDING" => StateType::Pending,
+        "RUNNING" => StateType::Running,
+        "COMPLETED" => StateType::Completed,
+        "FAILED" => StateType::Failed,
+        "CANCELLED" => StateType::Cancelled,
+        "CRASHED" => StateType::Crashed,
+        "PAUSED" => StateType::Paused,
+        "CANCELLING" => StateType::Cancelling,
+        _ => StateType::Other,
+    }
+}
+
+/// Body of `flow_runs/filter` for one page.
+pub(super) fn run_filter(query: &RunQuery, limit: u32) -> Value {
+    let mut runs = Map::new();
+    let any = |ids: Vec<&str>| json!({"any_": ids});
+    if !query.deployments.is_empty() {
+        runs.insert("deployment_id".into(), any(query.deployments.iter().map(|id| id.as_str()).collect()));
+    }
+    if !query.runs.is_empty() {
+        runs.insert("id".into(), any(query.runs.iter().map(|id| id.as_str()).collect()));
+    }
+    if !query.state_types.is_empty() {
+        runs.insert("state".into(), json!({"type": any(query.state_types.clone())}));
+    }
+    let ended: Map<_, _> = [("after_", query.ended_after), ("before_", query.ended_before)]
+        .into_iter()
+        .filter_map(|(key, at)| Some((key.to_owned(), json!(at?))))
+        .collect();
+    if !ended.is_empty() {
+        runs.insert("end_time".into(), ended.into());
+    }
+    json!({"flow_runs": runs, "sort": "END_TIME_DESC", "limit": limit, "offset": query.offset})
+}
+
+/// The page limit a 422 names: `Invalid limit: must be less than or equal to 200.`
+pub(super) fn page_limit(body: &[u8]) -> Option<u32> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let told = body.get("detail")?.as_str()?.split_once("Invalid limit")?.1;
+    told.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok())
+}
+
+/// Names of the fields a 422 complains of; never its text, which echoes the request.
+pub(super) fn invalid_fields(body: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        exception_detail: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        loc: Vec<Value>,
+    }
+    let mut fields: Vec<String> = serde_json::from_slice::<Body>(body)
+        .map(|body| body.exception_detail.iter().filter_map(|entry| field_name(&entry.loc)).collect())
+        .unwrap_or_default();
+    fields.sort();
+    fields.dedup();
+    fields.truncate(8);
+    if fields.is_empty() {
+        fields.push("the request".to_owned());
+    }
+    fields
+}
+
+/// `["body", 0, "schedule", "CronSchedule", "cron"]` → `schedule.CronSchedule.cron`. What lies in a field of free form is a user's and is cut
+/// off.
+fn field_name(loc: &[Value]) -> Option<String> {
+    const FREE_FORM: [&str; 5] =
+        ["parameters", "job_variables", "pull_steps", "parameter_openapi_schema", "labels"];
+    let mut names = Vec::new();
+    for name in loc.iter().skip(1).filter_map(Value::as_str).take(4) {
+        if name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            break;
+        }
+        names.push(name);
+        if FREE_FORM.contains(&name) {
+            break;
+        }
+    }
+    (!names.is_empty()).then(|| names.join("."))
+}
+
+/// The version in the answer of `admin/version`: a JSON string such as `"3.9.1"`.
+pub(super) fn version(body: &[u8]) -> Option<String> {
+    let text: String = serde_json::from_slice(body).ok()?;
+    let shaped = text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.');
+    (shaped && text.chars().all(|c| c.is_ascii_graphic())).then_some(text)
+}
+
+/// A websocket message that tells of a flow run; other messages are `None`.
+pub(super) fn event(text: &str) -> Option<RunEvent> {
+    #[derive(Deserialize)]
+    struct Message {
+        event: Event,
+    }
+    #[derive(Deserialize)]
+    struct Event {
+        resource: Resource,
+        #[serde(default)]
+        related: Vec<Resource>,
+    }
+    #[derive(Deserialize)]
+    struct Resource {
+        #[serde(rename = "prefect.resource.id")]
+        id: String,
+    }
+    let event = serde_json::from_str::<Message>(text).ok()?.event;
+    let run = RunId::from(event.resource.id.strip_prefix("prefect.flow-run.")?);
+    let deployment = event.related.iter().find_map(|r| r.id.strip_prefix("prefect.deployment."));
+    Some(RunEvent { run, deployment: deployment.map(Into::into) })
+}
