@@ -24,11 +24,10 @@ pub(super) struct State {
     pub(super) jobs_list_forbidden: bool,
 }
 
-// "Content URL" is Tableau's word for the short name of a site.
-#[allow(clippy::struct_field_names)]
 pub(super) struct Site {
     pub(super) luid: String,
-    pub(super) content_url: String,
+    /// The content URL.
+    pub(super) url_name: String,
     pub(super) users: Vec<User>,
     pub(super) projects: Vec<Project>,
     pub(super) contents: Vec<Content>,
@@ -74,7 +73,8 @@ pub(super) struct Content {
     pub(super) luid: String,
     pub(super) kind: ContentKind,
     pub(super) name: String,
-    pub(super) content_url: String,
+    /// The content URL.
+    pub(super) url_name: String,
     pub(super) project: String,
     pub(super) has_extracts: bool,
     pub(super) created: Instant,
@@ -110,7 +110,7 @@ pub enum Refused {
 impl State {
     /// A site by its LUID or content URL.
     pub(super) fn site(&mut self, site: &str) -> Result<&mut Site, Missing> {
-        let found = self.sites.iter_mut().find(|known| known.luid == site || known.content_url == site);
+        let found = self.sites.iter_mut().find(|known| known.luid == site || known.url_name == site);
         found.ok_or_else(|| missing("site", site))
     }
 
@@ -123,13 +123,13 @@ impl State {
         found.ok_or_else(|| missing("data source or workbook", luid))
     }
 
-    pub(super) fn add_site(&mut self, content_url: &str, now: Instant) -> String {
-        if let Ok(site) = self.site(content_url) {
+    pub(super) fn add_site(&mut self, url_name: &str, now: Instant) -> String {
+        if let Ok(site) = self.site(url_name) {
             return site.luid.clone();
         }
         let mut site = Site {
             luid: luid(),
-            content_url: content_url.to_owned(),
+            url_name: url_name.to_owned(),
             users: Vec::new(),
             projects: Vec::new(),
             contents: Vec::new(),
@@ -151,7 +151,7 @@ impl State {
         secret: &str,
         now: Instant,
     ) -> Option<(String, &Site, User)> {
-        let site = self.sites.iter().find(|known| known.content_url == site)?;
+        let site = self.sites.iter().find(|known| known.url_name == site)?;
         let pat = site.pats.iter().find(|pat| pat.name == name && pat.secret == secret)?;
         let user = site.users.iter().find(|user| user.luid == pat.user)?.clone();
         self.sessions.retain(|_, session| session.site != site.luid || session.pat != name);
@@ -328,13 +328,13 @@ impl Site {
             return content.luid.clone();
         }
         let plain: String = name.chars().filter(|c| c.is_alphanumeric()).collect();
-        let clashes = self.contents.iter().filter(|content| content.content_url.starts_with(&plain)).count();
-        let content_url = if clashes == 0 { plain } else { format!("{plain}_{clashes}") };
+        let clashes = self.contents.iter().filter(|content| content.url_name.starts_with(&plain)).count();
+        let url_name = if clashes == 0 { plain } else { format!("{plain}_{clashes}") };
         let content = Content {
             luid: luid(),
             kind,
             name: name.to_owned(),
-            content_url,
+            url_name,
             project,
             has_extracts,
             created: now,
