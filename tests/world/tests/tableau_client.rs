@@ -1,5 +1,8 @@
 //! The simulator, as the official Python client sees it.
 
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::path::Path;
 use std::time::Duration;
 

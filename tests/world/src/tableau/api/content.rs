@@ -3,7 +3,8 @@
 use super::super::element::Element;
 use super::super::query::{Field, Row};
 use super::super::refusal::Refusal;
-use super::super::state::{Content, ContentKind, Site, State};
+use super::super::site::{Content, ContentKind, Site};
+use super::super::state::State;
 use super::auth::Caller;
 use super::{Call, Reply};
 
