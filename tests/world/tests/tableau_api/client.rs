@@ -53,8 +53,8 @@ impl Client {
         let answer = client.sign_in(content_url, "test", "secret").await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let credentials = &answer.json()["credentials"];
-        client.token = credentials["token"].as_str().unwrap().to_owned();
-        client.site = credentials["site"]["id"].as_str().unwrap().to_owned();
+        client.token = credentials["token"].as_str().unwrap().into();
+        client.site = credentials["site"]["id"].as_str().unwrap().into();
         client
     }
 

@@ -10,6 +10,8 @@ use world::tableau::{Config, Edition, Simulator};
 
 use crate::client::{Client, now, start, text};
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 const NOTHING: &str = "00000000-0000-4000-8000-000000000000";
 
 #[tokio::test]
@@ -110,7 +112,7 @@ async fn the_format_of_the_body_and_that_of_the_answer_are_chosen_independently(
         ("<tsRequest><extractRefresh/></tsRequest>", "{\"extractRefresh\":{\"incremental\":\"false\"}}");
     let (as_xml, as_json) = (("content-type", "text/xml"), ("content-type", "application/json"));
     let want_json = ("accept", "application/json");
-    let cases: [(&[(&str, &str)], &str, u16, &str); 10] = [
+    let cases: [(Headers<'_>, &str, u16, &str); 10] = [
         (&[], xml, 202, "<?xml"),
         (&[as_xml], xml, 409, "<?xml"),
         (&[as_json], json, 409, "<?xml"),
@@ -239,7 +241,7 @@ async fn a_project_is_found_level_by_level() {
         let rows = list["projects"]["project"].as_array().cloned().unwrap_or_default();
         rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(ids("name:eq:Finance,topLevelProject:eq:true").await, [finance.clone()]);
+    assert_eq!(ids("name:eq:Finance,topLevelProject:eq:true").await, std::slice::from_ref(&finance));
     assert_eq!(ids(&format!("name:eq:Sales,parentProjectId:eq:{finance}")).await, [sales]);
     assert_eq!(ids("name:eq:Sales").await.len(), 2);
     assert_eq!(ids("topLevelProject:eq:true").await.len(), 3);

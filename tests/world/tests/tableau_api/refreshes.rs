@@ -60,7 +60,7 @@ async fn a_job_waits_runs_and_ends() {
 
         let seen = job(&client, id).await;
         assert_eq!((&seen["progress"], &seen["startedAt"]), (&json!("0"), &Value::Null));
-        assert_eq!(row(&client, &format!("filter=title:eq:Orders,status:eq:Pending")).await["id"], json!(id));
+        assert_eq!(row(&client, "filter=title:eq:Orders,status:eq:Pending").await["id"], json!(id));
         assert_eq!(client.refresh(&orders).await.code(), "409093", "queued");
 
         started(&tableau, &orders).await;
