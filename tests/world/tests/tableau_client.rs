@@ -89,7 +89,8 @@ fn jobs(seen: &Value) {
             ["refresh_extracts", "Cancelled", "Slow"],
         ])
     );
-    assert_eq!(seen["jobsSinceLast"], json!(["Slow"]));
+    assert_eq!(seen["fullSinceFirst"], json!(["Orders", "Board", "Broken", "Slow"]));
+    assert_eq!(seen["fullSinceTomorrow"], json!([]));
     assert_eq!(seen["tasks"], json!([]));
     assert_eq!(seen["unknownJob"]["code"], "400031");
     assert_eq!(seen["unknownDatasource"]["code"], "404004");
@@ -107,7 +108,7 @@ fn the_truth_agrees(tableau: &Simulator, content: &Content) {
         ("refreshDatasource", 7),
         ("refreshWorkbook", 2),
         ("cancelJob", 1),
-        ("queryJobs", 2),
+        ("queryJobs", 3),
         ("queryExtractRefreshTasks", 1),
         ("unknown", 0),
     ];

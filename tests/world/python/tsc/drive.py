@@ -8,6 +8,7 @@ Prints one JSON object: for each step what the client returned or raised. It jud
 import json
 import logging
 import sys
+from datetime import timedelta
 
 import tableauserverclient as TSC
 
@@ -76,6 +77,14 @@ def find_datasource(server, path, name):
     return datasource
 
 
+def full_refreshes(server, since):
+    """The jobs that were created at or after that moment. Dates are whole seconds, so several may share one."""
+    made, field, operator = TSC.RequestOptions(), TSC.RequestOptions.Field, TSC.RequestOptions.Operator
+    made.filter.add(TSC.Filter(field.CreatedAt, operator.GreaterThanOrEqual, since))
+    made.filter.add(TSC.Filter(field.JobType, operator.In, ["refresh_extracts"]))
+    return server.jobs.get(made)[0]
+
+
 def main(url, site, name, secret):
     warnings = Warnings()
     logging.getLogger().addHandler(warnings)
@@ -129,13 +138,9 @@ def main(url, site, name, secret):
     # Jobs as a list.
     rows, _ = server.jobs.get(TSC.RequestOptions())
     out["jobs"] = [[row.type, row.status, row.title] for row in rows]
-    since = TSC.RequestOptions()
-    created = TSC.RequestOptions.Field.CreatedAt
-    since.filter.add(TSC.Filter(created, TSC.RequestOptions.Operator.GreaterThanOrEqual, rows[-1].created_at))
-    since.filter.add(
-        TSC.Filter(TSC.RequestOptions.Field.JobType, TSC.RequestOptions.Operator.In, ["refresh_extracts"])
-    )
-    out["jobsSinceLast"] = [row.title for row in server.jobs.get(since)[0]]
+    first = rows[0].created_at
+    out["fullSinceFirst"] = [row.title for row in full_refreshes(server, first)]
+    out["fullSinceTomorrow"] = [row.title for row in full_refreshes(server, first + timedelta(days=1))]
     out["tasks"] = server.tasks.get()[0]
 
     # What is not there.
