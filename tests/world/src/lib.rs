@@ -1,1 +1,4 @@
 //! The world.
+
+pub mod python;
+pub mod tableau;
