@@ -4,10 +4,10 @@
 
 pub mod api;
 pub mod clock;
+pub mod controller;
 pub mod http;
 pub mod model;
 pub mod prefect;
 pub mod runtime;
 pub mod settings;
 pub mod tableau;
-pub mod controller;

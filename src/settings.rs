@@ -134,7 +134,11 @@ pub enum SettingsError {
 /// A DNS label (or UUID): also what may stand between slashes in a mark.
 fn dns_label(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if text.is_empty() || text.len() > 63 || !text.chars().all(fits) || text.starts_with('-') || text.ends_with('-')
+    if text.is_empty()
+        || text.len() > 63
+        || !text.chars().all(fits)
+        || text.starts_with('-')
+        || text.ends_with('-')
     {
         return Err("must be at most 63 of a-z, 0-9 and -, and neither begin nor end with -".to_owned());
     }

@@ -63,8 +63,7 @@ where
             if let Some(date) = answer.headers().get(http::header::DATE).and_then(|d| d.to_str().ok())
                 && let Ok(date) = jiff::fmt::rfc2822::parse(date)
             {
-                let reading =
-                    ClockReading { date: date.timestamp(), sent, received: clock.clock.moment() };
+                let reading = ClockReading { date: date.timestamp(), sent, received: clock.clock.moment() };
                 *clock.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
             }
             Ok(answer)

@@ -73,8 +73,10 @@ mod tests {
 
     fn object(uid: &str, version: &str) -> Arc<ConfigMap> {
         Arc::new(
-            serde_json::from_value(json!({ "metadata": { "name": "a", "uid": uid, "resourceVersion": version } }))
-                .unwrap(),
+            serde_json::from_value(
+                json!({ "metadata": { "name": "a", "uid": uid, "resourceVersion": version } }),
+            )
+            .unwrap(),
         )
     }
 

@@ -97,7 +97,8 @@ impl<S> Connections<S> {
             return Ok(link);
         }
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let existing = shared.get(&key).and_then(|(session, users)| Some((session.upgrade()?, users.clone())));
+        let existing =
+            shared.get(&key).and_then(|(session, users)| Some((session.upgrade()?, users.clone())));
         let (session, users) = match existing {
             Some((session, users)) => {
                 users.add(name.clone());
@@ -154,7 +155,8 @@ mod tests {
         let one = link("one", key());
         let two = link("two", key());
         assert!(Arc::ptr_eq(&one.session, &two.session));
-        let other = link("two", SessionKey::new("https://x".into(), &["userp", "ass"], Duration::from_secs(1)));
+        let other =
+            link("two", SessionKey::new("https://x".into(), &["userp", "ass"], Duration::from_secs(1)));
         assert!(!Arc::ptr_eq(&one.session, &other.session));
         assert_eq!(started, 2);
         assert_eq!(one.users.all(), [name("one")]);

@@ -68,12 +68,17 @@ impl Subject for Flows {
             }
         };
         let place = desired.place(stored);
-        let at = ObjectName { namespace: desired.name.namespace.clone(), name: place.workspace.as_str().into() };
+        let at =
+            ObjectName { namespace: desired.name.namespace.clone(), name: place.workspace.as_str().into() };
         let session = ctx.workspaces.get(&at).map(|link| link.session);
         let observed = observe(ctx, &desired, &place, &at, session.as_deref(), now);
         let decision = flow::decide(&desired, &observed, stored, now);
         remember(ctx, &desired.name, decision.memory);
-        let priority = if stored.observed_generation() == desired.generation { Priority::Rest } else { Priority::Changed };
+        let priority = if stored.observed_generation() == desired.generation {
+            Priority::Rest
+        } else {
+            Priority::Changed
+        };
         let plan = match (decision.step, session) {
             (Step::Rest, _) => Plan::Rest,
             (Step::Intend, _) => Plan::Intend(String::new()),
@@ -100,11 +105,19 @@ impl Subject for Flows {
     async fn act(ctx: &Context, object: &Arc<FlowDeployment>, _: &Seen, act: Act) -> Option<Vec<Ack>> {
         match act {
             Act::Finalizer(set) => {
-                let mut finalizers: Vec<String> = object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+                let mut finalizers: Vec<String> =
+                    object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
                 if set {
                     finalizers.push(FINALIZER.to_owned());
                 }
-                match publish::metadata(ctx, &ctx.objects.flows, &**object, json!({ "finalizers": finalizers })).await {
+                match publish::metadata(
+                    ctx,
+                    &ctx.objects.flows,
+                    &**object,
+                    json!({ "finalizers": finalizers }),
+                )
+                .await
+                {
                     Ok(()) => Some(Vec::new()),
                     Err(error) => {
                         tracing::debug!(object = %object.name_any(), %error, "the finalizer is not written yet");
@@ -196,11 +209,11 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
     match ctx.workspaces.get(name).map(|link| link.session.snapshot().health.clone()) {
         Some(Health::Connected(_)) => WorkspaceView::Ready,
         None | Some(Health::Connecting | Health::Failed(_)) => {
-            let reason = ctx
-                .objects
-                .workspaces
-                .get(name)
-                .and_then(|w| w.status.as_ref().and_then(|s| crate::model::conditions::reason_of(s, "Ready").map(str::to_owned)));
+            let reason = ctx.objects.workspaces.get(name).and_then(|w| {
+                w.status
+                    .as_ref()
+                    .and_then(|s| crate::model::conditions::reason_of(s, "Ready").map(str::to_owned))
+            });
             WorkspaceView::NotReady { reason: reason.unwrap_or_else(|| "Progressing".into()) }
         }
     }
@@ -224,7 +237,11 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
         .filter_map(|who| match &who {
             Dependent::Flow(name) if name != me => {
                 let facts = ctx.index.facts(&who)?;
-                Some(Claimant { name: name.clone(), created_at: facts.created_at, terminating: facts.deleting })
+                Some(Claimant {
+                    name: name.clone(),
+                    created_at: facts.created_at,
+                    terminating: facts.deleting,
+                })
             }
             Dependent::Flow(_) | Dependent::Refresh(_) => None,
         })
@@ -275,7 +292,10 @@ fn failure(kind: WriteKind, error: PrefectError) -> Failure {
         (PrefectError::Unreachable(_), _) => Failure::Unreachable,
         (PrefectError::Ambiguous, _) => Failure::Ambiguous,
         (
-            PrefectError::NotFound | PrefectError::Conflict | PrefectError::Rejected(_) | PrefectError::WrongServer,
+            PrefectError::NotFound
+            | PrefectError::Conflict
+            | PrefectError::Rejected(_)
+            | PrefectError::WrongServer,
             _,
         ) => Failure::Rejected,
     }

@@ -54,6 +54,17 @@ pub struct Facts {
     pub seen: BTreeSet<String>,
 }
 
+/// A change of what somebody depends on, or of its part in a claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Whose.
+    pub who: Dependent,
+    /// The keys it has now or had before.
+    pub keys: Vec<Key>,
+    /// The keys are not the same as before: observers have something else to read.
+    pub interest: bool,
+}
+
 #[derive(Default)]
 struct Inner {
     entries: HashMap<Dependent, (Vec<Key>, Facts)>,
@@ -68,14 +79,14 @@ pub struct Index {
 }
 
 impl Index {
-    /// Takes a watch event of a `FlowDeployment`.
-    pub fn on_flow(&self, event: &Event<FlowDeployment>) {
-        self.on_event(event, true, flow_entry);
+    /// Takes a watch event of a `FlowDeployment`; returns what changed in the meaning of the index.
+    pub fn on_flow(&self, event: &Event<FlowDeployment>) -> Vec<Change> {
+        self.on_event(event, true, flow_entry)
     }
 
-    /// Takes a watch event of an `ExtractRefresh`.
-    pub fn on_refresh(&self, event: &Event<ExtractRefresh>) {
-        self.on_event(event, false, refresh_entry);
+    /// Takes a watch event of an `ExtractRefresh`; returns what changed in the meaning of the index.
+    pub fn on_refresh(&self, event: &Event<ExtractRefresh>) -> Vec<Change> {
+        self.on_event(event, false, refresh_entry)
     }
 
     /// Everything that depends on the key.
@@ -145,17 +156,17 @@ impl Index {
         event: &Event<K>,
         flow: bool,
         entry: fn(&K) -> Option<(Dependent, Vec<Key>, Facts)>,
-    ) {
+    ) -> Vec<Change> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Init => {
                 inner.arriving.insert(flow, HashSet::new());
+                Vec::new()
             }
             Event::InitApply(object) => {
-                if let Some((who, keys, facts)) = entry(object) {
-                    inner.arriving.entry(flow).or_default().insert(who.clone());
-                    inner.put(who, keys, facts);
-                }
+                let Some((who, keys, facts)) = entry(object) else { return Vec::new() };
+                inner.arriving.entry(flow).or_default().insert(who.clone());
+                inner.put(who, keys, facts).into_iter().collect()
             }
             Event::InitDone => {
                 let arrived = inner.arriving.remove(&flow).unwrap_or_default();
@@ -165,19 +176,15 @@ impl Index {
                     .filter(|who| matches!(who, Dependent::Flow(_)) == flow && !arrived.contains(*who))
                     .cloned()
                     .collect();
-                for who in gone {
-                    inner.remove(&who);
-                }
+                gone.into_iter().filter_map(|who| inner.remove(&who)).collect()
             }
             Event::Apply(object) => {
-                if let Some((who, keys, facts)) = entry(object) {
-                    inner.put(who, keys, facts);
-                }
+                let Some((who, keys, facts)) = entry(object) else { return Vec::new() };
+                inner.put(who, keys, facts).into_iter().collect()
             }
             Event::Delete(object) => {
-                if let Some((who, _, _)) = entry(object) {
-                    inner.remove(&who);
-                }
+                let Some((who, _, _)) = entry(object) else { return Vec::new() };
+                inner.remove(&who).into_iter().collect()
             }
         }
     }
@@ -188,24 +195,34 @@ impl Index {
 }
 
 impl Inner {
-    fn put(&mut self, who: Dependent, keys: Vec<Key>, facts: Facts) {
-        self.remove(&who);
+    fn put(&mut self, who: Dependent, keys: Vec<Key>, facts: Facts) -> Option<Change> {
+        if let Some((old_keys, old_facts)) = self.entries.get_mut(&who)
+            && *old_keys == keys
+        {
+            let moved = old_facts.attempting != facts.attempting || old_facts.deleting != facts.deleting;
+            *old_facts = facts;
+            return moved.then_some(Change { who, keys, interest: false });
+        }
+        let mut touched = self.remove(&who).map(|change| change.keys).unwrap_or_default();
         for key in &keys {
             self.by_key.entry(key.clone()).or_default().insert(who.clone());
         }
-        self.entries.insert(who, (keys, facts));
+        touched.extend(keys.iter().cloned());
+        self.entries.insert(who.clone(), (keys, facts));
+        Some(Change { who, keys: touched, interest: true })
     }
 
-    fn remove(&mut self, who: &Dependent) {
-        let Some((keys, _)) = self.entries.remove(who) else { return };
-        for key in keys {
-            if let Some(set) = self.by_key.get_mut(&key) {
+    fn remove(&mut self, who: &Dependent) -> Option<Change> {
+        let (keys, _) = self.entries.remove(who)?;
+        for key in &keys {
+            if let Some(set) = self.by_key.get_mut(key) {
                 set.remove(who);
                 if set.is_empty() {
-                    self.by_key.remove(&key);
+                    self.by_key.remove(key);
                 }
             }
         }
+        Some(Change { who: who.clone(), keys, interest: true })
     }
 }
 
@@ -228,8 +245,26 @@ fn created_at<K: ResourceExt>(object: &K) -> Timestamp {
 
 fn flow_entry(flow: &FlowDeployment) -> Option<(Dependent, Vec<Key>, Facts)> {
     let me = object_name(flow)?;
-    let workspace = ObjectName { namespace: me.namespace.clone(), name: flow.spec.workspace_ref.name.as_str().into() };
-    let keys = vec![Key::Workspace(workspace.clone()), Key::Deployment(workspace, declared(flow))];
+    let workspace =
+        ObjectName { namespace: me.namespace.clone(), name: flow.spec.workspace_ref.name.as_str().into() };
+    let mut keys =
+        vec![Key::Workspace(workspace.clone()), Key::Deployment(workspace.clone(), declared(flow))];
+    // The place it is leaving is looked at until it has left it.
+    if let Some(status) = &flow.status
+        && let Some((old_flow, old_name)) = status.full_name.as_deref().and_then(|full| full.split_once('/'))
+    {
+        let old = status
+            .workspace
+            .as_deref()
+            .map_or(workspace, |name| ObjectName { namespace: me.namespace.clone(), name: name.into() });
+        keys.push(Key::Workspace(old.clone()));
+        keys.push(Key::Deployment(
+            old,
+            DeploymentName { flow: old_flow.into(), deployment: old_name.into() },
+        ));
+    }
+    keys.sort();
+    keys.dedup();
     let facts = Facts {
         created_at: created_at(flow),
         deleting: flow.metadata.deletion_timestamp.is_some(),
@@ -287,7 +322,10 @@ fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
     let fences = owed
         .iter()
         .flat_map(|o| {
-            o.occasions.iter().filter_map(|x| x.occasion.fence).chain(o.demands.iter().filter_map(|d| d.fence))
+            o.occasions
+                .iter()
+                .filter_map(|x| x.occasion.fence)
+                .chain(o.demands.iter().filter_map(|d| d.fence))
         })
         .chain(attempt.map(|a| a.fence))
         .map(|t| t.0)

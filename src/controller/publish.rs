@@ -29,7 +29,12 @@ pub enum PublishError {
 ///
 /// # Errors
 /// See [`PublishError`].
-pub async fn status<K, S>(ctx: &Context, objects: &Objects<K>, object: &K, status: &S) -> Result<(), PublishError>
+pub async fn status<K, S>(
+    ctx: &Context,
+    objects: &Objects<K>,
+    object: &K,
+    status: &S,
+) -> Result<(), PublishError>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -83,7 +88,10 @@ where
 /// The API server did not answer.
 pub async fn read<K>(ctx: &Context, name: &ObjectName) -> Result<Option<K>, Box<kube::Error>>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
 {
     Api::<K>::namespaced(ctx.client.clone(), &name.namespace).get_opt(&name.name).await.map_err(Box::new)
 }

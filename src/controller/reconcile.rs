@@ -12,8 +12,8 @@ use crate::runtime::metrics::{Kind, Reconciled};
 use async_trait::async_trait;
 use futures::FutureExt;
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
@@ -49,7 +49,12 @@ pub trait Subject: Sized + Send + Sync + 'static {
     /// An intent of this id is written.
     fn intended(ctx: &Context, id: &str);
     /// Acts. `None`: not now (the lease would not outlive it); nothing was done.
-    async fn act(ctx: &Context, object: &Arc<Self::Object>, seen: &Self::Seen, act: Self::Act) -> Option<Self::Ack>;
+    async fn act(
+        ctx: &Context,
+        object: &Arc<Self::Object>,
+        seen: &Self::Seen,
+        act: Self::Act,
+    ) -> Option<Self::Ack>;
     /// Folds what was acknowledged into the status of this object, which may be newer than the one that was decided on.
     fn fold(
         ctx: &Context,
@@ -143,7 +148,8 @@ pub async fn reconcile<S: Subject>(seen: Arc<S::Object>, ctx: Arc<Context>) -> R
             Ok(action)
         }
         Ok(Err(error)) => {
-            let outcome = if matches!(error, Error::Conflict) { Reconciled::Conflict } else { Reconciled::Failed };
+            let outcome =
+                if matches!(error, Error::Conflict) { Reconciled::Conflict } else { Reconciled::Failed };
             ctx.metrics.reconciled(S::KIND, outcome);
             Err(error)
         }
@@ -156,8 +162,13 @@ pub async fn reconcile<S: Subject>(seen: Arc<S::Object>, ctx: Arc<Context>) -> R
     }
 }
 
-async fn passes<S: Subject>(first: Arc<S::Object>, ctx: &Arc<Context>) -> Result<(Action, Reconciled), Error> {
-    let Some(name) = super::index::object_name(&*first) else { return Ok((Action::await_change(), Reconciled::Rest)) };
+async fn passes<S: Subject>(
+    first: Arc<S::Object>,
+    ctx: &Arc<Context>,
+) -> Result<(Action, Reconciled), Error> {
+    let Some(name) = super::index::object_name(&*first) else {
+        return Ok((Action::await_change(), Reconciled::Rest));
+    };
     let mut outcome = Reconciled::Rest;
     for _ in 0..MOST_PASSES {
         let Some(object) = S::objects(ctx).get(&name) else { return Ok((Action::await_change(), outcome)) };

@@ -1,18 +1,25 @@
 //! Where clients come from. A seam: tests of the whole controller put fakes here.
 
-use crate::http::Unreachable;
-use crate::prefect::Prefect;
-use crate::tableau::Tableau;
-use secrecy::SecretString;
+use crate::clock::Clock;
+use crate::http::{AddressPolicy, CallRecord, Http, Outcome, Timeouts, Unreachable};
+use crate::prefect::{Auth, Prefect, PrefectClient, PrefectError};
+use crate::runtime::metrics::{Called, Metrics, Service};
+use crate::tableau::{Credential, Tableau, TableauClient, TableauError};
+use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
+use url::Url;
 
 /// Makes clients.
 pub trait Services: Send + Sync {
     /// A client of a Prefect API.
     ///
     /// # Errors
-    /// The host of the URL is not allowed.
-    fn prefect(&self, api_url: &str, credential: &PrefectCredential) -> Result<Arc<dyn Prefect>, Unreachable>;
+    /// The host of the URL is not allowed, or the credential holds what no header can.
+    fn prefect(
+        &self,
+        api_url: &str,
+        credential: &PrefectCredential,
+    ) -> Result<Arc<dyn Prefect>, PrefectError>;
     /// A client of a Tableau site.
     ///
     /// # Errors
@@ -22,7 +29,7 @@ pub trait Services: Send + Sync {
         server_url: &str,
         content_url: &str,
         credential: &TableauCredential,
-    ) -> Result<Arc<dyn Tableau>, Unreachable>;
+    ) -> Result<Arc<dyn Tableau>, TableauError>;
 }
 
 /// Who we are to Prefect.
@@ -48,4 +55,66 @@ pub struct TableauCredential {
     pub name: SecretString,
     /// The token.
     pub secret: SecretString,
+}
+
+/// The real clients.
+pub struct RealServices {
+    /// Which hosts may be called.
+    pub policy: AddressPolicy,
+    /// Time.
+    pub clock: Clock,
+    /// Calls are counted here.
+    pub metrics: Arc<Metrics>,
+}
+
+impl RealServices {
+    fn http(&self, service: &'static str, base: &str) -> Result<Http, Unreachable> {
+        let base = Url::parse(base).map_err(|_| Unreachable::HostNotAllowed(base.to_owned()))?;
+        self.policy.check(&base)?;
+        let metrics = self.metrics.clone();
+        let http = Http::new(service, self.policy.clone(), self.clock.clone(), base, Timeouts::default())?;
+        Ok(http.observed_by(Arc::new(move |call: &CallRecord| count(&metrics, call))))
+    }
+}
+
+impl Services for RealServices {
+    fn prefect(
+        &self,
+        api_url: &str,
+        credential: &PrefectCredential,
+    ) -> Result<Arc<dyn Prefect>, PrefectError> {
+        let auth = match credential {
+            PrefectCredential::None => Auth::None,
+            PrefectCredential::Basic { username, password } => {
+                Auth::Basic { username: username.expose_secret().to_owned(), password: password.clone() }
+            }
+            PrefectCredential::ApiKey(key) => Auth::ApiKey(key.clone()),
+        };
+        Ok(Arc::new(PrefectClient::new(self.http("prefect", api_url)?, auth)?))
+    }
+
+    fn tableau(
+        &self,
+        server_url: &str,
+        content_url: &str,
+        credential: &TableauCredential,
+    ) -> Result<Arc<dyn Tableau>, TableauError> {
+        let credential = Credential::PersonalAccessToken {
+            name: credential.name.clone(),
+            secret: credential.secret.clone(),
+        };
+        Ok(Arc::new(TableauClient::new(self.http("tableau", server_url)?, content_url, credential)))
+    }
+}
+
+fn count(metrics: &Metrics, call: &CallRecord) {
+    let service = if call.service == "prefect" { Service::Prefect } else { Service::Tableau };
+    let outcome = match call.outcome {
+        Outcome::Success => Called::Ok,
+        Outcome::Redirect | Outcome::Refused => Called::Rejected,
+        Outcome::Throttled => Called::Throttled,
+        Outcome::ServerError | Outcome::Unanswered => Called::Ambiguous,
+        Outcome::Unreachable => Called::Unreachable,
+    };
+    metrics.called(service, call.operation, outcome, call.duration);
 }

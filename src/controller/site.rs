@@ -11,6 +11,7 @@ use crate::model::extract::{Found, JobList, ProjectPath, Target, TargetView};
 use crate::model::ids::{JobId, Luid};
 use crate::model::jobs::JobAnswer;
 use crate::model::time::Moment;
+use crate::runtime::metrics::Metrics;
 use crate::tableau::{Site, Tableau, TableauError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -178,6 +179,8 @@ pub struct Setup {
     pub users: Arc<Users>,
     /// How often to read.
     pub interval: Duration,
+    /// Cycles are counted here.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Wakes those whose view differs between two snapshots, and the connections when the health differs. Resources with something under way are
@@ -194,13 +197,15 @@ pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, jobs_read: bool
                 setup.wakes.dependent(&who);
             }
         }
-        let names = new.contents.by_name.iter().filter(|(key, value)| old.contents.by_name.get(*key) != Some(*value));
+        let names =
+            new.contents.by_name.iter().filter(|(key, value)| old.contents.by_name.get(*key) != Some(*value));
         for ((kind, name), _) in names {
             for who in setup.index.dependents(&Key::Content(user.clone(), *kind, name.clone())) {
                 setup.wakes.dependent(&who);
             }
         }
-        let luids = new.contents.by_luid.iter().filter(|(key, value)| old.contents.by_luid.get(*key) != Some(*value));
+        let luids =
+            new.contents.by_luid.iter().filter(|(key, value)| old.contents.by_luid.get(*key) != Some(*value));
         for ((kind, luid), _) in luids {
             for who in setup.index.dependents(&Key::ContentLuid(user.clone(), *kind, luid.clone())) {
                 setup.wakes.dependent(&who);

@@ -9,6 +9,7 @@ use crate::model::extract::{JobList, ProjectPath};
 use crate::model::ids::{JobId, Luid, ProjectId};
 use crate::model::jobs::{JobAnswer, JobRow, JobStatus};
 use crate::model::time::{Moment, sub};
+use crate::runtime::metrics::{Cycle, Service};
 use crate::tableau::{Site, Tableau, TableauError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -79,6 +80,8 @@ impl Observer {
         let mut todo = Todo::default();
         loop {
             let (result, jobs_read) = self.cycle(&todo).await;
+            let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
+            self.setup.metrics.cycled(Service::Tableau, counted);
             let (health, wait) = match result {
                 Ok(site) => {
                     self.failures = 0;
@@ -106,9 +109,9 @@ impl Observer {
         }
         let steps = self.failures.saturating_sub(1).min(8);
         let longest = match error {
-            TableauError::SignInRefused | TableauError::SessionContested | TableauError::UnsupportedVersion(_) => {
-                LONGEST_WAIT
-            }
+            TableauError::SignInRefused
+            | TableauError::SessionContested
+            | TableauError::UnsupportedVersion(_) => LONGEST_WAIT,
             TableauError::Forbidden(_)
             | TableauError::NotFound(_)
             | TableauError::Throttled { .. }
@@ -197,7 +200,9 @@ impl Observer {
             .and_then(|answer| answer.job.as_ref())
             .is_some_and(|job| job.status == JobStatus::InProgress && job.started_at.is_some());
         let running = match &self.list {
-            JobList::Read { rows, .. } => rows.iter().any(|row| row.id == *job && row.status == JobStatus::InProgress),
+            JobList::Read { rows, .. } => {
+                rows.iter().any(|row| row.id == *job && row.status == JobStatus::InProgress)
+            }
             JobList::Unread | JobList::NotAllowed => false,
         };
         !(started && running)
@@ -288,7 +293,8 @@ impl Observer {
         match self.client.jobs(since).await {
             Ok(rows) => {
                 self.list_refused = None;
-                self.list = JobList::Read { asked, since, rows: rows.into_iter().filter(is_refresh).collect() };
+                self.list =
+                    JobList::Read { asked, since, rows: rows.into_iter().filter(is_refresh).collect() };
             }
             // Without the rights of a site administrator everything else still works.
             Err(TableauError::Forbidden(_)) => {

@@ -9,6 +9,7 @@ use crate::model::ids::{DeploymentId, DeploymentName, ObjectName, RunId};
 use crate::model::runs::StateType;
 use crate::model::time::Moment;
 use crate::prefect::{Deployment, Prefect, PrefectError};
+use crate::runtime::metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -105,10 +106,22 @@ impl WorkspaceSession {
             runs: BTreeMap::new(),
         };
         let (out, snapshot) = watch::channel(Arc::new(first));
-        let events = tokio::spawn(super::workspace_events::run(client.clone(), hints.clone(), setup.clock.clone(), setup.connected.clone()));
+        let events = tokio::spawn(super::workspace_events::run(
+            client.clone(),
+            hints.clone(),
+            setup.clock.clone(),
+            setup.connected.clone(),
+        ));
         let observer = super::workspace_observer::Observer::new(client.clone(), setup, out);
         let observer = tokio::spawn(observer.run(hints_rx));
-        Arc::new(Self { client, lane: Lane::new(1), snapshot, hints, wrote: Mutex::default(), tasks: vec![events, observer] })
+        Arc::new(Self {
+            client,
+            lane: Lane::new(1),
+            snapshot,
+            hints,
+            wrote: Mutex::default(),
+            tasks: vec![events, observer],
+        })
     }
 
     /// The newest snapshot.
@@ -163,6 +176,8 @@ pub struct Setup {
     pub users: Arc<Users>,
     /// How often to read.
     pub interval: Duration,
+    /// Cycles are counted here.
+    pub metrics: Arc<Metrics>,
     /// Whether completions may have been missed before the oldest that will be read.
     pub gap: bool,
     /// Called with the cursor after each complete pass.
@@ -198,7 +213,9 @@ pub fn wake_what_differs(
     setup: &Setup,
 ) {
     let mut names: BTreeSet<&DeploymentName> = touched.iter().collect();
-    names.extend(new.deployments.iter().filter(|(name, row)| !same(old.deployments.get(*name), row)).map(|(n, _)| n));
+    names.extend(
+        new.deployments.iter().filter(|(name, row)| !same(old.deployments.get(*name), row)).map(|(n, _)| n),
+    );
     names.extend(new.runs.iter().filter(|(name, runs)| old.runs.get(*name) != Some(*runs)).map(|(n, _)| n));
     let users = setup.users.all();
     let mut woken: BTreeSet<Dependent> = BTreeSet::new();

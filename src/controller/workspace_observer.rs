@@ -7,6 +7,7 @@ use crate::model::ids::{DeploymentId, DeploymentName, RunId, StateId};
 use crate::model::runs::{Run, StateType, TERMINAL};
 use crate::model::time::{Moment, sub};
 use crate::prefect::{Prefect, PrefectError, RunQuery};
+use crate::runtime::metrics::{Cycle, Service};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -76,11 +77,7 @@ struct Todo {
 
 impl Observer {
     /// An observer that has read nothing.
-    pub fn new(
-        client: Arc<dyn Prefect>,
-        setup: Setup,
-        out: watch::Sender<Arc<WorkspaceSnapshot>>,
-    ) -> Self {
+    pub fn new(client: Arc<dyn Prefect>, setup: Setup, out: watch::Sender<Arc<WorkspaceSnapshot>>) -> Self {
         let next_sweep = setup.clock.moment().plus(SWEEP_EVERY);
         Self {
             client,
@@ -106,6 +103,8 @@ impl Observer {
             let result = self.cycle(&todo).await;
             let touched = std::mem::take(&mut todo.wrote);
             let now = self.setup.clock.moment();
+            let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
+            self.setup.metrics.cycled(Service::Prefect, counted);
             let health = match result {
                 Ok(()) => {
                     self.failures = 0;
@@ -525,4 +524,3 @@ impl Pager {
         Ok(rows)
     }
 }
-

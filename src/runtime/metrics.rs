@@ -266,7 +266,11 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("leader", "1 while this process holds the lease", self.leader.clone());
-        r.register("websockets", "Websockets of Prefect's events that are connected", self.websockets.clone());
+        r.register(
+            "websockets",
+            "Websockets of Prefect's events that are connected",
+            self.websockets.clone(),
+        );
         r.register("reconciles", "Reconciles, by kind and outcome", self.reconciles.clone());
         r.register("reconcile_panics", "Reconciles that panicked, by kind", self.panics.clone());
         r.register("status_writes", "Statuses written, by kind", self.status_writes.clone());
@@ -298,8 +302,7 @@ mod tests {
         let metrics = Metrics::default();
         let text = metrics.encode().unwrap();
         let readme = include_str!("../../README.md");
-        let names: Vec<_> =
-            text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        let names: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
         assert!(names.len() >= 11, "{text}");
         for (name, kind) in names {
             let shown = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };

@@ -1,0 +1,164 @@
+//! `TableauSite`: from spec and Secret to a session, and from the session's health to conditions.
+
+use super::connections::SessionKey;
+use super::context::{Context, Objects};
+use super::index::object_name;
+use super::lanes::Waker;
+use super::reconcile::{Note, Plan, Planned, Subject};
+use super::secrets::Referrer;
+use super::services::TableauCredential;
+use super::site::{Health, Setup, SiteSession};
+use super::workspaces::{Never, key, keys, unreachable_trouble};
+use crate::api::{TableauSite, TableauSiteStatus};
+use crate::model::conditions::stamp;
+use crate::model::connection::{ConnectionState, DesiredSite, Trouble, site_verdicts};
+use crate::model::ids::ObjectName;
+use crate::runtime::metrics::Kind;
+use crate::tableau::{Site, TableauError};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use secrecy::ExposeSecret;
+use std::sync::Arc;
+
+/// The subject.
+pub struct Sites;
+
+/// What connecting came to: the state, and the credential's fingerprint when it is known.
+struct Connected {
+    state: ConnectionState,
+    site: Option<Site>,
+    fingerprint: Option<String>,
+}
+
+#[async_trait]
+impl Subject for Sites {
+    type Object = TableauSite;
+    type Seen = ();
+    type Act = Never;
+    type Ack = ();
+    const KIND: Kind = Kind::TableauSite;
+
+    fn objects(ctx: &Context) -> &Objects<TableauSite> {
+        &ctx.objects.sites
+    }
+
+    fn plan(ctx: &Context, object: &Arc<TableauSite>, now: Timestamp) -> Planned<Self> {
+        let mut status = object.status.clone().unwrap_or_default();
+        if let Some(name) = object_name(&**object) {
+            let spec = DesiredSite::parse(object);
+            let connected = match &spec {
+                Ok(spec) => connect(ctx, &name, object, spec, &status),
+                Err(_) => Connected { state: ConnectionState::Connecting, site: None, fingerprint: None },
+            };
+            if let (ConnectionState::Connected { .. }, Some(site)) = (&connected.state, &connected.site) {
+                status.site_luid = Some(site.luid.to_string());
+                status.rest_api_version = Some(site.rest_api_version.clone());
+                status.signed_in_with = connected.fingerprint;
+            }
+            let verdicts = site_verdicts(&spec, &connected.state);
+            stamp(&mut status, &verdicts, object.metadata.generation.unwrap_or_default(), now);
+        }
+        Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
+    }
+
+    fn intended(_: &Context, _: &str) {}
+
+    async fn act(_: &Context, _: &Arc<TableauSite>, (): &(), act: Never) -> Option<()> {
+        match act {}
+    }
+
+    fn fold(
+        _: &Context,
+        object: &TableauSite,
+        (): &(),
+        (): &(),
+        _: Timestamp,
+    ) -> (TableauSiteStatus, Vec<Note>) {
+        (object.status.clone().unwrap_or_default(), Vec::new())
+    }
+
+    fn wrote(_: &Context, _: Option<&TableauSiteStatus>, _: &TableauSiteStatus) {}
+
+    fn waker(ctx: &Context, name: &ObjectName) -> Waker {
+        let (wakes, name) = (ctx.wakes.clone(), name.clone());
+        Arc::new(move || wakes.site(&name))
+    }
+}
+
+fn connect(
+    ctx: &Context,
+    name: &ObjectName,
+    object: &TableauSite,
+    spec: &DesiredSite,
+    status: &TableauSiteStatus,
+) -> Connected {
+    let alone = |state| Connected { state, site: None, fingerprint: None };
+    let referrer = Referrer::Site(name.clone());
+    let credential = keys(ctx, &referrer, name, &spec.secret).and_then(|keys| {
+        Ok(TableauCredential {
+            name: key(&keys, &spec.secret, "name")?,
+            secret: key(&keys, &spec.secret, "secret")?,
+        })
+    });
+    let credential = match credential {
+        Ok(credential) => credential,
+        // What is signed in stays so: a Secret that is gone for a moment must not stop what runs.
+        Err(state) => return alone(state),
+    };
+    let origin = format!("{}#{}", spec.server_url, spec.content_url);
+    let parts = [credential.name.expose_secret(), credential.secret.expose_secret()];
+    let key = SessionKey::new(origin, &parts, spec.poll_interval);
+    let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));
+    let worked_before = status.signed_in_with.as_deref() == Some(&fingerprint);
+    let link = ctx.sites.link(name, key, |users| {
+        let client = ctx.services.tableau(&spec.server_url, &spec.content_url, &credential)?;
+        Ok::<_, TableauError>(SiteSession::start(
+            client,
+            Setup {
+                clock: ctx.clock.clone(),
+                index: ctx.index.clone(),
+                wakes: ctx.wakes.clone(),
+                users,
+                interval: spec.poll_interval,
+                metrics: ctx.metrics.clone(),
+            },
+        ))
+    });
+    let health = match link {
+        Ok(link) => link.session.snapshot().health.clone(),
+        Err(error) => Health::Failed(error, None),
+    };
+    match health {
+        Health::Connecting => alone(ConnectionState::Connecting),
+        Health::Failed(error, _) => alone(ConnectionState::Failed(trouble(error, worked_before))),
+        Health::Connected(site) => {
+            // Another site behind the same URL: what status says about contents there would be said about strangers.
+            let state = if status.site_luid.as_deref().is_some_and(|luid| luid != site.luid.as_str()) {
+                ConnectionState::Failed(Trouble::SiteChanged)
+            } else {
+                ConnectionState::Connected { version: site.rest_api_version.clone() }
+            };
+            Connected { state, site: Some(site), fingerprint: Some(fingerprint) }
+        }
+    }
+}
+
+fn trouble(error: TableauError, worked_before: bool) -> Trouble {
+    match error {
+        TableauError::SignInRefused => Trouble::CredentialsRefused { worked_before },
+        TableauError::SessionContested => Trouble::SessionContested,
+        TableauError::Forbidden(_) => Trouble::PermissionDenied,
+        TableauError::Throttled { .. } => Trouble::RateLimited,
+        TableauError::WrongServer | TableauError::NotFound(_) => Trouble::WrongServer,
+        TableauError::UnsupportedVersion(version) => Trouble::UnsupportedVersion { version, oldest: "3.8" },
+        TableauError::Unreachable(cause) => unreachable_trouble(cause),
+        TableauError::Ambiguous | TableauError::Rejected(_) => Trouble::Unreachable,
+    }
+}
+
+/// Lets go of everything a deleted object used.
+pub fn forget(ctx: &Context, name: &ObjectName) {
+    ctx.secrets.follow(&Referrer::Site(name.clone()), None);
+    ctx.sites.unlink(name);
+}

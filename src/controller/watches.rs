@@ -1,0 +1,146 @@
+//! What watch events set off beside the reconcile of their own object: observers learn of new interests, and those who wait for an object
+//! that came, went or moved are woken.
+
+use super::context::Context;
+use super::index::{Change, Dependent, Key, object_name};
+use super::workspace::Hint as WorkspaceHint;
+use super::{flows, site, sites, workspaces};
+use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use crate::model::ids::ObjectName;
+use kube::runtime::watcher::Event;
+
+/// A `FlowDeployment` came, changed or went.
+pub fn on_flow(ctx: &Context, event: &Event<FlowDeployment>) {
+    ctx.objects.flows.cache.on_event(event);
+    for change in ctx.index.on_flow(event) {
+        spread(ctx, &change);
+    }
+    if let Event::Delete(flow) = event {
+        flows::forget(ctx, flow);
+    }
+}
+
+/// An `ExtractRefresh` came, changed or went.
+pub fn on_refresh(ctx: &Context, event: &Event<ExtractRefresh>) {
+    ctx.objects.refreshes.cache.on_event(event);
+    for change in ctx.index.on_refresh(event) {
+        spread(ctx, &change);
+    }
+}
+
+/// A `PrefectWorkspace` came, changed or went.
+pub fn on_workspace(ctx: &Context, event: &Event<PrefectWorkspace>) {
+    ctx.objects.workspaces.cache.on_event(event);
+    match event {
+        Event::Delete(object) => {
+            if let Some(name) = object_name(object) {
+                workspaces::forget(ctx, &name);
+                wake_all(ctx, &Key::Workspace(name));
+            }
+        }
+        Event::Apply(object) => {
+            // New: those who wait for it look again. Known: its reconcile does what is to be done.
+            if let Some(name) = object_name(object).filter(|name| ctx.workspaces.get(name).is_none()) {
+                wake_all(ctx, &Key::Workspace(name));
+            }
+        }
+        Event::InitDone => {
+            for (name, _) in ctx.workspaces.all() {
+                if ctx.objects.workspaces.get(&name).is_none() {
+                    workspaces::forget(ctx, &name);
+                    wake_all(ctx, &Key::Workspace(name));
+                }
+            }
+        }
+        Event::Init | Event::InitApply(_) => {}
+    }
+}
+
+/// A `TableauSite` came, changed or went.
+pub fn on_site(ctx: &Context, event: &Event<TableauSite>) {
+    ctx.objects.sites.cache.on_event(event);
+    match event {
+        Event::Delete(object) => {
+            if let Some(name) = object_name(object) {
+                sites::forget(ctx, &name);
+                wake_all(ctx, &Key::Site(name));
+            }
+        }
+        Event::Apply(object) => {
+            if let Some(name) = object_name(object).filter(|name| ctx.sites.get(name).is_none()) {
+                wake_all(ctx, &Key::Site(name));
+            }
+        }
+        Event::InitDone => {
+            for (name, _) in ctx.sites.all() {
+                if ctx.objects.sites.get(&name).is_none() {
+                    sites::forget(ctx, &name);
+                    wake_all(ctx, &Key::Site(name));
+                }
+            }
+        }
+        Event::Init | Event::InitApply(_) => {}
+    }
+}
+
+fn spread(ctx: &Context, change: &Change) {
+    if let Dependent::Flow(flow) = &change.who {
+        wake_all(ctx, &Key::FlowDeployment(flow.clone()));
+    }
+    for key in &change.keys {
+        match key {
+            Key::Workspace(workspace) | Key::Deployment(workspace, _) => {
+                if change.interest {
+                    hint_workspace(ctx, workspace);
+                }
+                // Others that claim the same deployment.
+                if let Key::Deployment(..) = key {
+                    wake_others(ctx, key, &change.who);
+                }
+            }
+            Key::FlowDeployment(flow) => {
+                if change.interest
+                    && let Some(flow) = ctx.objects.flows.get(flow)
+                    && let Some(me) = object_name(&*flow)
+                {
+                    let name = flow.spec.workspace_ref.name.as_str().into();
+                    hint_workspace(ctx, &ObjectName { namespace: me.namespace, name });
+                }
+            }
+            Key::Site(site) => {
+                if change.interest
+                    && let Some(link) = ctx.sites.get(site)
+                {
+                    link.session.hint(site::Hint::Interest);
+                }
+            }
+            // Others that claim the same content.
+            Key::Content(..) | Key::ContentLuid(..) => wake_others(ctx, key, &change.who),
+        }
+    }
+}
+
+fn hint_workspace(ctx: &Context, workspace: &ObjectName) {
+    if let Some(link) = ctx.workspaces.get(workspace) {
+        link.session.hint(WorkspaceHint::Interest);
+    }
+}
+
+fn wake_all(ctx: &Context, key: &Key) {
+    for who in ctx.index.dependents(key) {
+        ctx.wakes.dependent(&who);
+        if let Dependent::Flow(flow) = &who {
+            for reader in ctx.index.dependents(&Key::FlowDeployment(flow.clone())) {
+                ctx.wakes.dependent(&reader);
+            }
+        }
+    }
+}
+
+fn wake_others(ctx: &Context, key: &Key, me: &Dependent) {
+    for who in ctx.index.dependents(key) {
+        if who != *me {
+            ctx.wakes.dependent(&who);
+        }
+    }
+}
