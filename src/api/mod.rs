@@ -3,6 +3,9 @@
 //! Rules of this API (kept by `tests/crds.rs`): unions are structs of optional members with a CEL rule, nothing under `spec` has a
 //! default or is nullable, every string and list is bounded, every field is described.
 
+// clippy takes the repeated `name` and `type_` of several `printcolumn(…)` for duplicates.
+#![allow(clippy::duplicated_attributes)]
+
 mod common;
 mod extract_refresh;
 mod flow_deployment;
