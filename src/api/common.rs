@@ -59,7 +59,8 @@ pub enum WorkspaceKind {
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceRef {
     /// Kind of the connection: `PrefectWorkspace`. Unset: `PrefectWorkspace`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WorkspaceKind")]
     pub kind: Option<WorkspaceKind>,
     /// Name of the connection, in the namespace of this resource.
     #[schemars(length(min = 1, max = 253))]
@@ -78,7 +79,8 @@ pub enum SiteKind {
 #[serde(rename_all = "camelCase")]
 pub struct SiteRef {
     /// Kind of the connection: `TableauSite`. Unset: `TableauSite`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SiteKind")]
     pub kind: Option<SiteKind>,
     /// Name of the connection, in the namespace of this resource.
     #[schemars(length(min = 1, max = 253))]

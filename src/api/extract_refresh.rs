@@ -48,7 +48,8 @@ pub struct ExtractRefreshSpec {
     /// The extract.
     pub target: Target,
     /// Full or Incremental. Incremental needs an incremental key in the extract. Unset: Full.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RefreshType")]
     pub refresh_type: Option<RefreshType>,
     /// The flows that feed the extract. Unset or `[]`: refreshed only on request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,15 +79,15 @@ pub struct ExtractRefreshSpec {
 pub struct Target {
     /// Datasource or Workbook.
     pub kind: TargetKind,
-    /// Path of the project from the top, for example `Finance/Sales`; `\/` is a slash within a name.
+    /// Path of the project from the top, for example `Finance/Sales`; `\/` is a slash within a name. Unset: `luid` names the extract.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub project_path: Option<String>,
-    /// Name of the data source or workbook, exactly.
+    /// Name of the data source or workbook, exactly. Unset: `luid` names the extract.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub name: Option<String>,
-    /// LUID, instead of path and name.
+    /// LUID of the data source or workbook. Unset: `projectPath` and `name` name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 36, max = 36),
