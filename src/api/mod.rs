@@ -9,6 +9,7 @@
 
 mod common;
 mod extract_refresh;
+mod extract_refresh_status;
 mod flow_deployment;
 mod prefect_workspace;
 pub mod schema;
@@ -16,6 +17,7 @@ mod tableau_site;
 
 pub use common::*;
 pub use extract_refresh::*;
+pub use extract_refresh_status::*;
 pub use flow_deployment::*;
 pub use prefect_workspace::*;
 pub use tableau_site::*;

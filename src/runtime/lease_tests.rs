@@ -145,10 +145,10 @@ async fn an_old_renew_time_of_a_living_leader_takes_nothing_from_it() {
     let second = candidate(&store, "second");
     for round in 0..20 {
         sleep(5 * SECOND).await;
-        let at = "2025-11-25T00:00:00Z".parse().unwrap();
+        let at: jiff::Timestamp = "2025-11-25T00:00:00Z".parse().unwrap();
         store.edit(|lease| {
             let spec = lease.spec.as_mut().unwrap();
-            spec.renew_time = Some(MicroTime(crate::model::time::add(at, SECOND * round)));
+            spec.renew_time = Some(MicroTime(at + SECOND * round));
         });
     }
     assert_eq!(second.handle.now(), Leading::No);
