@@ -3,6 +3,7 @@
 //! `api` ← `model` ← `prefect`, `tableau` ← `controller` ← `cli`; `runtime` knows none of `prefect`, `tableau`, `model`.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod http;
@@ -11,3 +12,4 @@ pub mod prefect;
 pub mod runtime;
 pub mod settings;
 pub mod tableau;
+pub mod yaml;

@@ -57,7 +57,7 @@ pub struct RunArgs {
     #[arg(long, env = "FEEDWATER_NAMESPACE", value_name = "NAMESPACE", value_parser = dns_label)]
     namespace: Option<String>,
     /// Name of this installation in the marks on Prefect deployments; must differ between clusters that share a workspace, and must not
-    /// change. Unset: UID of the kube-system Namespace
+    /// change. Unset: UID of the `kube-system` Namespace
     #[arg(long, env = "FEEDWATER_INSTANCE", value_name = "NAME", value_parser = dns_label)]
     instance: Option<String>,
     /// The only hosts that may be called, also by http or at private addresses. Unset: any public host, by https
@@ -66,13 +66,13 @@ pub struct RunArgs {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "FEEDWATER_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
-    /// Namespace of the Lease that makes one replica act. Unset: $POD_NAMESPACE, else the namespace served
+    /// Namespace of the Lease that makes one replica act. Unset: `$POD_NAMESPACE`, else the namespace served
     #[arg(long, env = "FEEDWATER_LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = dns_label)]
     lease_namespace: Option<String>,
     /// Name of that Lease
     #[arg(long, env = "FEEDWATER_LEASE_NAME", value_name = "NAME", default_value = "feedwater", value_parser = dns_label)]
     lease_name: String,
-    /// Who this process is to the Lease; must be unique. Unset: $POD_NAME, else the host name, and a random part
+    /// Who this process is to the Lease; must be unique. Unset: `$POD_NAME`, else the host name, and a random part
     #[arg(long, env = "FEEDWATER_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
     /// How long a job missing from Tableau's list is not believed missing after an answer was lost
@@ -84,7 +84,7 @@ pub struct RunArgs {
     /// How log lines look
     #[arg(long, env = "FEEDWATER_LOG_FORMAT", value_name = "FORMAT", default_value = "json", value_enum)]
     log_format: LogFormat,
-    /// Which log lines there are, for example info,feedwater=debug. Unset: $RUST_LOG, else info
+    /// Which log lines there are, for example info,feedwater=debug. Unset: `$RUST_LOG`, else info
     #[arg(long, env = "FEEDWATER_LOG_FILTER", value_name = "FILTER")]
     log_filter: Option<String>,
     /// How long what is in flight may go on after SIGTERM

@@ -58,8 +58,9 @@ pub enum WorkspaceKind {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceRef {
-    /// Kind of the connection: `PrefectWorkspace`. Unset: PrefectWorkspace.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Kind of the connection: `PrefectWorkspace`. Unset: `PrefectWorkspace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WorkspaceKind")]
     pub kind: Option<WorkspaceKind>,
     /// Name of the connection, in the namespace of this resource.
     #[schemars(length(min = 1, max = 253))]
@@ -77,8 +78,9 @@ pub enum SiteKind {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SiteRef {
-    /// Kind of the connection: `TableauSite`. Unset: TableauSite.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Kind of the connection: `TableauSite`. Unset: `TableauSite`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SiteKind")]
     pub kind: Option<SiteKind>,
     /// Name of the connection, in the namespace of this resource.
     #[schemars(length(min = 1, max = 253))]
@@ -99,6 +101,7 @@ pub(super) fn unseen() -> i64 {
     -1
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 pub(super) fn is_unseen(generation: &i64) -> bool {
     *generation == unseen()
 }

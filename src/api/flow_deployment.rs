@@ -76,18 +76,18 @@ pub struct FlowDeploymentSpec {
     #[schemars(length(max = 1024))]
     pub path: Option<String>,
     /// Steps that fetch the code before a run (Prefect `pull_steps`), replaced as a whole. `[]` clears. Unset: left as they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_objects")]
     pub pull_steps: Option<Vec<Map<String, Value>>>,
     /// Where its runs are executed.
     pub work_pool: WorkPool,
     /// Default parameters of its runs (Prefect `parameters`), replaced as a whole. `{}` clears. Unset: left as they are. Numbers are compared
     /// by value: Kubernetes does not keep `1.0` apart from `1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub parameters: Option<Map<String, Value>>,
     /// JSON schema of the parameters (Prefect `parameter_openapi_schema`), replaced as a whole. Unset: left as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub parameter_open_api_schema: Option<Map<String, Value>>,
     /// When Prefect runs it, one entry per slug. Unset or `[]`: no schedule of ours. Schedules that others made are left alone.
@@ -96,7 +96,8 @@ pub struct FlowDeploymentSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slug".into()]))]
     pub schedules: Option<Vec<FlowSchedule>>,
     /// What happens to the Prefect deployment when this resource is deleted: Delete or Orphan. Unset: Delete.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DeletionPolicy")]
     pub deletion_policy: Option<DeletionPolicy>,
     /// true: Feedwater leaves the Prefect deployment alone until it is false again; its schedules go on. Unset: false.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,10 +1,15 @@
 //! The kinds of `feedwater.dev/v1alpha1`: what users write and read. Types only; `model` gives them meaning.
 //!
 //! Rules of this API (kept by `tests/crds.rs`): unions are structs of optional members with a CEL rule, nothing under `spec` has a
-//! default or is nullable, every string and list is bounded, every field is described.
+//! default or is nullable, every string and list is bounded, every field is described. An optional enum, or one with `schema_with`, has
+//! `with` and `serde(default)` beside: else the enum's description would stand in for the field's, or the field be required.
+
+// clippy takes the repeated `name` and `type_` of several `printcolumn(…)` for duplicates.
+#![allow(clippy::duplicated_attributes)]
 
 mod common;
 mod extract_refresh;
+mod extract_refresh_status;
 mod flow_deployment;
 mod prefect_workspace;
 pub mod schema;
@@ -12,6 +17,7 @@ mod tableau_site;
 
 pub use common::*;
 pub use extract_refresh::*;
+pub use extract_refresh_status::*;
 pub use flow_deployment::*;
 pub use prefect_workspace::*;
 pub use tableau_site::*;

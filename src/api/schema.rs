@@ -27,6 +27,11 @@ fn finish(crd: CustomResourceDefinition) -> Result<Value, serde_json::Error> {
                 // A null that GitOps renders is then pruned to "unset" instead of being stored or refused.
                 strip_null(schema);
             }
+            if let Some(fields) = version.pointer_mut(
+                "/schema/openAPIV3Schema/properties/status/properties/conditions/items/properties",
+            ) {
+                bound_condition(fields);
+            }
             // kstatus must not call an object current that nobody has looked at.
             if let Some(status) = version
                 .pointer_mut("/schema/openAPIV3Schema/properties/status")
@@ -45,6 +50,20 @@ fn finish(crd: CustomResourceDefinition) -> Result<Value, serde_json::Error> {
         }
     }
     Ok(crd)
+}
+
+/// The bounds of Kubernetes' own `Condition`, which k8s-openapi leaves out.
+fn bound_condition(fields: &mut Value) {
+    for (field, bounds) in [
+        ("type", json!({ "maxLength": 316 })),
+        ("status", json!({ "enum": ["True", "False", "Unknown"] })),
+        ("reason", json!({ "minLength": 1, "maxLength": 1024 })),
+        ("message", json!({ "maxLength": 32768 })),
+    ] {
+        if let (Some(Value::Object(field)), Value::Object(bounds)) = (fields.get_mut(field), bounds) {
+            field.extend(bounds);
+        }
+    }
 }
 
 fn strip_null(value: &mut Value) {

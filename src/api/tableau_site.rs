@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
     doc = "A TableauSite is a connection to one site of Tableau Cloud or Tableau Server, used by the resources of its namespace.",
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl"),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteContentUrl"),
-    printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion"),
+    printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",

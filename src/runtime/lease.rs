@@ -93,8 +93,13 @@ impl Handle {
         lock(&self.annotations).inherited.clone()
     }
     /// Writes an annotation with the next renewal (or release), and keeps it.
-    pub fn set_annotation(&self, key: impl Into<String>, value: impl Into<String>) {
-        lock(&self.annotations).wanted.insert(key.into(), value.into());
+    ///
+    /// # Errors
+    /// The API server would refuse it, and with it every renewal.
+    pub fn set_annotation(&self, key: &str, value: &str) -> Result<(), BadAnnotation> {
+        check_annotation(key, value)?;
+        lock(&self.annotations).wanted.insert(key.to_owned(), value.to_owned());
+        Ok(())
     }
 }
 
@@ -315,6 +320,30 @@ impl Observed {
         let respected = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         holder(&self.lease).is_none() || self.since.elapsed() > respected
     }
+}
+
+/// An annotation that the API server would refuse.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "`{0}` cannot be an annotation: one prefix, one slash, a name of at most 63, a value of at most 1 KiB"
+)]
+pub struct BadAnnotation(String);
+
+/// The rules of Kubernetes for annotation keys. All annotations together may have 256 KiB, so a value is kept small.
+fn check_annotation(key: &str, value: &str) -> Result<(), BadAnnotation> {
+    let bad = || BadAnnotation(key.chars().take(64).collect());
+    let (prefix, name) = key.split_once('/').ok_or_else(bad)?;
+    let edges = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let prefix_fits = edges(prefix)
+        && prefix.len() <= 253
+        && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
+    let name_fits = edges(name)
+        && name.len() <= 63
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if prefix_fits && name_fits && value.len() <= 1024 { Ok(()) } else { Err(bad()) }
 }
 
 fn holder(lease: &Lease) -> Option<&String> {

@@ -25,9 +25,28 @@ pub enum StoreError {
     /// No answer in time: the write may or may not have happened.
     #[error("no answer came in time")]
     NoAnswer,
-    /// Anything else the API server says.
-    #[error("the API server: {0}")]
-    Kube(#[from] kube::Error),
+    /// The API server refuses: RBAC, or something in the lease that it does not take.
+    #[error("the API server refuses ({code}): {message}")]
+    Refused {
+        /// HTTP status.
+        code: u16,
+        /// What it says.
+        message: String,
+    },
+    /// The API server cannot be reached, or its answer not be read.
+    #[error(transparent)]
+    Kube(kube::Error),
+}
+
+impl From<kube::Error> for StoreError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            // Of either reason: `AlreadyExists`, `Conflict`.
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict,
+            kube::Error::Api(status) => Self::Refused { code: status.code, message: status.message },
+            error => Self::Kube(error),
+        }
+    }
 }
 
 /// A `Lease` of the API server.
@@ -53,18 +72,10 @@ impl LeaseStore for KubeLease {
     async fn create(&self, lease: &Lease) -> Result<Lease, StoreError> {
         let mut lease = lease.clone();
         lease.metadata.name = Some(self.name.clone());
-        self.api.create(&PostParams::default(), &lease).await.map_err(conflict)
+        Ok(self.api.create(&PostParams::default(), &lease).await?)
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, StoreError> {
-        self.api.replace(&self.name, &PostParams::default(), lease).await.map_err(conflict)
-    }
-}
-
-/// 409 of either reason (`AlreadyExists`, `Conflict`).
-fn conflict(error: kube::Error) -> StoreError {
-    match &error {
-        kube::Error::Api(status) if status.code == 409 => StoreError::Conflict,
-        _ => StoreError::Kube(error),
+        Ok(self.api.replace(&self.name, &PostParams::default(), lease).await?)
     }
 }

@@ -105,7 +105,7 @@ async fn one_leads_and_gives_the_lease_back_with_its_annotations() {
     assert!(first.handle.now().outlives(9 * SECOND), "renewed every 5 of 15 seconds");
     assert_eq!(second.handle.now(), Leading::No);
 
-    first.handle.set_annotation("feedwater.dev/cursor", "a");
+    first.handle.set_annotation("feedwater.dev/cursor", "a").unwrap();
     assert_eq!(first.end().await, Ended::Released);
     let released = Instant::now();
     second.leads().await;
@@ -145,10 +145,10 @@ async fn an_old_renew_time_of_a_living_leader_takes_nothing_from_it() {
     let second = candidate(&store, "second");
     for round in 0..20 {
         sleep(5 * SECOND).await;
-        let at = "2025-11-25T00:00:00Z".parse().unwrap();
+        let at: jiff::Timestamp = "2025-11-25T00:00:00Z".parse().unwrap();
         store.edit(|lease| {
             let spec = lease.spec.as_mut().unwrap();
-            spec.renew_time = Some(MicroTime(crate::model::time::add(at, SECOND * round)));
+            spec.renew_time = Some(MicroTime(at + SECOND * round));
         });
     }
     assert_eq!(second.handle.now(), Leading::No);
@@ -194,4 +194,19 @@ async fn the_fence_ends_by_itself_and_admits_only_what_ends_before() {
     sleep(11 * SECOND).await;
     assert!(!leading.outlives(Duration::ZERO));
     assert!(!Leading::No.outlives(Duration::ZERO));
+}
+
+/// One that the API server refuses would make it refuse every renewal [measured on 1.36.3: 422].
+#[test]
+fn an_annotation_that_would_cost_the_lease_is_refused() {
+    for good in ["feedwater.dev/cursor", "cursor.feedwater.dev/finance.prod", "a/B_1"] {
+        assert_eq!(check_annotation(good, ""), Ok(()), "{good}");
+    }
+    let long = format!("feedwater.dev/{}", "a".repeat(64));
+    for bad in
+        ["feedwater.dev/cursor/prod", "cursor", "feedwater.dev/", "/a", "feedwater.dev/a-", "A.dev/a", &long]
+    {
+        assert!(check_annotation(bad, "").is_err(), "{bad}");
+    }
+    assert!(check_annotation("feedwater.dev/cursor", &"a".repeat(1025)).is_err());
 }

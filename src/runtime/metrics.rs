@@ -300,10 +300,18 @@ mod tests {
     #[test]
     fn the_readme_names_every_metric() {
         let metrics = Metrics::default();
+        metrics.reconciled(Kind::TableauSite, Reconciled::Rest);
+        metrics.panicked(Kind::TableauSite);
+        metrics.wrote_status(Kind::TableauSite);
+        metrics.called(Service::Prefect, "version", Called::Ok, Duration::ZERO);
+        metrics.cycled(Service::Prefect, Cycle::Complete);
+        metrics.refreshed(Refreshed::Failed, Origin::Ours);
+        metrics.may_be_double(Residue::R5);
+        metrics.orphaned(Kind::FlowDeployment);
         let text = metrics.encode().unwrap();
         let readme = include_str!("../../README.md");
         let names: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert!(names.len() >= 11, "{text}");
+        assert_eq!(names.len(), 11, "a new metric is missing here: {text}");
         for (name, kind) in names {
             let shown = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
             assert!(readme.contains(&format!("`{shown}")), "README.md says nothing of `{shown}`");

@@ -1,0 +1,161 @@
+//! The examples are in order, fit together, and run in the world; so does what the README shows.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
+
+use feedwater::cli::check::check;
+use feedwater::yaml;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const NOT_APPLIED: &str = "secrets.example.yaml";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn team() -> PathBuf {
+    root().join("examples/finance")
+}
+
+/// Every YAML file of the team, by name, but for the kustomization.
+fn files() -> Vec<(String, String)> {
+    let mut files: Vec<_> = fs::read_dir(team())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap())
+        })
+        .filter(|(name, _)| name != "kustomization.yaml")
+        .collect();
+    files.sort();
+    files
+}
+
+fn objects() -> Vec<Value> {
+    files().iter().flat_map(|(_, text)| yaml::documents(text).unwrap()).collect()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    objects.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+fn names(objects: &[Value], kind: &str) -> BTreeSet<String> {
+    of_kind(objects, kind).iter().map(|object| text(&object["metadata"]["name"])).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_example_is_in_order() {
+    let mut kinds = BTreeSet::new();
+    for (name, text) in files() {
+        let report = check(&text).unwrap();
+        assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
+        kinds.extend(report.checked.iter().map(|checked| checked.split(' ').next().unwrap().to_owned()));
+    }
+    let all = ["ExtractRefresh", "FlowDeployment", "PrefectWorkspace", "TableauSite"];
+    assert!(all.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
+}
+
+#[test]
+fn everything_is_applied_but_the_secrets() {
+    let kustomization: Value =
+        yaml::from_str(&fs::read_to_string(team().join("kustomization.yaml")).unwrap()).unwrap();
+    let applied: BTreeSet<_> = kustomization["resources"].as_array().unwrap().iter().map(text).collect();
+    let there: BTreeSet<_> =
+        files().into_iter().map(|(name, _)| name).filter(|name| name != NOT_APPLIED).collect();
+    assert_eq!(applied, there);
+    for (name, text) in files() {
+        let has_secret = !of_kind(&yaml::documents(&text).unwrap(), "Secret").is_empty();
+        assert_eq!(has_secret, name == NOT_APPLIED, "{name}");
+    }
+}
+
+#[test]
+fn references_lead_to_something() {
+    let objects = objects();
+    let (workspaces, sites) = (names(&objects, "PrefectWorkspace"), names(&objects, "TableauSite"));
+    let flow_deployments = names(&objects, "FlowDeployment");
+    for flow in of_kind(&objects, "FlowDeployment") {
+        assert!(workspaces.contains(&text(&flow["spec"]["workspaceRef"]["name"])));
+    }
+    for extract in of_kind(&objects, "ExtractRefresh") {
+        assert!(sites.contains(&text(&extract["spec"]["siteRef"]["name"])));
+        for upstream in extract["spec"]["upstreams"].as_array().unwrap() {
+            match (upstream.get("flowDeploymentRef"), upstream.get("prefectDeployment")) {
+                (Some(reference), None) => assert!(flow_deployments.contains(&text(&reference["name"]))),
+                (None, Some(other)) => assert!(workspaces.contains(&text(&other["workspaceRef"]["name"]))),
+                _ => panic!("{upstream}"),
+            }
+        }
+    }
+}
+
+/// The Secrets a connection names are shown with the keys it reads, and may be read.
+#[test]
+fn secrets_are_shown_and_granted() {
+    let objects = objects();
+    let shown = names(&objects, "Secret");
+    let mut named = BTreeSet::new();
+    for kind in ["PrefectWorkspace", "TableauSite"] {
+        for connection in of_kind(&objects, kind) {
+            for (way, reference) in connection["spec"]["auth"].as_object().into_iter().flatten() {
+                let name = text(&reference["secretRef"]["name"]);
+                let secret = of_kind(&objects, "Secret").into_iter().find(|s| s["metadata"]["name"] == *name);
+                let secret = secret.unwrap_or_else(|| panic!("{name} is not shown"));
+                let keys: Vec<_> = secret["stringData"].as_object().unwrap().keys().cloned().collect();
+                match way.as_str() {
+                    "personalAccessToken" => assert_eq!(keys, ["name", "secret"]),
+                    "basic" => assert_eq!(keys, ["password", "username"]),
+                    "apiKey" => assert_eq!(keys, ["apiKey"]),
+                    other => panic!("say here which keys {other} reads"),
+                }
+                named.insert(name);
+            }
+        }
+    }
+    assert_eq!(shown, named);
+    let role = of_kind(&objects, "Role")[0];
+    let granted: BTreeSet<_> =
+        role["rules"][0]["resourceNames"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(granted, named);
+}
+
+/// The world's worker starts its runs in `tests/world`, so each entrypoint must be there, and its flow have the declared name.
+#[test]
+fn every_entrypoint_is_a_flow_of_the_world() {
+    let objects = objects();
+    for flow in of_kind(&objects, "FlowDeployment") {
+        let entrypoint = text(&flow["spec"]["entrypoint"]);
+        let (file, function) = entrypoint.split_once(':').unwrap();
+        let code = fs::read_to_string(root().join("tests/world").join(file)).unwrap_or_default();
+        let name = text(&flow["spec"]["flowName"]);
+        assert!(code.contains(&format!("def {function}(")), "tests/world/{file} has no {function}");
+        assert!(code.contains(&format!("@flow(name=\"{name}\")")), "tests/world/{file} has no flow {name}");
+        for parameter in flow["spec"]["parameters"].as_object().into_iter().flatten() {
+            assert!(
+                code.contains(&format!("{}: ", parameter.0)),
+                "tests/world/{file} takes no {}",
+                parameter.0
+            );
+        }
+    }
+}
+
+#[test]
+fn what_the_readme_shows_is_in_order() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks: Vec<_> =
+        readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let mut checked = 0;
+    for block in blocks {
+        let report = check(block).unwrap();
+        assert!(report.faults.is_empty(), "{:?}\n{block}", report.faults);
+        checked += report.checked.len();
+    }
+    assert!(checked >= 4, "the two-minute example has four resources");
+}

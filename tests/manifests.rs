@@ -1,0 +1,112 @@
+//! What is shipped to be applied: parses, asks for no right too many, and starts the operator with flags it has.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
+
+use clap::Parser;
+use feedwater::api::schema;
+use feedwater::settings::{RunArgs, Scope};
+use feedwater::yaml;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+fn documents(path: &str) -> Vec<Value> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(path);
+    yaml::documents(&fs::read_to_string(&file).unwrap()).unwrap()
+}
+
+fn of_kind(path: &str, kind: &str) -> Value {
+    documents(path).into_iter().find(|document| document["kind"] == kind).unwrap()
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn the_cluster_role_reads_no_secret_and_writes_nothing_but_ours() {
+    let role = of_kind("base/cluster-role.yaml", "ClusterRole");
+    for rule in role["rules"].as_array().unwrap() {
+        let (groups, resources, verbs) =
+            (words(&rule["apiGroups"]), words(&rule["resources"]), words(&rule["verbs"]));
+        for wide in ["*", "secrets"] {
+            assert!(
+                !groups.contains(&wide) && !resources.contains(&wide) && !verbs.contains(&wide),
+                "{rule}"
+            );
+        }
+        let writes = verbs.iter().any(|verb| !["get", "list", "watch"].contains(verb));
+        assert!(!writes || groups == ["feedwater.dev"] || groups == ["events.k8s.io"], "{rule}");
+        assert!(!verbs.contains(&"delete"), "{rule}");
+    }
+}
+
+#[test]
+fn every_kind_can_be_followed_and_its_status_written() {
+    let role = of_kind("base/cluster-role.yaml", "ClusterRole");
+    let allowed = |resource: &str, verb: &str| {
+        role["rules"].as_array().unwrap().iter().any(|rule| {
+            words(&rule["resources"]).contains(&resource) && words(&rule["verbs"]).contains(&verb)
+        })
+    };
+    for crd in schema::crds().unwrap() {
+        let plural = crd["spec"]["names"]["plural"].as_str().unwrap();
+        for verb in ["get", "list", "watch", "patch"] {
+            assert!(allowed(plural, verb), "{verb} {plural}");
+        }
+        assert!(allowed(&format!("{plural}/status"), "patch"), "{plural}/status");
+    }
+}
+
+#[test]
+fn one_namespace_needs_the_same_rights_but_for_the_cluster_itself() {
+    let cluster = of_kind("base/cluster-role.yaml", "ClusterRole");
+    let mut rules = cluster["rules"].as_array().unwrap().clone();
+    rules.retain(|rule| words(&rule["resources"]) != ["namespaces"]);
+    assert_eq!(of_kind("namespaced/role.yaml", "Role")["rules"], Value::from(rules));
+}
+
+#[test]
+fn the_lease_that_may_be_written_is_the_one_that_is_used() {
+    let role = of_kind("operator/lease.yaml", "Role");
+    let settings = settings(&["run", "--lease-namespace=a"]);
+    assert_eq!(words(&role["rules"][1]["resourceNames"]), [settings.lease.name]);
+}
+
+#[test]
+fn the_operator_starts_with_flags_it_has_and_with_time_to_end() {
+    let deployment = of_kind("operator/deployment.yaml", "Deployment");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let args = words(&pod["containers"][0]["args"]);
+    let settings = settings(&[&args[..], &["--lease-namespace=a"]].concat());
+    assert_eq!(settings.scope, Scope::Cluster);
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    assert!(grace > settings.shutdown_grace.as_secs() + 5, "the Lease must be given back after the grace");
+    let port = pod["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap();
+    assert_eq!(port, u64::from(settings.admin_address.port()));
+    assert!(pod["containers"][0]["image"].as_str().unwrap().ends_with(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_tenant_grants_secrets_by_name_to_the_operator_of_the_base() {
+    let role = of_kind("tenant/secret-reader.yaml", "Role");
+    for rule in role["rules"].as_array().unwrap() {
+        assert!(!words(&rule["resourceNames"]).is_empty(), "{rule}");
+        assert_eq!(words(&rule["verbs"]), ["get", "list", "watch"]);
+    }
+    let subject = of_kind("tenant/secret-reader.yaml", "RoleBinding")["subjects"][0].clone();
+    assert_eq!(
+        subject["name"],
+        of_kind("operator/service-account.yaml", "ServiceAccount")["metadata"]["name"]
+    );
+    assert_eq!(subject["namespace"], documents("base/kustomization.yaml")[0]["namespace"]);
+}
+
+fn settings(args: &[&str]) -> feedwater::settings::Settings {
+    #[derive(Parser)]
+    struct Run {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+    Run::try_parse_from(args).unwrap().args.settle(|_| None).unwrap()
+}
