@@ -132,7 +132,8 @@ struct Starter<'a> {
 impl Starter<'_> {
     async fn etcd(&self, durable: bool) -> Result<(Process, String), ControlPlaneError> {
         let url = format!("http://127.0.0.1:{}", ports::free());
-        let mut etcd = Spec::new("etcd", &self.tools.etcd, &self.log("etcd"))
+        let mut etcd = self
+            .spec("etcd", &self.tools.etcd)
             .arg(format!("--data-dir={}", self.path("etcd")))
             .arg(format!("--listen-peer-urls=http://127.0.0.1:{}", ports::free()))
             .arg(format!("--listen-client-urls={url}"))
@@ -150,7 +151,8 @@ impl Starter<'_> {
         std::fs::write(&policy, AUDIT_POLICY).map_err(failed(&policy))?;
         let port = ports::free();
         let url = format!("https://127.0.0.1:{port}");
-        let mut apiserver = Spec::new("kube-apiserver", &self.tools.apiserver, &self.log("kube-apiserver"))
+        let mut apiserver = self
+            .spec("kube-apiserver", &self.tools.apiserver)
             .arg(format!("--etcd-servers={etcd}"))
             .arg(format!("--secure-port={port}"))
             .args(["--bind-address=127.0.0.1", "--service-cluster-ip-range=10.0.0.0/24"])
@@ -177,8 +179,8 @@ impl Starter<'_> {
 
     fn controller_manager(&self, url: &str) -> Result<Process, ControlPlaneError> {
         let kubeconfig = self.kubeconfig("controller-manager", "system:kube-controller-manager", url)?;
-        let program = &self.tools.controller_manager;
-        Ok(Spec::new("kube-controller-manager", program, &self.log("kube-controller-manager"))
+        Ok(self
+            .spec("kube-controller-manager", &self.tools.controller_manager)
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg("--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller")
             .args(["--leader-elect=false", "--secure-port=0"])
@@ -202,8 +204,10 @@ impl Starter<'_> {
         self.directory.join(file).display().to_string()
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.log"))
+    fn spec(&self, name: &str, program: &Path) -> Spec {
+        let log = self.directory.join(format!("{name}.log"));
+        // Their data goes with the world, so there is nothing to end in good order for.
+        Spec::new(name, program, &log).grace(Duration::from_secs(2))
     }
 }
 

@@ -114,7 +114,7 @@ impl Server {
                 .start()?;
         let rest = Rest::new(&api_url)?;
         process.until(Duration::from_secs(120), async || rest.ready().await).await?;
-        rest.ensure_work_pool(WORK_POOL).await?;
+        rest.ensure_work_pool(WORK_POOL, layout::package()).await?;
         task.done();
         Ok(Self { api_url, installation: installation.clone(), home, _process: process })
     }
@@ -163,5 +163,6 @@ fn environment(mut spec: Spec, home: &Path) -> Spec {
         .env("NO_COLOR", "1")
         .env("NO_PROXY", "127.0.0.1,localhost")
         .env("PYTHONUNBUFFERED", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(home)
 }

@@ -47,6 +47,9 @@ fn running() -> Result<Vec<PathBuf>, Failure> {
         let path = entry?.path();
         if is_held(&path) {
             found.push(path);
+        } else if path.join(up::PID).is_file() {
+            // Its process was killed. Its children went with it, its files did not.
+            remove(&path);
         }
     }
     found.sort();
@@ -71,7 +74,12 @@ async fn end(directory: &Path) -> Result<(), Failure> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The process removes its directory last; its log lies beside it.
-    let _ = std::fs::remove_file(directory.with_extension("log"));
+    remove(directory);
     Ok(())
+}
+
+/// Removes what the process itself may have left, such as the log beside its directory.
+fn remove(directory: &Path) {
+    let _ = std::fs::remove_dir_all(directory);
+    let _ = std::fs::remove_file(directory.with_extension("log"));
 }

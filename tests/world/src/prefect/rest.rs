@@ -1,5 +1,6 @@
 //! The few calls of Prefect's REST API that tests and the demo make themselves.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -64,9 +65,11 @@ impl Rest {
         workers.as_array().into_iter().flatten().any(|w| w["name"] == worker && w["status"] == "ONLINE")
     }
 
-    /// Makes a process work pool if it is not there.
-    pub async fn ensure_work_pool(&self, name: &str) -> Result<(), RestError> {
-        match self.call(Method::POST, "/work_pools/", Some(json!({"name": name, "type": "process"}))).await {
+    /// Makes a process work pool if it is not there. Its runs start in `folder`, so that `flows/orders.py:orders` is an
+    /// entrypoint there, as in an image that holds the flows.
+    pub async fn ensure_work_pool(&self, name: &str, folder: &Path) -> Result<(), RestError> {
+        let body = json!({"name": name, "type": "process", "base_job_template": process_template(folder)});
+        match self.call(Method::POST, "/work_pools/", Some(body)).await {
             Err(RestError::Refused { status: StatusCode::CONFLICT, .. }) => Ok(()),
             other => other.map(drop),
         }
@@ -156,6 +159,24 @@ impl Rest {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
+}
+
+/// What a process worker brings itself, except that the working directory has a default.
+fn process_template(folder: &Path) -> Value {
+    let names = ["command", "env", "labels", "name", "stream_output", "working_dir"];
+    let configuration: Value =
+        names.iter().map(|name| ((*name).to_owned(), json!(format!("{{{{ {name} }}}}")))).collect();
+    json!({
+        "job_configuration": configuration,
+        "variables": {"type": "object", "properties": {
+            "command": {"type": "string"},
+            "env": {"type": "object", "additionalProperties": {"type": "string"}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "name": {"type": "string"},
+            "stream_output": {"type": "boolean", "default": true},
+            "working_dir": {"type": "string", "default": folder},
+        }},
+    })
 }
 
 fn text(value: &Value) -> String {
