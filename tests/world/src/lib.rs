@@ -20,7 +20,7 @@ pub mod proxy;
 pub mod python;
 pub mod running;
 pub mod supervise;
-pub mod tableau_part;
+pub mod tableau;
 pub mod tools;
 
 pub use cluster::Kubectl;

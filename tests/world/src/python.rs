@@ -90,8 +90,7 @@ pub fn cache() -> PathBuf {
 
 fn digest(lock: &Path) -> Result<String, VenvError> {
     let content = std::fs::read(lock).map_err(io(lock))?;
-    let hex: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(hex[..12].to_owned())
+    Ok(format!("{:x}", Sha256::digest(content))[..12].to_owned())
 }
 
 /// `bin/python` is a symlink to the interpreter the environment was made with: false when that is gone.

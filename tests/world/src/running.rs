@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::controlplane::{ControlPlane, ControlPlaneError, Settings};
 use crate::info::Info;
+use crate::layout;
 use crate::operator::{self, Operator, OperatorError, OperatorOptions};
 use crate::prefect::{self, Installation, PrefectError};
 use crate::progress::Progress;
+use crate::tableau::{Config, Simulator};
 use crate::tools::{Tools, ToolsError};
-use crate::{layout, tableau_part};
 
 /// Why a world could not be started. Everything that ran by then has been stopped.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +66,7 @@ pub struct World {
     operator: Option<Operator>,
     _worker: Option<prefect::Worker>,
     _prefect: Option<prefect::Server>,
-    tableau: Option<tableau_part::Tableau>,
+    tableau: Option<Simulator>,
     control_plane: ControlPlane,
     _directory: Directory,
 }
@@ -79,7 +80,7 @@ impl World {
         let (control_plane, prefect, tableau) = tokio::try_join!(
             control_plane(&options, here),
             prefect_parts(&options, here),
-            tableau_part::start(options.tableau),
+            tableau(&options),
         )?;
         let (server, worker) = prefect.unzip();
         let kubectl = control_plane.kubectl();
@@ -92,8 +93,8 @@ impl World {
             kubectl: kubectl.program().to_owned(),
             prefect_api_url: server.as_ref().map(|server| server.api_url().to_owned()),
             work_pool: server.as_ref().map(|_| prefect::WORK_POOL.to_owned()),
-            tableau_url: tableau.as_ref().map(tableau_part::Tableau::url),
-            tableau_admin_url: tableau.as_ref().map(tableau_part::Tableau::admin_url),
+            tableau_url: tableau.as_ref().map(Simulator::url),
+            tableau_admin_url: tableau.as_ref().map(Simulator::admin_url),
             audit_log: control_plane.audit_log().to_owned(),
             operator_log: operator.as_ref().map(|operator| operator.log().to_owned()),
             operator_metrics_url: operator.as_ref().map(Operator::metrics_url),
@@ -127,7 +128,7 @@ impl World {
     }
 
     /// The Tableau simulator, where there is one.
-    pub fn tableau(&self) -> Option<&tableau_part::Tableau> {
+    pub fn tableau(&self) -> Option<&Simulator> {
         self.tableau.as_ref()
     }
 
@@ -153,6 +154,13 @@ async fn prefect_parts(options: &Options, directory: &Path) -> Result<PrefectPar
     let server = prefect::Server::start(&installation, directory, &options.progress).await?;
     let worker = if options.worker { Some(server.worker("w1", &options.progress).await?) } else { None };
     Ok(Some((server, worker)))
+}
+
+async fn tableau(options: &Options) -> Result<Option<Simulator>, WorldError> {
+    if !options.tableau {
+        return Ok(None);
+    }
+    Simulator::start(Config::default()).await.map(Some).map_err(WorldError::Tableau)
 }
 
 async fn operator_part(

@@ -57,11 +57,11 @@ async fn an_owner_takes_what_it_owns_along() {
     let reference = json!({
         "apiVersion": "v1", "kind": "ServiceAccount", "name": "reader", "uid": owner["metadata"]["uid"],
     });
-    let owned = json!({
+    let taken_along = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "owned", "namespace": "owned", "ownerReferences": [reference]},
     });
-    kubectl.apply(&owned.to_string()).await.unwrap();
+    kubectl.apply(&taken_along.to_string()).await.unwrap();
     kubectl.run(&["delete", "serviceaccount", "reader", "--namespace", "owned"]).await.unwrap();
     let wait = ["wait", "--for=delete", "configmap/owned", "--namespace", "owned", "--timeout=60s"];
     kubectl.run(&wait).await.unwrap();

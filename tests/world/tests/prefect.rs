@@ -1,5 +1,6 @@
 //! Prefect is a real one: its worker runs the flows of this folder. Run by `cargo world test`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 use std::time::Duration;
 
 use serde_json::{Value, json};

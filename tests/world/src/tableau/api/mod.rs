@@ -1,0 +1,157 @@
+//! The REST API: from an HTTP request to an answer, and into the truth log.
+
+mod answer;
+mod auth;
+mod content;
+mod jobs;
+mod projects;
+mod route;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State as Extract;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use axum::http::{HeaderMap, Request as HttpRequest, Response};
+use axum::routing::get;
+use tokio::time::Instant;
+
+use self::answer::{Format, gateway_page, home, render};
+use self::route::{Operation, Target, route};
+use super::clock::Clock;
+use super::config::{Availability, Config};
+use super::element::Element;
+use super::hold::Ticket;
+use super::query::Query;
+use super::refusal::Refusal;
+use super::shared::Shared;
+use super::state::State;
+use super::truth::Request;
+
+/// No request that the simulator reads is larger.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// The router of the REST API.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let home = get(async |Extract(shared): Extract<Arc<Shared>>| home(&shared.clock));
+    Router::new().route("/", home).fallback(handle).with_state(shared)
+}
+
+/// What a request asks for, in the simulator's own terms.
+struct Call<'a> {
+    query: Query,
+    token: Option<&'a str>,
+    content_type: Option<&'a str>,
+    body: &'a [u8],
+    /// As the client wrote it, for links in answers.
+    host: &'a str,
+    config: &'a Config,
+    clock: &'a Clock,
+    now: Instant,
+}
+
+/// A good answer.
+struct Reply {
+    status: u16,
+    elements: Vec<Element>,
+    /// The answer is to be sent only when this is released.
+    hold: Option<Ticket>,
+}
+
+impl Reply {
+    fn ok(elements: Vec<Element>) -> Self {
+        Self { status: 200, elements, hold: None }
+    }
+
+    fn empty(status: u16) -> Self {
+        Self { status, elements: Vec::new(), hold: None }
+    }
+}
+
+async fn handle(Extract(shared): Extract<Arc<Shared>>, request: HttpRequest<Body>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    // A body that breaks off or is too large is as good as none.
+    let body = to_bytes(body, BODY_LIMIT).await.unwrap_or_default();
+    let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query());
+    let target = route(method, path, &shared.config.rest_api_version);
+    let entry = |now: Instant, state: &State| Request {
+        n: state.requests.len() as u64 + 1,
+        at: shared.clock.true_time(now),
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.map(str::to_owned),
+        site: target.as_ref().ok().and_then(|target| target.site).map(str::to_owned),
+        user_agent: header(&head.headers, USER_AGENT.as_str()).map(str::to_owned),
+        operation: target.as_ref().map_or("unknown", |target| target.operation.name()),
+        status: 0,
+        code: None,
+    };
+    let availability = *shared.availability.borrow();
+    match availability {
+        Availability::Up | Availability::Reset => {}
+        Availability::Refuse(status) => {
+            shared.change(|state, now| state.requests.push(Request { status, ..entry(now, state) }));
+            return gateway_page(status, &shared.clock);
+        }
+        Availability::Hang => {
+            shared.change(|state, now| state.requests.push(entry(now, state)));
+            let mut later = shared.availability.subscribe();
+            let _ = later.wait_for(|now| *now != Availability::Hang).await;
+            return gateway_page(504, &shared.clock);
+        }
+    }
+    let result = shared.change(|state, now| {
+        let call = Call {
+            query: Query::parse(query),
+            token: header(&head.headers, "x-tableau-auth"),
+            content_type: header(&head.headers, CONTENT_TYPE.as_str()),
+            body: &body,
+            host: header(&head.headers, HOST.as_str()).unwrap_or("localhost"),
+            config: &shared.config,
+            clock: &shared.clock,
+            now,
+        };
+        let mut entry = entry(now, state);
+        let result = target.as_ref().map_err(Refusal::clone).and_then(|target| perform(target, state, &call));
+        (entry.status, entry.code) = match &result {
+            Ok(reply) => (reply.status, None),
+            Err(refusal) => (refusal.status(), Some(refusal.code)),
+        };
+        state.requests.push(entry);
+        result
+    });
+    if let Ok(Reply { hold: Some(hold), .. }) = &result {
+        hold.released().await;
+    }
+    let format = Format::wanted(header(&head.headers, ACCEPT.as_str()));
+    render(result, format, &shared)
+}
+
+/// Does what was asked for, if the caller may.
+fn perform(target: &Target<'_>, state: &mut State, call: &Call<'_>) -> Result<Reply, Refusal> {
+    match target.operation {
+        Operation::ServerInfo => return Ok(auth::server_info(call)),
+        Operation::SignIn => return auth::sign_in(state, call),
+        _ => {}
+    }
+    let caller = auth::caller(state, target.site, call)?;
+    match target.operation {
+        Operation::ServerInfo | Operation::SignIn => unreachable!("answered above"),
+        Operation::SignOut => Ok(auth::sign_out(state, call)),
+        Operation::QuerySchedules => projects::schedules(call),
+        Operation::QueryUser(id) => auth::user(state, &caller, id),
+        Operation::QueryProjects => projects::list(state, &caller, call),
+        Operation::QueryContents(kind) => content::list(state, &caller, kind, call),
+        Operation::QueryContent(kind, id) => content::get(state, &caller, kind, id, call),
+        Operation::Refresh(kind, id) => jobs::refresh(state, &caller, kind, id, target.version, call),
+        Operation::QueryJobs => jobs::list(state, &caller, call),
+        Operation::QueryJob(id) => jobs::get(state, &caller, id, call),
+        Operation::CancelJob(id) => jobs::cancel(state, &caller, id, call),
+        Operation::QueryTasks => Ok(Reply::ok(vec![Element::list("tasks", Vec::new())])),
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

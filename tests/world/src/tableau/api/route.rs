@@ -1,0 +1,139 @@
+//! Which operation a method and a path ask for.
+
+use super::super::refusal::Refusal;
+use super::super::state::ContentKind;
+
+/// The oldest API version that is answered: clients start their discovery with it.
+const OLDEST: (u32, u32) = (2, 4);
+
+/// An operation of the REST API with the ids from its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation<'a> {
+    ServerInfo,
+    SignIn,
+    SignOut,
+    QuerySchedules,
+    QueryUser(&'a str),
+    QueryProjects,
+    QueryContents(ContentKind),
+    QueryContent(ContentKind, &'a str),
+    Refresh(ContentKind, &'a str),
+    QueryJobs,
+    QueryJob(&'a str),
+    CancelJob(&'a str),
+    QueryTasks,
+}
+
+impl Operation<'_> {
+    /// Its name in the truth log.
+    pub(super) fn name(self) -> &'static str {
+        use ContentKind::{Datasource, Workbook};
+        match self {
+            Self::ServerInfo => "serverInfo",
+            Self::SignIn => "signIn",
+            Self::SignOut => "signOut",
+            Self::QuerySchedules => "querySchedules",
+            Self::QueryUser(_) => "queryUser",
+            Self::QueryProjects => "queryProjects",
+            Self::QueryContents(Datasource) => "queryDatasources",
+            Self::QueryContents(Workbook) => "queryWorkbooks",
+            Self::QueryContent(Datasource, _) => "queryDatasource",
+            Self::QueryContent(Workbook, _) => "queryWorkbook",
+            Self::Refresh(Datasource, _) => "refreshDatasource",
+            Self::Refresh(Workbook, _) => "refreshWorkbook",
+            Self::QueryJobs => "queryJobs",
+            Self::QueryJob(_) => "queryJob",
+            Self::CancelJob(_) => "cancelJob",
+            Self::QueryTasks => "queryExtractRefreshTasks",
+        }
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub(super) version: (u32, u32),
+    pub(super) site: Option<&'a str>,
+    pub(super) operation: Operation<'a>,
+}
+
+/// `newest` is the newest version that is answered.
+pub(super) fn route<'a>(method: &str, path: &'a str, newest: &str) -> Result<Target<'a>, Refusal> {
+    let resource = path.strip_prefix("/api").unwrap_or(path);
+    let unknown = || Refusal::path(resource);
+    let mut segments =
+        resource.strip_prefix('/').filter(|_| path.starts_with("/api/")).ok_or_else(unknown)?.split('/');
+    let given = segments.next().unwrap_or_default();
+    let known = |version: &(u32, u32)| (OLDEST..=parse(newest).unwrap_or(OLDEST)).contains(version);
+    let version = parse(given).filter(known).ok_or_else(|| Refusal::version(given))?;
+    let segments: Vec<&str> = segments.collect();
+    let (site, rest) = match segments.as_slice() {
+        ["sites", site, rest @ ..] => (Some(*site), rest),
+        all => (None, all),
+    };
+    let by_method = |known: &[(&str, Operation<'a>)]| {
+        let found = known.iter().find(|(known, _)| *known == method);
+        found.map(|(_, operation)| *operation).ok_or_else(|| Refusal::method(method))
+    };
+    let operation = match (site, rest) {
+        (None, ["serverinfo" | "serverInfo"]) => by_method(&[("GET", Operation::ServerInfo)]),
+        (None, ["auth", "signin"]) => by_method(&[("POST", Operation::SignIn)]),
+        (None, ["auth", "signout"]) => by_method(&[("POST", Operation::SignOut)]),
+        (None, ["schedules"]) => by_method(&[("GET", Operation::QuerySchedules)]),
+        (Some(_), ["users", id]) => by_method(&[("GET", Operation::QueryUser(id))]),
+        (Some(_), ["projects"]) => by_method(&[("GET", Operation::QueryProjects)]),
+        (Some(_), ["jobs"]) => by_method(&[("GET", Operation::QueryJobs)]),
+        (Some(_), ["jobs", id]) => {
+            by_method(&[("GET", Operation::QueryJob(id)), ("PUT", Operation::CancelJob(id))])
+        }
+        (Some(_), ["tasks", "extractRefreshes"]) => by_method(&[("GET", Operation::QueryTasks)]),
+        (Some(_), [kind @ ("datasources" | "workbooks"), rest @ ..]) => {
+            let kind = if *kind == "datasources" { ContentKind::Datasource } else { ContentKind::Workbook };
+            match rest {
+                [] => by_method(&[("GET", Operation::QueryContents(kind))]),
+                [id] => by_method(&[("GET", Operation::QueryContent(kind, id))]),
+                [id, "refresh"] => by_method(&[("POST", Operation::Refresh(kind, id))]),
+                _ => Err(unknown()),
+            }
+        }
+        _ => Err(unknown()),
+    };
+    Ok(Target { version, site, operation: operation? })
+}
+
+fn parse(version: &str) -> Option<(u32, u32)> {
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(method: &str, path: &str) -> &'static str {
+        route(method, path, "3.27").map_or_else(|refusal| refusal.code, |target| target.operation.name())
+    }
+
+    #[test]
+    fn each_path() {
+        let table = [
+            ("GET", "/api/2.4/serverInfo", "serverInfo"),
+            ("GET", "/api/3.27/serverinfo", "serverInfo"),
+            ("GET", "/api/3.28/serverinfo", "404001"),
+            ("GET", "/api/2.3/serverinfo", "404001"),
+            ("GET", "/api/x/serverinfo", "404001"),
+            ("GET", "/serverinfo", "404003"),
+            ("POST", "/api/3.27/auth/signin", "signIn"),
+            ("GET", "/api/3.27/auth/signin", "405000"),
+            ("GET", "/api/3.27/sites/s/datasources", "queryDatasources"),
+            ("POST", "/api/3.27/sites/s/workbooks/w/refresh", "refreshWorkbook"),
+            ("PUT", "/api/3.27/sites/s/jobs/j", "cancelJob"),
+            ("DELETE", "/api/3.27/sites/s/jobs/j", "405000"),
+            ("GET", "/api/3.27/sites/s/flows", "404003"),
+            ("GET", "/api/3.27/datasources", "404003"),
+        ];
+        for (method, path, expected) in table {
+            assert_eq!(code(method, path), expected, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a simulator is told: how it is set up, how jobs behave, whether it answers at all.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How one simulator is set up. Everything that real Tableau sites differ in is here.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Port of the REST API on 127.0.0.1; a free one when `None`.
+    pub port: Option<u16>,
+    /// Port of the admin API on 127.0.0.1; a free one when `None`.
+    pub admin_port: Option<u16>,
+    /// Tableau Cloud refuses `GET /schedules`; Tableau Server answers it.
+    pub edition: Edition,
+    /// The newest REST API version, as `serverinfo` tells it. Every version from 2.4 up to it is answered.
+    pub rest_api_version: String,
+    /// How long a sign-in is good for, counted from the sign-in.
+    pub token_lifetime: Duration,
+    /// Extract refreshes that may be started over REST per site in any hour; one more is answered 429000.
+    pub refreshes_per_hour: Option<u32>,
+    /// Whether a 429000 carries `Retry-After` (in seconds); its text always names the minutes.
+    pub retry_after_header: bool,
+    /// Jobs of one site that run at the same time; the others wait in the queue.
+    pub concurrent_jobs: usize,
+    /// How long an ended job can still be read; afterwards 400031.
+    pub job_retention: Duration,
+    /// How long new and moved content is missing from lists (reading it by id is immediate).
+    pub index_lag: Duration,
+    /// Seconds by which Tableau's clock (the `Date` header and every date in a body) is ahead of this machine's.
+    pub date_skew: i64,
+    /// Whether the signed-in users may list jobs; 403004 when not.
+    pub jobs_list_allowed: bool,
+    /// How jobs of content without a script of its own behave.
+    pub default_script: Script,
+}
+
+impl Default for Config {
+    /// Tableau Server 2025.3 with generous limits: nothing lags, jobs start at once and take 200 ms.
+    fn default() -> Self {
+        Self {
+            port: None,
+            admin_port: None,
+            edition: Edition::Server,
+            rest_api_version: "3.27".to_owned(),
+            token_lifetime: Duration::from_secs(240 * 60),
+            refreshes_per_hour: None,
+            retry_after_header: true,
+            concurrent_jobs: 100,
+            job_retention: Duration::from_secs(24 * 60 * 60),
+            index_lag: Duration::ZERO,
+            date_skew: 0,
+            jobs_list_allowed: true,
+            default_script: Script::default(),
+        }
+    }
+}
+
+/// Which Tableau is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// Tableau Cloud.
+    Cloud,
+    /// Tableau Server.
+    Server,
+}
+
+/// How a job behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// How long it waits in the queue at least; it waits longer when [`Config::concurrent_jobs`] are running.
+    pub queued: Step,
+    /// How long it runs.
+    pub running: Step,
+    /// How it ends.
+    pub outcome: Outcome,
+}
+
+impl Default for Script {
+    /// Starts at once, runs for 200 ms, succeeds.
+    fn default() -> Self {
+        Self {
+            queued: Step::For(Duration::ZERO),
+            running: Step::For(Duration::from_millis(200)),
+            outcome: Outcome::Success,
+        }
+    }
+}
+
+/// How long a part of a job's life takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So long.
+    For(Duration),
+    /// Until [`Simulator::release_jobs`](super::Simulator::release_jobs) is called for the job's content. A job that
+    /// is to be released both from the queue and while it runs needs two calls.
+    UntilReleased,
+}
+
+/// How a job ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// `finishCode` 0.
+    Success,
+    /// `finishCode` 1.
+    Failed {
+        /// What `extractRefreshJob/notes` tells.
+        notes: String,
+    },
+    /// `finishCode` 2.
+    Cancelled,
+    /// The record of the job is removed at the moment it ends: 400031 from then on.
+    Vanish,
+}
+
+/// What a refresh does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// The whole extract is made anew.
+    Full,
+    /// New rows are added.
+    Incremental,
+}
+
+/// Whether, and how, the REST API answers. The admin API always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// It answers.
+    Up,
+    /// Every connection is reset: the open ones at once, new ones right after they were accepted.
+    Reset,
+    /// Every request is answered with this HTTP status and a page that is neither XML nor JSON, as a gateway does.
+    Refuse(u16),
+    /// Requests are read and not answered.
+    Hang,
+}

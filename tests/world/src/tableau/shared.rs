@@ -1,0 +1,96 @@
+//! The state behind its lock, the clock that moves it, and the news of its changes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::clock::Clock;
+use super::config::{Availability, Config};
+use super::state::State;
+use super::truth::Truth;
+
+/// What the servers and the handles share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) availability: watch::Sender<Availability>,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config) -> Self {
+        let state = State { jobs_list_forbidden: !config.jobs_list_allowed, ..State::default() };
+        Self {
+            clock: Clock::start(config.date_skew),
+            config,
+            availability: watch::Sender::new(Availability::Up),
+            state: Mutex::new(state),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Changes the state as it is now, and tells those who wait.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.jobs.advance(now, self.config.concurrent_jobs);
+        let result = change(&mut state, now);
+        // What was changed may have consequences at the same moment: a released job starts, a freed slot is taken.
+        state.jobs.advance(now, self.config.concurrent_jobs);
+        drop(state);
+        self.tell();
+        result
+    }
+
+    pub(super) fn truth(&self) -> Truth {
+        self.advance();
+        self.lock().truth(&self.clock)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Moves jobs when their time has come, so that those who wait for it hear of it. Never returns.
+    pub(super) async fn drive(&self) {
+        let mut changes = self.changes();
+        loop {
+            let next = self.advance();
+            let due = async {
+                match next {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                // It cannot fail: the sender lives in this very struct.
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    /// Brings the jobs up to date; when something will happen next.
+    fn advance(&self) -> Option<Instant> {
+        let slots = self.config.concurrent_jobs;
+        let mut state = self.lock();
+        let moved = state.jobs.advance(Instant::now(), slots);
+        let next = state.jobs.next_change(slots);
+        drop(state);
+        if moved {
+            self.tell();
+        }
+        next
+    }
+
+    fn tell(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// A panic of another thread while it held the lock is that thread's to report.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
