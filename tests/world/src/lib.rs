@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod cache;
+pub mod cargo;
 pub mod clock;
 pub mod cluster;
 pub mod controlplane;

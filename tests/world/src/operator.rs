@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::cargo::{self, BuildError};
 use crate::cluster::{Kubectl, KubectlError};
 use crate::ports;
 use crate::process::{Process, ProcessError, Spec};
@@ -25,8 +26,8 @@ pub enum OperatorError {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The program could not be built.
-    #[error("cargo build --bin feedwater: {0}")]
-    Build(String),
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// A file could not be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -232,25 +233,9 @@ pub async fn install_namespaced(
     install(kubectl, scratch.path()).await
 }
 
-/// Builds the operator with the features and the profile of everything else, and returns the program's path.
-pub async fn build(checkout: &Path) -> Result<PathBuf, OperatorError> {
-    let output = tokio::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--bin", "feedwater", "--message-format=json-render-diagnostics"])
-        .current_dir(checkout)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| OperatorError::Build(error.to_string()))?;
-    if !output.status.success() {
-        return Err(OperatorError::Build(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let program = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "feedwater")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    program.ok_or_else(|| OperatorError::Build("cargo named no program".to_owned()))
+/// Builds the operator.
+pub async fn build() -> Result<PathBuf, OperatorError> {
+    Ok(cargo::build("feedwater").await?)
 }
 
 fn client() -> Result<reqwest::Client, reqwest::Error> {

@@ -1,6 +1,6 @@
 //! `cargo world test`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use world::progress::Progress;
-use world::{Options, World, info, layout, python};
+use world::{Options, World, cargo, info, layout, python};
 
 use super::{Failure, interrupted, say, until_interrupted};
 
@@ -65,10 +65,9 @@ impl Nextest {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         let profile = if std::env::var_os("CI").is_some() { "ci" } else { "world" };
-        command
+        cargo::forget_outer_cargo(&mut command)
             .args(["nextest", "run", "--workspace"])
             .env("NEXTEST_PROFILE", profile)
-            .env("FEEDWATER_WORLD_BIN", std::env::current_exe().as_deref().unwrap_or(Path::new("")))
             .current_dir(layout::checkout())
             .kill_on_drop(true);
         command

@@ -87,7 +87,7 @@ async fn start(arguments: &Arguments, directory: &Path) -> Result<World, Failure
     let progress = Progress::stderr();
     let operator = if with(Part::Operator) {
         let task = progress.task("Building the operator");
-        let binary = operator::build(&layout::checkout()).await?;
+        let binary = operator::build().await?;
         task.done();
         Some(operator::OperatorOptions::cluster_wide(&binary))
     } else {
