@@ -126,6 +126,7 @@ impl Operator {
             .args(["--admin-address", &self.admin_address])
             .args(["--lease-namespace", self.options.own_namespace()])
             .args(["--log-format", "json"])
+            .hide_env("FEEDWATER_")
             .env("KUBECONFIG", &self.kubeconfig)
             .env("NO_PROXY", "127.0.0.1,localhost");
         if let Some(namespace) = &self.options.namespace {

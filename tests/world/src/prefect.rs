@@ -152,11 +152,9 @@ pub struct Worker {
 const DATABASE: &str = "prefect.db";
 
 /// Everything in `home`, nothing of the user's own Prefect, nothing sent to anybody.
-fn environment(mut spec: Spec, home: &Path) -> Spec {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PREFECT_")) {
-        spec = spec.env_remove(&name);
-    }
-    spec.env("PREFECT_HOME", home)
+fn environment(spec: Spec, home: &Path) -> Spec {
+    spec.hide_env("PREFECT_")
+        .env("PREFECT_HOME", home)
         .env("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         .env("PREFECT_SERVER_UI_ENABLED", "false")
         .env("DO_NOT_TRACK", "1")

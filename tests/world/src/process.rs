@@ -100,10 +100,12 @@ impl Spec {
         self
     }
 
-    /// Hides an environment variable of this process from the child.
+    /// Hides the environment variables of this process whose names begin with `prefix`; those set with [`Self::env`] afterwards stay.
     #[must_use]
-    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.as_ref().to_owned(), None));
+    pub fn hide_env(mut self, prefix: &str) -> Self {
+        let names = std::env::vars_os().map(|(name, _)| name);
+        let hidden = names.filter(|name| name.to_string_lossy().starts_with(prefix));
+        self.environment.extend(hidden.map(|name| (name, None)));
         self
     }
 

@@ -51,6 +51,19 @@ impl Progress {
         Task { name: name.to_owned(), progress: self.clone(), bar, began: now, last_line: Mutex::new(now) }
     }
 
+    /// Begins a task that writes to the terminal itself, so that nothing else is drawn meanwhile.
+    pub fn loud_task(&self, name: &str) -> Task {
+        self.say(&format!("{name} …"));
+        let now = Instant::now();
+        Task {
+            name: name.to_owned(),
+            progress: self.clone(),
+            bar: None,
+            began: now,
+            last_line: Mutex::new(now),
+        }
+    }
+
     /// One line that stays.
     pub fn say(&self, text: &str) {
         match &self.show {

@@ -26,7 +26,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
     let shared = world.info().directory.join("world.json");
     world.info().write(&shared)?;
-    let task = progress.task("Tests");
+    let task = progress.loud_task("Tests");
     let mut tests = nextest.command();
     tests.args(&arguments.nextest).env(info::VARIABLE, shared);
     let status = foreground(tests.spawn()?).await?;
@@ -47,7 +47,7 @@ async fn prepare(progress: &Progress) -> Result<Option<(Nextest, World)>, Failur
     let nextest = Nextest { program: tools.join("bin/cargo-nextest") };
 
     // Before the world is started, so that a compiler's error is seen at once and the processors are free.
-    let task = progress.task("Building the tests");
+    let task = progress.loud_task("Building the tests");
     if !foreground(nextest.command().arg("--no-run").spawn()?).await?.success() {
         return Ok(None);
     }

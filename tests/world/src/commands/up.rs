@@ -66,19 +66,25 @@ async fn attached(arguments: &Arguments) -> Result<ExitCode, Failure> {
     lock.try_lock().map_err(|_| format!("{} belongs to a running world", directory.display()))?;
     std::fs::write(directory.join(PID), std::process::id().to_string())?;
 
-    let started = until_interrupted(start(arguments, &directory)).await;
-    if let Some(world) = started.transpose()? {
-        world.info().write(&directory.join(INFO))?;
-        if !arguments.daemon {
-            show(world.info(), arguments.output)?;
-            say_hint(arguments.output);
-        }
-        interrupted().await;
-        world.stop().await;
-    }
+    let outcome = keep(arguments, &directory).await;
     if ours {
         std::fs::remove_dir_all(&directory)?;
     }
+    outcome
+}
+
+async fn keep(arguments: &Arguments, directory: &Path) -> Result<ExitCode, Failure> {
+    let Some(world) = until_interrupted(start(arguments, directory)).await else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let world = world?;
+    world.info().write(&directory.join(INFO))?;
+    if !arguments.daemon {
+        show(world.info(), arguments.output)?;
+        say_hint(arguments.output);
+    }
+    interrupted().await;
+    world.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
