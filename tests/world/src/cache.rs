@@ -32,7 +32,7 @@ pub async fn entry<E: From<CacheError>>(
     definition: &[PathBuf],
     build: impl AsyncFnOnce(&Path) -> Result<(), E>,
 ) -> Result<PathBuf, E> {
-    let place = directory().join(format!("{name}-{}", digest(definition)?));
+    let place = place(name, definition)?;
     if place.is_dir() {
         return Ok(place);
     }
@@ -49,6 +49,15 @@ pub async fn entry<E: From<CacheError>>(
     build(fresh.path()).await?;
     std::fs::rename(fresh.keep(), &place).map_err(failed(&place))?;
     Ok(place)
+}
+
+/// Whether the entry is made already.
+pub fn has(name: &str, definition: &[PathBuf]) -> bool {
+    place(name, definition).is_ok_and(|place| place.is_dir())
+}
+
+fn place(name: &str, definition: &[PathBuf]) -> Result<PathBuf, CacheError> {
+    Ok(directory().join(format!("{name}-{}", digest(definition)?)))
 }
 
 fn digest(files: &[PathBuf]) -> Result<String, CacheError> {

@@ -8,9 +8,6 @@ use crate::layout;
 use crate::process::{ProcessError, Spec, tail};
 use crate::progress::{Progress, Task};
 
-/// The Kubernetes that is built; its module is `tests/world/controlplane/kubernetes`.
-pub const KUBERNETES: &str = "v1.36.3";
-
 /// Why the programs of the control plane are missing.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolsError {
@@ -51,10 +48,18 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// Finds out at once, before anything slow is begun, whether [`Self::get`] can succeed on this machine.
+    pub fn check() -> Result<(), ToolsError> {
+        let cached = |module: &Module| cache::has(module.name, &module.definition());
+        if assets().is_some() || runs("go") || (cached(&ETCD) && cached(&KUBERNETES_MODULE)) {
+            return Ok(());
+        }
+        Err(ToolsError::NoGo)
+    }
+
     /// Takes the programs from `KUBEBUILDER_ASSETS` where set, else from the cache, building them when they are not there.
     pub async fn get(progress: &Progress) -> Result<Self, ToolsError> {
-        if let Some(directory) = std::env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()) {
-            let directory = PathBuf::from(directory);
+        if let Some(directory) = assets() {
             let at = |program: &'static str| {
                 let path = directory.join(program);
                 let missing = || ToolsError::NotInAssets { directory: directory.clone(), program };
@@ -87,6 +92,16 @@ struct Module {
     packages: &'static [&'static str],
 }
 
+impl Module {
+    fn source(&self) -> PathBuf {
+        layout::package().join("controlplane").join(self.name)
+    }
+
+    fn definition(&self) -> [PathBuf; 2] {
+        [self.source().join("go.mod"), self.source().join("go.sum")]
+    }
+}
+
 const ETCD: Module = Module {
     name: "etcd",
     says: "Building etcd (first time: a minute)",
@@ -113,28 +128,24 @@ const KUBERNETES_MODULE: Module = Module {
 };
 
 async fn built(module: &Module, progress: &Progress) -> Result<PathBuf, ToolsError> {
-    let source = layout::package().join("controlplane").join(module.name);
-    let definition = [source.join("go.mod"), source.join("go.sum")];
-    cache::entry(module.name, &definition, async |directory: &Path| {
+    cache::entry(module.name, &module.definition(), async |directory: &Path| {
         let task = progress.task(module.says);
-        build(module, &source, directory, &task).await?;
+        build(module, directory, &task).await?;
         task.done();
         Ok(())
     })
     .await
 }
 
-async fn build(module: &Module, source: &Path, directory: &Path, task: &Task) -> Result<(), ToolsError> {
-    if !runs("go") {
-        return Err(ToolsError::NoGo);
-    }
+async fn build(module: &Module, directory: &Path, task: &Task) -> Result<(), ToolsError> {
+    Tools::check()?;
     let log = directory.join("build.log");
     let objects = directory.join("objects");
     let mut go = Spec::new(&format!("go build of {}", module.name), "nice", &log)
         .args(["go", "build", "-v", "-trimpath", "-ldflags", module.link, "-o"])
         .arg(directory.join(module.output))
         .args(module.packages)
-        .current_dir(source)
+        .current_dir(&module.source())
         .env("CGO_ENABLED", "0");
     if std::env::var_os("FEEDWATER_KEEP_GOCACHE").is_none() {
         // 3 GB of objects that nothing needs afterwards.
@@ -161,8 +172,13 @@ async fn build(module: &Module, source: &Path, directory: &Path, task: &Task) ->
     Ok(())
 }
 
+/// The directory that `KUBEBUILDER_ASSETS` names.
+fn assets() -> Option<PathBuf> {
+    std::env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// Whether the machine has this program.
-pub fn runs(program: &str) -> bool {
+fn runs(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -9,6 +9,7 @@ use world::prefect::Rest;
 use world::progress::Progress;
 use world::resources::{self, is_true};
 use world::tableau::Simulator;
+use world::tools::Tools;
 use world::{Options, World};
 
 use super::{Failure, say, until_interrupted};
@@ -40,6 +41,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 async fn latency(runs: usize, progress: Progress) -> Result<(), Failure> {
+    Tools::check()?;
     let task = progress.task("Building the operator");
     let operator = Some(OperatorOptions::cluster_wide(&operator::build().await?));
     task.done();

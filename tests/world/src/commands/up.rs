@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use world::progress::Progress;
+use world::tools::Tools;
 use world::{Info, Options, World, layout, operator};
 
 use super::{Failure, interrupted, say, until_interrupted};
@@ -91,6 +92,7 @@ async fn keep(arguments: &Arguments, directory: &Path) -> Result<ExitCode, Failu
 async fn start(arguments: &Arguments, directory: &Path) -> Result<World, Failure> {
     let with = |part| !arguments.without.contains(&part);
     let progress = Progress::stderr();
+    Tools::check()?;
     let operator = if with(Part::Operator) {
         let task = progress.task("Building the operator");
         let binary = operator::build().await?;

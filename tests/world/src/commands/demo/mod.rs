@@ -11,6 +11,7 @@ use world::progress::Progress;
 use world::proxy::Proxy;
 use world::resources::is_true;
 use world::tableau::Simulator;
+use world::tools::Tools;
 use world::{Kubectl, Options, World, audit, layout, overlay};
 
 use super::{Failure, say, until_interrupted};
@@ -40,6 +41,7 @@ pub async fn run(_arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 async fn play(progress: Progress) -> Result<(), Failure> {
+    Tools::check()?;
     let task = progress.task("Building the operator");
     let binary = operator::build().await?;
     task.done();
