@@ -54,15 +54,23 @@ pub enum VenvError {
 /// build at the same time, the later one takes what the earlier one made. `progress` is called with one line of
 /// text for each step of the building, and not at all when nothing is built.
 pub async fn venv(name: &str, lock: &Path, progress: impl Fn(&str)) -> Result<PathBuf, VenvError> {
-    let cache = cache();
+    venv_in(&cache(), name, lock, progress).await
+}
+
+async fn venv_in(
+    cache: &Path,
+    name: &str,
+    lock: &Path,
+    progress: impl Fn(&str),
+) -> Result<PathBuf, VenvError> {
     let place = cache.join(format!("{name}-{}", digest(lock)?));
     if usable(&place) {
         return Ok(place);
     }
     let python = interpreter().await.ok_or(VenvError::NoPython)?;
-    std::fs::create_dir_all(&cache).map_err(io(&cache))?;
+    std::fs::create_dir_all(cache).map_err(io(cache))?;
     let scratch =
-        tempfile::Builder::new().prefix(&format!(".{name}-")).tempdir_in(&cache).map_err(io(&cache))?;
+        tempfile::Builder::new().prefix(&format!(".{name}-")).tempdir_in(cache).map_err(io(cache))?;
     let fresh = scratch.path().join("venv");
     progress(&format!("{name}: making a Python environment with {}", python.display()));
     create(&python, &fresh).await?;
@@ -194,4 +202,48 @@ fn tail(output: &[u8]) -> String {
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> VenvError {
     let path = path.to_owned();
     |source| VenvError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Nothing is installed, so no network is needed.
+    #[tokio::test]
+    async fn of_two_that_build_at_once_both_get_the_same_and_a_third_builds_nothing() {
+        let here = tempfile::tempdir().unwrap();
+        let lock = here.path().join("empty.lock");
+        std::fs::write(&lock, "# nothing\n").unwrap();
+        let cache = here.path().join("cache");
+        let said = RefCell::new(Vec::new());
+        let make = || venv_in(&cache, "empty", &lock, |line| said.borrow_mut().push(line.to_owned()));
+        let (one, other) = tokio::join!(make(), make());
+        let place = one.unwrap();
+        assert_eq!(place, other.unwrap());
+        assert!(said.borrow().iter().any(|line| line.contains("another process was faster")), "{said:?}");
+        let lines = said.borrow().len();
+        assert_eq!(make().await.unwrap(), place);
+        assert_eq!(said.borrow().len(), lines);
+        assert_eq!(std::fs::read_dir(&cache).unwrap().count(), 1, "nothing is left over");
+
+        // Scripts name the interpreter by its final place.
+        let pip = quiet(place.join("bin/pip")).arg("--version").output().await.unwrap();
+        assert!(pip.status.success(), "{}", tail(&pip.stderr));
+
+        // An interpreter that is gone makes the environment be built anew.
+        std::fs::remove_file(place.join("bin/python")).unwrap();
+        assert_eq!(make().await.unwrap(), place);
+        assert!(usable(&place) && said.borrow().len() > lines);
+    }
+
+    #[tokio::test]
+    async fn what_the_lock_file_does_not_hash_is_not_installed() {
+        let here = tempfile::tempdir().unwrap();
+        let lock = here.path().join("unhashed.lock");
+        std::fs::write(&lock, "idna==3.20\n").unwrap();
+        let error = venv_in(here.path(), "unhashed", &lock, |_| {}).await.unwrap_err();
+        assert!(matches!(&error, VenvError::Install { said, .. } if said.contains("hash")), "{error}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::{Kind, Outcome, Script, Step};
-use super::state::ContentKind;
+use super::site::ContentKind;
 use super::truth::RequestedBy;
 
 /// All jobs that ever were, in the order of creation.

@@ -34,6 +34,7 @@ mod query;
 mod refusal;
 mod serve;
 mod shared;
+mod site;
 mod state;
 mod truth;
 
@@ -49,7 +50,7 @@ pub use self::config::{Availability, Config, Edition, Kind, Outcome, Script, Ste
 pub use self::hold::Hold;
 use self::serve::Gate;
 use self::shared::Shared;
-use self::state::ContentKind;
+use self::site::ContentKind;
 pub use self::state::{Missing, Refused};
 pub use self::truth::{Refresh, Request, RequestedBy, Truth};
 
@@ -114,9 +115,10 @@ impl Simulator {
     }
 
     /// Adds a personal access token for a user, who is created when there is none of that name and is a site
-    /// administrator. A token of that name is replaced.
+    /// administrator. A token of that name with another secret is
+    /// revoked before.
     pub fn add_pat(&self, site: &str, name: &str, secret: &str, user: &str) {
-        must(self.shared.change(|state, _| state.site(site).map(|site| site.add_pat(name, secret, user))));
+        must(self.shared.change(|state, _| state.add_pat(site, name, secret, user)));
     }
 
     /// Removes a token, and ends the sign-in that was made with it.

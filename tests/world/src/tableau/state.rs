@@ -1,4 +1,4 @@
-//! What is on the simulated Tableau: sites with their users, tokens, projects and content.
+//! Everything on the simulated Tableau that changes, and what can be done to it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::config::{Config, Kind, Script};
 use super::hold::{Hold, Ticket};
 use super::jobs::{Job, Jobs, NewJob};
+use super::site::{Site, User};
 use super::truth::{Refresh, Request, RequestedBy, Truth};
 
 /// Everything that changes.
@@ -24,65 +25,12 @@ pub(super) struct State {
     pub(super) jobs_list_forbidden: bool,
 }
 
-// "Content URL" is Tableau's word for the short name of a site.
-#[allow(clippy::struct_field_names)]
-pub(super) struct Site {
-    pub(super) luid: String,
-    pub(super) content_url: String,
-    pub(super) users: Vec<User>,
-    pub(super) projects: Vec<Project>,
-    pub(super) contents: Vec<Content>,
-    /// When refreshes were started over REST in the last hour.
-    pub(super) starts: VecDeque<Instant>,
-    pats: Vec<Pat>,
-}
-
-#[derive(Clone)]
-pub(super) struct User {
-    pub(super) luid: String,
-    pub(super) name: String,
-}
-
-struct Pat {
-    name: String,
-    secret: String,
-    user: String,
-}
-
-/// A sign-in. Its site and token name identify the personal access token it came from.
+/// A sign-in. Its site and `pat` name the personal access token that it came from.
 pub(super) struct Session {
     pub(super) site: String,
     pub(super) user: String,
     pub(super) began: Instant,
     pat: String,
-}
-
-pub(super) struct Project {
-    pub(super) luid: String,
-    pub(super) name: String,
-    pub(super) parent: Option<String>,
-    pub(super) created: Instant,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ContentKind {
-    Datasource,
-    Workbook,
-}
-
-pub(super) struct Content {
-    pub(super) luid: String,
-    pub(super) kind: ContentKind,
-    pub(super) name: String,
-    pub(super) content_url: String,
-    pub(super) project: String,
-    pub(super) has_extracts: bool,
-    pub(super) created: Instant,
-    pub(super) updated: Instant,
-    /// The project in which lists still show it until the index has seen the last change; `None` for new content.
-    indexed: Option<String>,
-    script: Option<Script>,
-    scripts: VecDeque<Script>,
 }
 
 /// Something that was named is not there.
@@ -110,7 +58,7 @@ pub enum Refused {
 impl State {
     /// A site by its LUID or content URL.
     pub(super) fn site(&mut self, site: &str) -> Result<&mut Site, Missing> {
-        let found = self.sites.iter_mut().find(|known| known.luid == site || known.content_url == site);
+        let found = self.sites.iter_mut().find(|known| known.luid == site || known.url_name == site);
         found.ok_or_else(|| missing("site", site))
     }
 
@@ -123,23 +71,14 @@ impl State {
         found.ok_or_else(|| missing("data source or workbook", luid))
     }
 
-    pub(super) fn add_site(&mut self, content_url: &str, now: Instant) -> String {
-        if let Ok(site) = self.site(content_url) {
+    pub(super) fn add_site(&mut self, url_name: &str, now: Instant) -> String {
+        if let Ok(site) = self.site(url_name) {
             return site.luid.clone();
         }
-        let mut site = Site {
-            luid: luid(),
-            content_url: content_url.to_owned(),
-            users: Vec::new(),
-            projects: Vec::new(),
-            contents: Vec::new(),
-            starts: VecDeque::new(),
-            pats: Vec::new(),
-        };
-        site.user("admin");
-        site.project(&["default"], now);
+        let site = Site::new(url_name, now);
+        let luid = site.luid.clone();
         self.sites.push(site);
-        self.sites[self.sites.len() - 1].luid.clone()
+        luid
     }
 
     /// A sign-in with a personal access token: it ends the earlier one. `None` when the token is not good. The token
@@ -151,7 +90,7 @@ impl State {
         secret: &str,
         now: Instant,
     ) -> Option<(String, &Site, User)> {
-        let site = self.sites.iter().find(|known| known.content_url == site)?;
+        let site = self.sites.iter().find(|known| known.url_name == site)?;
         let pat = site.pats.iter().find(|pat| pat.name == name && pat.secret == secret)?;
         let user = site.users.iter().find(|user| user.luid == pat.user)?.clone();
         self.sessions.retain(|_, session| session.site != site.luid || session.pat != name);
@@ -161,6 +100,22 @@ impl State {
             Session { site: site.luid.clone(), user: user.luid.clone(), began: now, pat: name.to_owned() };
         self.sessions.insert(token.clone(), session);
         Some((token, site, user))
+    }
+
+    /// Adds a token. One of that name with another secret is revoked before.
+    pub(super) fn add_pat(
+        &mut self,
+        site: &str,
+        name: &str,
+        secret: &str,
+        user: &str,
+    ) -> Result<(), Missing> {
+        let known = &mut self.site(site)?.pats;
+        if known.iter().any(|pat| pat.name == name && pat.secret != secret) {
+            self.revoke_pat(site, name)?;
+        }
+        self.site(site)?.add_pat(name, secret, user);
+        Ok(())
     }
 
     pub(super) fn revoke_pat(&mut self, site: &str, name: &str) -> Result<(), Missing> {
@@ -270,113 +225,6 @@ impl State {
     }
 }
 
-impl Site {
-    /// The LUID of a user, who is created when there is none of that name.
-    pub(super) fn user(&mut self, name: &str) -> String {
-        if let Some(user) = self.users.iter().find(|user| user.name == name) {
-            return user.luid.clone();
-        }
-        let user = User { luid: luid(), name: name.to_owned() };
-        self.users.push(user.clone());
-        user.luid
-    }
-
-    /// Adds a token; one of that name is replaced (its secret is another then).
-    pub(super) fn add_pat(&mut self, name: &str, secret: &str, user: &str) {
-        let user = self.user(user);
-        self.pats.retain(|pat| pat.name != name);
-        self.pats.push(Pat { name: name.to_owned(), secret: secret.to_owned(), user });
-    }
-
-    /// The LUID of a project by its path; what is missing of the path is created. The default project's for an
-    /// empty path.
-    pub(super) fn project(&mut self, path: &[impl AsRef<str>], now: Instant) -> String {
-        let mut parent = None;
-        for name in path {
-            let name = name.as_ref();
-            let known = self.projects.iter().find(|project| project.parent == parent && project.name == name);
-            let luid = if let Some(known) = known {
-                known.luid.clone()
-            } else {
-                let luid = luid();
-                self.projects.push(Project {
-                    luid: luid.clone(),
-                    name: name.to_owned(),
-                    parent,
-                    created: now,
-                });
-                luid
-            };
-            parent = Some(luid);
-        }
-        parent.unwrap_or_else(|| self.projects[0].luid.clone())
-    }
-
-    /// Adds a data source or workbook; the LUID of the one that is there when the project has one of that name.
-    pub(super) fn add_content(
-        &mut self,
-        kind: ContentKind,
-        project: &[impl AsRef<str>],
-        name: &str,
-        has_extracts: bool,
-        now: Instant,
-    ) -> String {
-        let project = self.project(project, now);
-        let same =
-            |content: &&Content| content.kind == kind && content.project == project && content.name == name;
-        if let Some(content) = self.contents.iter().find(same) {
-            return content.luid.clone();
-        }
-        let plain: String = name.chars().filter(|c| c.is_alphanumeric()).collect();
-        let clashes = self.contents.iter().filter(|content| content.content_url.starts_with(&plain)).count();
-        let content_url = if clashes == 0 { plain } else { format!("{plain}_{clashes}") };
-        let content = Content {
-            luid: luid(),
-            kind,
-            name: name.to_owned(),
-            content_url,
-            project,
-            has_extracts,
-            created: now,
-            updated: now,
-            indexed: None,
-            script: None,
-            scripts: VecDeque::new(),
-        };
-        self.contents.push(content);
-        self.contents[self.contents.len() - 1].luid.clone()
-    }
-}
-
-impl Content {
-    fn move_to(&mut self, project: String, lag: Duration, now: Instant) {
-        self.indexed = self.listed_in(lag, now).map(str::to_owned);
-        self.project = project;
-        self.updated = now;
-    }
-
-    /// The project under which lists show it now.
-    pub(super) fn listed_in(&self, lag: Duration, now: Instant) -> Option<&str> {
-        if now.saturating_duration_since(self.updated) >= lag {
-            Some(&self.project)
-        } else {
-            self.indexed.as_deref()
-        }
-    }
-
-    /// The script of the next job: the last one of the queue stays.
-    fn next_script(&mut self) -> Option<Script> {
-        if let Some(next) = self.scripts.pop_front() {
-            self.script = Some(next);
-        }
-        self.script.clone()
-    }
-}
-
 fn missing(what: &'static str, name: &str) -> Missing {
     Missing { what, name: name.to_owned() }
-}
-
-fn luid() -> String {
-    Uuid::new_v4().to_string()
 }

@@ -42,7 +42,7 @@ pub(super) fn sign_in(state: &mut State, call: &Call<'_>) -> Result<Reply, Refus
     let answer = Element::new("credentials")
         .attribute("token", token)
         .attribute("estimatedTimeToExpiration", left)
-        .child(Element::new("site").attribute("id", &site.luid).attribute("contentUrl", &site.content_url))
+        .child(Element::new("site").attribute("id", &site.luid).attribute("contentUrl", &site.url_name))
         .child(Element::new("user").attribute("id", &user.luid));
     Ok(Reply::ok(vec![answer]))
 }

@@ -3,7 +3,8 @@
 use super::super::element::Element;
 use super::super::query::{Field, Row};
 use super::super::refusal::Refusal;
-use super::super::state::{Content, ContentKind, Site, State};
+use super::super::site::{Content, ContentKind, Site};
+use super::super::state::State;
 use super::auth::Caller;
 use super::{Call, Reply};
 
@@ -85,7 +86,7 @@ fn row(site: &Site, content: &Content, project: &str, call: &Call<'_>) -> Row {
         .child(Element::new("owner").attribute("id", &owner.luid))
         .child(Element::list("tags", Vec::new()));
     let fields = vec![
-        ("contentUrl", Field::Text(content.content_url.clone())),
+        ("contentUrl", Field::Text(content.url_name.clone())),
         ("createdAt", Field::Time(call.clock.tableau_time(content.created))),
         ("description", Field::Text(String::new())),
         ("hasExtracts", Field::Flag(content.has_extracts)),
@@ -127,7 +128,7 @@ fn begin(name: &'static str, plural: &str, content: &Content, call: &Call<'_>) -
         .attribute("id", &content.luid)
         .attribute("name", &content.name)
         .attribute("description", "")
-        .attribute("contentUrl", &content.content_url)
+        .attribute("contentUrl", &content.url_name)
         .attribute("webpageUrl", format!("http://{}/#/{plural}/{}", call.host, content.luid))
         .attribute("size", "1")
         .attribute("createdAt", call.clock.body_date(content.created))

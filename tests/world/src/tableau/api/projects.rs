@@ -4,7 +4,8 @@ use super::super::config::Edition;
 use super::super::element::Element;
 use super::super::query::{Field, Row};
 use super::super::refusal::Refusal;
-use super::super::state::{Project, State};
+use super::super::site::Project;
+use super::super::state::State;
 use super::auth::Caller;
 use super::{Call, Reply};
 

@@ -1,7 +1,7 @@
 //! Which operation a method and a path ask for.
 
 use super::super::refusal::Refusal;
-use super::super::state::ContentKind;
+use super::super::site::ContentKind;
 
 /// The oldest API version that is answered: clients start their discovery with it.
 const OLDEST: (u32, u32) = (2, 4);

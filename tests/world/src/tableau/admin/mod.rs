@@ -25,9 +25,10 @@
 //!
 //! A `site` is a LUID or a content URL. What is named and not there is answered 404 with `error`.
 
+mod behave;
+
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use axum::extract::{Json, Query, State as Extract};
 use axum::http::StatusCode;
@@ -37,10 +38,12 @@ use axum::{Router, body::Body};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::config::{Availability, Kind, Outcome, Script, Step};
+use self::behave::seconds_of;
+use super::config::Kind;
 use super::hold::Hold;
 use super::shared::Shared;
-use super::state::{ContentKind, Missing, Refused};
+use super::site::ContentKind;
+use super::state::{Missing, Refused};
 
 /// Holds live here until they are released.
 #[derive(Clone)]
@@ -64,14 +67,14 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/workbooks", post(add_workbook))
         .route("/remove", post(remove))
         .route("/move", post(move_content))
-        .route("/scripts", post(script))
+        .route("/scripts", post(behave::script))
         .route("/jobs", post(start_refresh))
         .route("/release", post(release))
         .route("/cancel", post(cancel))
-        .route("/holds", post(hold))
-        .route("/holds/taken", post(taken))
-        .route("/holds/release", post(release_hold))
-        .route("/availability", post(availability))
+        .route("/holds", post(behave::hold))
+        .route("/holds/taken", post(behave::taken))
+        .route("/holds/release", post(behave::release_hold))
+        .route("/availability", post(behave::availability))
         .route("/jobs-list", post(jobs_list))
         .route("/truth", get(truth))
         .with_state(admin)
@@ -79,7 +82,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 
 /// The table above, as the documentation has it.
 async fn index() -> String {
-    let source = include_str!("admin.rs");
+    let source = include_str!("mod.rs");
     let table = source.lines().map_while(|line| line.strip_prefix("//!"));
     let text: Vec<&str> = table.map(str::trim_start).collect();
     format!("This is Feedwater's Tableau simulator, not Tableau.\n\n{}\n", text.join("\n"))
@@ -106,10 +109,8 @@ struct NewPat {
 }
 
 async fn add_pat(Extract(admin): Extract<Admin>, Json(new): Json<NewPat>) -> Answer {
-    admin.shared.change(|state, _| {
-        state.site(&new.site)?.add_pat(&new.name, &new.secret, &new.user);
-        Ok(done())
-    })
+    admin.shared.change(|state, _| state.add_pat(&new.site, &new.name, &new.secret, &new.user))?;
+    Ok(done())
 }
 
 #[derive(Deserialize)]
@@ -174,11 +175,6 @@ impl Admin {
             Ok(Json(json!({ "luid": luid })))
         })
     }
-
-    fn held(&self, id: &str) -> Result<Arc<Hold>, Failure> {
-        let holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        holds.get(id).cloned().ok_or_else(|| Failure(StatusCode::NOT_FOUND, format!("no hold '{id}'")))
-    }
 }
 
 #[derive(Deserialize)]
@@ -203,67 +199,6 @@ async fn move_content(Extract(admin): Extract<Admin>, Json(to): Json<Move>) -> A
     let lag = admin.shared.config.index_lag;
     admin.shared.change(|state, now| state.move_content(&to.luid, &to.project, lag, now))?;
     Ok(done())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewScript {
-    luid: String,
-    queued: Option<StepText>,
-    running: Option<StepText>,
-    outcome: Option<OutcomeName>,
-    notes: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum StepText {
-    Seconds(f64),
-    Word(StepWord),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum StepWord {
-    UntilReleased,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum OutcomeName {
-    Success,
-    Failed,
-    Cancelled,
-    Vanish,
-}
-
-async fn script(Extract(admin): Extract<Admin>, Json(new): Json<NewScript>) -> Answer {
-    let standard = admin.shared.config.default_script.clone();
-    let script = Script {
-        queued: new.queued.as_ref().map_or(Ok(standard.queued), step)?,
-        running: new.running.as_ref().map_or(Ok(standard.running), step)?,
-        outcome: match new.outcome {
-            None => standard.outcome,
-            Some(OutcomeName::Success) => Outcome::Success,
-            Some(OutcomeName::Failed) => Outcome::Failed { notes: new.notes.unwrap_or_default() },
-            Some(OutcomeName::Cancelled) => Outcome::Cancelled,
-            Some(OutcomeName::Vanish) => Outcome::Vanish,
-        },
-    };
-    admin.shared.change(|state, _| state.add_script(&new.luid, script))?;
-    Ok(done())
-}
-
-fn step(text: &StepText) -> Result<Step, Failure> {
-    match text {
-        StepText::Word(StepWord::UntilReleased) => Ok(Step::UntilReleased),
-        StepText::Seconds(seconds) => seconds_of(*seconds).map(Step::For),
-    }
-}
-
-fn seconds_of(seconds: f64) -> Result<Duration, Failure> {
-    let bad = |_| Failure(StatusCode::BAD_REQUEST, format!("{seconds} is no number of seconds"));
-    Duration::try_from_secs_f64(seconds).map_err(bad)
 }
 
 #[derive(Deserialize)]
@@ -300,61 +235,6 @@ async fn cancel(Extract(admin): Extract<Admin>, Json(of): Json<OfJob>) -> Answer
     } else {
         Err(Failure(StatusCode::NOT_FOUND, format!("no job '{}'", of.job)))
     }
-}
-
-async fn hold(Extract(admin): Extract<Admin>, Json(of): Json<OfContent>) -> Answer {
-    let hold = admin.shared.change(|state, _| state.hold_answer(&of.luid))?;
-    let id = uuid::Uuid::new_v4().to_string();
-    admin.holds.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), Arc::new(hold));
-    Ok(Json(json!({ "hold": id })))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfHold {
-    hold: String,
-    within: Option<f64>,
-}
-
-async fn taken(Extract(admin): Extract<Admin>, Json(of): Json<OfHold>) -> Answer {
-    let hold = admin.held(&of.hold)?;
-    let within = seconds_of(of.within.unwrap_or(30.0))?;
-    match tokio::time::timeout(within, hold.taken()).await {
-        Ok(()) => Ok(done()),
-        Err(_) => Err(Failure(StatusCode::REQUEST_TIMEOUT, "no refresh was taken".to_owned())),
-    }
-}
-
-async fn release_hold(Extract(admin): Extract<Admin>, Json(of): Json<OfHold>) -> Answer {
-    admin.held(&of.hold)?.release();
-    Ok(done())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewAvailability {
-    state: AvailabilityName,
-    status: Option<u16>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum AvailabilityName {
-    Up,
-    Reset,
-    Refuse,
-    Hang,
-}
-
-async fn availability(Extract(admin): Extract<Admin>, Json(new): Json<NewAvailability>) -> Answer {
-    let availability = match new.state {
-        AvailabilityName::Up => Availability::Up,
-        AvailabilityName::Reset => Availability::Reset,
-        AvailabilityName::Refuse => Availability::Refuse(new.status.unwrap_or(503)),
-        AvailabilityName::Hang => Availability::Hang,
-    };
-    admin.shared.availability.send_replace(availability);
-    Ok(done())
 }
 
 #[derive(Deserialize)]
