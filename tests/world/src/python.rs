@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
-/// The interpreters looked for, in this order; any of them must be Python 3.10 or newer.
+use crate::cache;
+
+/// The interpreters looked for, in this order; any of them must be Python 3.11 or newer.
 const INTERPRETERS: [&str; 3] = ["python3.11", "python3.12", "python3"];
 
 /// Why there is no Python environment.
@@ -16,7 +18,7 @@ const INTERPRETERS: [&str; 3] = ["python3.11", "python3.12", "python3"];
 pub enum VenvError {
     /// The machine has no suitable interpreter.
     #[error(
-        "no Python 3.10 or newer found (looked for {INTERPRETERS:?}): install one, for example with `apt-get install python3 python3-venv`"
+        "no Python 3.11 or newer found (looked for {INTERPRETERS:?}): install one, for example with `apt-get install python3 python3-venv`"
     )]
     NoPython,
     /// There is an interpreter, but it cannot make environments.
@@ -49,12 +51,12 @@ pub enum VenvError {
 
 /// The directory of the Python environment that holds exactly what `lock` names; `bin/python` lies in it.
 ///
-/// It is `<cache>/<name>-<first 12 hex digits of the lock file's SHA-256>`, where `<cache>` is [`cache`]. When it is
+/// It is `<cache>/<name>-<first 12 hex digits of the lock file's SHA-256>`, where `<cache>` is [`cache::directory`]. When it is
 /// not there yet, it is built beside its place and renamed, so a half-made one is never seen; of two processes that
 /// build at the same time, the later one takes what the earlier one made. `progress` is called with one line of
 /// text for each step of the building, and not at all when nothing is built.
 pub async fn venv(name: &str, lock: &Path, progress: impl Fn(&str)) -> Result<PathBuf, VenvError> {
-    venv_in(&cache(), name, lock, progress).await
+    venv_in(&cache::directory(), name, lock, progress).await
 }
 
 async fn venv_in(
@@ -87,15 +89,6 @@ async fn venv_in(
     Ok(place)
 }
 
-/// Where everything that is slow to make is kept: `$FEEDWATER_CACHE/world`, else `~/.cache/feedwater/world`.
-pub fn cache() -> PathBuf {
-    let root = std::env::var_os("FEEDWATER_CACHE").filter(|v| !v.is_empty()).map_or_else(
-        || std::env::home_dir().unwrap_or_else(std::env::temp_dir).join(".cache/feedwater"),
-        PathBuf::from,
-    );
-    root.join("world")
-}
-
 fn digest(lock: &Path) -> Result<String, VenvError> {
     let content = std::fs::read(lock).map_err(io(lock))?;
     Ok(format!("{:x}", Sha256::digest(content))[..12].to_owned())
@@ -107,7 +100,7 @@ fn usable(venv: &Path) -> bool {
 }
 
 async fn interpreter() -> Option<PathBuf> {
-    const PRINT_IF_NEW: &str = "import sys; sys.version_info >= (3, 10) and print(sys.executable)";
+    const PRINT_IF_NEW: &str = "import sys; sys.version_info >= (3, 11) and print(sys.executable)";
     for name in INTERPRETERS {
         let Ok(out) = quiet(name).args(["-c", PRINT_IF_NEW]).output().await else { continue };
         let path = String::from_utf8_lossy(&out.stdout).trim().to_owned();

@@ -1,0 +1,54 @@
+//! Cargo, started by a program that cargo has started.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::layout;
+
+/// Cargo could not build what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("cargo build --bin {program}: {said}")]
+pub struct BuildError {
+    program: String,
+    said: String,
+}
+
+/// Hides from `command` what `cargo run` has put into this program's environment.
+///
+/// Build scripts such as ring's look at these variables, and a cargo under a cargo would compile all that depends on
+/// them again, each time.
+pub fn forget_outer_cargo(command: &mut Command) -> &mut Command {
+    const OF_A_PACKAGE: [&str; 5] =
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars_os() {
+        if OF_A_PACKAGE.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Builds a program of the checkout with the features and the profile of everything else, and returns its path.
+pub async fn build(program: &str) -> Result<PathBuf, BuildError> {
+    let failed = |said: String| BuildError { program: program.to_owned(), said };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let output = forget_outer_cargo(&mut cargo)
+        .args(["build", "--quiet", "--bin", program, "--message-format=json-render-diagnostics"])
+        .current_dir(layout::checkout())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == program)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .ok_or_else(|| failed("cargo named no program".to_owned()))
+}

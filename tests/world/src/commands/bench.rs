@@ -1,0 +1,127 @@
+//! `cargo world bench`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use world::operator::{self, NAMESPACE, OperatorOptions};
+use world::prefect::Rest;
+use world::progress::Progress;
+use world::resources::{self, is_true};
+use world::tableau::Simulator;
+use world::tools::Tools;
+use world::{Options, World};
+
+use super::{Failure, say, until_interrupted};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// From "flow completed" in Prefect to the refresh request at Tableau
+    Latency {
+        /// How many completions
+        #[arg(long, default_value_t = 50)]
+        runs: usize,
+    },
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let What::Latency { runs } = arguments.what;
+    match until_interrupted(latency(runs, Progress::stderr())).await {
+        Some(outcome) => outcome.map(|()| ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE),
+    }
+}
+
+async fn latency(runs: usize, progress: Progress) -> Result<(), Failure> {
+    Tools::check()?;
+    let task = progress.task("Building the operator");
+    let operator = Some(OperatorOptions::cluster_wide(&operator::build().await?));
+    task.done();
+    let options =
+        Options { prefect: true, tableau: true, operator, progress: progress.clone(), ..Options::default() };
+    let world = World::start(options).await?;
+    let subject = Subject::install(&world).await?;
+    let task = progress.task("Measuring");
+    let mut measured = Vec::new();
+    for n in 1..=runs {
+        measured.push(subject.measure().await?);
+        task.note(&format!("{n} of {runs}"));
+    }
+    task.done();
+    world.stop().await;
+    measured.sort();
+    say::line(&format!(
+        "flow completed → refresh requested, {runs} completions: p50 {} ms, p99 {} ms, slowest {} ms",
+        percentile(&measured, 50).as_millis(),
+        percentile(&measured, 99).as_millis(),
+        percentile(&measured, 100).as_millis(),
+    ));
+    Ok(())
+}
+
+/// One flow that feeds one extract.
+struct Subject {
+    prefect: Rest,
+    deployment: String,
+    tableau: Simulator,
+    data_source: String,
+}
+
+impl Subject {
+    async fn install(world: &World) -> Result<Self, Failure> {
+        let api_url = world.info().prefect_api_url.as_deref().ok_or("this world has no Prefect")?;
+        let tableau = world.tableau().ok_or("this world has no Tableau")?.clone();
+        let site = tableau.add_site("bench");
+        tableau.add_pat(&site, "feedwater", "bench", "feedwater");
+        let data_source = tableau.add_datasource(&site, &["Bench"], "Orders", true);
+        let kubectl = world.info().kubectl();
+        let objects = resources::list(&[
+            resources::namespace("bench"),
+            resources::personal_access_token("bench", "pat", "feedwater", "bench"),
+            resources::secret_reader("bench", &["pat"], NAMESPACE),
+            resources::prefect_workspace("bench", "prefect", api_url),
+            resources::tableau_site("bench", "tableau", &tableau.url(), "bench", "pat"),
+            resources::flow_deployment("bench", "orders", "prefect", "orders"),
+            resources::extract_refresh("bench", "orders", "tableau", ("Bench", "Orders"), &["orders"]),
+        ]);
+        kubectl.apply(&objects.to_string()).await?;
+        for kind in ["flowdeployment", "extractrefresh"] {
+            let object = [kind, "orders", "--namespace", "bench"];
+            kubectl.until("Ready", &object, LIMIT, |object| is_true(object, "Ready")).await?;
+        }
+        let prefect = Rest::new(api_url)?;
+        let deployment = prefect.deployment("orders", "orders").await?.ok_or("the flow is not deployed")?;
+        let deployment = deployment["id"].as_str().unwrap_or_default().to_owned();
+        Ok(Self { prefect, deployment, tableau, data_source })
+    }
+
+    /// Completes one run, and takes the time from the state's own timestamp to the creation of the job.
+    async fn measure(&self) -> Result<Duration, Failure> {
+        let before = self.tableau.truth().refreshes_of(&self.data_source).len();
+        let run = self.prefect.complete(&self.deployment).await?;
+        let run = self.prefect.until(&run, "COMPLETED", LIMIT).await?;
+        let completed: Timestamp = run["state"]["timestamp"].as_str().unwrap_or_default().parse()?;
+        // To its end, so that the next completion does not wait for this job.
+        let ended = |truth: &world::tableau::Truth| {
+            truth.refreshes_of(&self.data_source).get(before).is_some_and(|refresh| refresh.ended.is_some())
+        };
+        self.tableau.wait_for(LIMIT, ended).await.map_err(|_| "the completion was followed by no refresh")?;
+        let truth = self.tableau.truth();
+        let refresh = *truth.refreshes_of(&self.data_source).get(before).ok_or("the refresh is gone")?;
+        Ok(refresh.created.duration_since(completed).try_into()?)
+    }
+}
+
+/// The smallest value that at least `percent` of all values do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
