@@ -205,8 +205,8 @@ fn schedule(s: &FlowSchedule) -> Result<DesiredSchedule, Unsupported> {
                 rule.insert("anchor_date".into(), anchor.0.to_string().into());
             }
         }
-        (None, None, Some(rrule)) => {
-            rule.insert("rrule".into(), rrule.rule.clone().into());
+        (None, None, Some(recurrence)) => {
+            rule.insert("rrule".into(), recurrence.rule.clone().into());
         }
         _ => {
             return Err(Unsupported {

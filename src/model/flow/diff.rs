@@ -171,7 +171,7 @@ pub(super) fn remarked(there: &Deployment, mark: &str) -> Map<String, Value> {
     Map::from_iter([(TAGS.to_owned(), marked(kept, mark))])
 }
 
-fn marked<'a>(tags: impl IntoIterator<Item = &'a str>, mark: &str) -> Value {
+fn marked<'a>(tags: impl IntoIterator<Item = &'a str>, mark: &'a str) -> Value {
     tags.into_iter().chain([mark]).map(|t| Value::String(t.to_owned())).collect()
 }
 

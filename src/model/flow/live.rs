@@ -155,13 +155,8 @@ fn foreign(p: &Pass) -> Option<Decision> {
     Some(p.rest(p.with(ready, Drifted::NotObserved)))
 }
 
-/// Until Prefect has been read (again), what is known stays.
 fn wait(p: &Pass) -> Decision {
-    const KEPT: [&str; 3] = ["Progressing", "TargetConflict", "AdoptionRequired"];
-    if p.ready().is_some_and(|r| KEPT.contains(&r.reason.as_str())) {
-        return p.rest(p.status.clone());
-    }
-    p.rest(p.working(p.status.clone(), "Waits for the next reading of Prefect."))
+    p.rest(p.waiting(p.status.clone()))
 }
 
 fn create(p: &Pass) -> Decision {
@@ -177,7 +172,7 @@ fn create(p: &Pass) -> Decision {
     if let Some(hold) = hold(p) {
         return hold;
     }
-    let next = announced(p, BTreeSet::new());
+    let next = announced(p, &BTreeSet::new());
     let create = Write::Create { flow: p.d.deployment.flow.to_string(), new: diff::new_deployment(p.d) };
     announce_or(p, next, "Creates the deployment in Prefect.", vec![create])
 }
@@ -221,7 +216,7 @@ fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     if let Some(hold) = hold(p) {
         return hold;
     }
-    let mut status = announced(p, BTreeSet::new());
+    let mut status = announced(p, &BTreeSet::new());
     status.deployment_id = Some(there.id.to_string());
     status.applied_fields = diff::declared(p.d).into_iter().collect();
     let ready = Ready::good("InSync", format!("Prefect has deployment `{}` as declared.", p.d.deployment));
@@ -236,7 +231,7 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, owed: Option<Timestamp>) -
     // Reverted already and not declared: no longer ours to remember.
     let still_there: BTreeSet<String> =
         p.status.applied_fields.iter().filter(|f| diff.names.contains(*f)).cloned().collect();
-    let mut next = announced(p, still_there);
+    let mut next = announced(p, &still_there);
     next.deployment_id = Some(there.id.to_string());
     let drifted = p.steady() && owed.is_none() && p.memory().is_none_or(|m| m.failure.is_none());
     let mut notes = Vec::new();
@@ -254,12 +249,12 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, owed: Option<Timestamp>) -
 }
 
 /// What is about to be set goes into status before it is set: a crash in between leaks nothing.
-fn announced(p: &Pass, still_there: BTreeSet<String>) -> FlowDeploymentStatus {
+fn announced(p: &Pass, still_there: &BTreeSet<String>) -> FlowDeploymentStatus {
     let place = p.d.wanted_place();
     let mut status = p.status.clone();
     status.full_name = Some(place.deployment.to_string());
     status.workspace = Some(place.workspace);
-    status.applied_fields = diff::declared(p.d).union(&still_there).cloned().collect();
+    status.applied_fields = diff::declared(p.d).union(still_there).cloned().collect();
     status
 }
 

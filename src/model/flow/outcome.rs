@@ -1,6 +1,6 @@
 //! What the acknowledgements of a pass come to.
 
-use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told, warned};
+use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told};
 use super::{Ack, Decision, Desired, Failure, Memory, Note, Observed, Step, Unsupported, WriteKind};
 use crate::api::FlowDeploymentStatus;
 use crate::model::time::add;
@@ -38,7 +38,8 @@ pub fn fold(
             }
             Ack::Failed(kind, failure) => {
                 let failed = failed(&p, *kind, failure);
-                decision.again = Some(failed.until);
+                // While deleting, the cleanup deadline may come first: the next decision knows.
+                decision.again = Some(if d.deleting.is_some() { now } else { failed.until });
                 decision.notes.extend(refused(&p, *kind, failure));
                 decision.memory = Some(failed);
             }
@@ -116,7 +117,7 @@ fn worded(p: &Pass, mut next: FlowDeploymentStatus, acks: &[Ack]) -> FlowDeploym
         return next;
     }
     let Some(ready) = failure.as_ref().and_then(|f| p.verdict(f)) else {
-        return p.working(next, "Waits for the next reading of Prefect.");
+        return p.waiting(next);
     };
     let correction = p.steady() && failure.is_some_and(|(_, f)| !f.is_passing());
     let drifted = if correction { Drifted::CorrectionFailed } else { Drifted::stored(&next) };

@@ -3,7 +3,7 @@
 use super::claim::{Owner, owner};
 use super::live::repair;
 use super::pass::{Drifted, Pass, Ready, forget, repair_since, set, warned};
-use super::{Decision, Desired, Observed, Step, View, WorkspaceView, Write, diff};
+use super::{Decision, Desired, Failure, Observed, Step, View, WorkspaceView, Write, diff};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
 use crate::model::ids::ObjectName;
@@ -25,34 +25,31 @@ pub(super) fn delete(
     if d.deletion_policy == DeletionPolicy::Orphan {
         return p.decision(status.clone(), Step::Release);
     }
-    let next = next(&p);
-    let Next::Wait(wait) = next else {
-        return match next {
-            Next::Done | Next::Wait(_) => p.decision(status.clone(), Step::Release),
-            Next::Announce(next) => p.decision(deleting(&p, next), Step::Intend),
-            Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
-        };
-    };
-    let deadline = add(since, o.cleanup_deadline);
-    let Some(cause) = wait.blocked else {
-        return p.rest(deleting(&p, status.clone()));
-    };
-    if now >= deadline {
-        let note = warned(
-            "Orphaned",
-            format!("Deployment `{}` is left in Prefect: {cause}.", d.place(status).deployment),
-        );
-        return Decision { notes: vec![note], ..p.decision(status.clone(), Step::Release) };
+    match next(&p) {
+        Next::Done => p.decision(status.clone(), Step::Release),
+        Next::Announce(next) => p.decision(deleting(&p, next), Step::Intend),
+        Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
+        Next::See => p.rest(deleting(&p, status.clone())),
+        Next::Blocked { cause, until } => blocked(&p, &cause, until, add(since, o.cleanup_deadline)),
+    }
+}
+
+/// Waits until the deadline, then lets go: `kubectl delete` must end.
+fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp) -> Decision {
+    let name = p.d.place(p.status).deployment;
+    if p.now >= deadline {
+        let note = warned("Orphaned", format!("Deployment `{name}` is left in Prefect: {cause}."));
+        return Decision { notes: vec![note], ..p.decision(p.status.clone(), Step::Release) };
     }
     let ready = Ready::wrong(
         "DeletionBlocked",
         format!(
-            "Deployment `{}` cannot be deleted: {cause}. It is left behind at the cleanup deadline; deletionPolicy: Orphan lets go at once.",
-            d.place(status).deployment
+            "Deployment `{name}` cannot be deleted: {cause}. It is left behind at the cleanup deadline; deletionPolicy: Orphan lets go \
+             at once."
         ),
     );
-    let again = wait.until.map_or(deadline, |until| until.min(deadline));
-    p.rest_until(p.with(ready, Drifted::stored(status)), again)
+    let again = until.map_or(deadline, |until| until.min(deadline));
+    p.rest_until(p.with(ready, Drifted::stored(p.status)), again)
 }
 
 /// The spec has moved on: leave the old place by the policy, then forget it.
@@ -65,13 +62,14 @@ pub(super) fn leave(p: &Pass) -> Decision {
         Next::Done => p.decision(forgotten(p), Step::Intend),
         Next::Announce(next) => p.decision(p.working(next, MESSAGE), Step::Intend),
         Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
-        Next::Wait(wait) => {
-            let refused = wait.until.and_then(|_| p.verdict(p.memory()?.failure.as_ref()?));
+        Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
+        Next::Blocked { cause: _, until } => {
+            let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
             let status = match refused {
                 Some(ready) => p.with(ready, Drifted::stored(p.status)),
                 None => p.working(p.status.clone(), MESSAGE),
             };
-            Decision { again: wait.until, ..p.rest(status) }
+            Decision { again: until, ..p.rest(status) }
         }
     }
 }
@@ -101,35 +99,35 @@ enum Next {
     /// Status says first what will be written.
     Announce(FlowDeploymentStatus),
     Write(Vec<Write>),
-    Wait(Wait),
-}
-
-struct Wait {
-    /// What stands in the way; none: only the next reading of Prefect.
-    blocked: Option<String>,
-    until: Option<Timestamp>,
+    /// Only the next reading of Prefect tells.
+    See,
+    Blocked {
+        cause: String,
+        until: Option<Timestamp>,
+    },
 }
 
 fn next(p: &Pass) -> Next {
     let workspace = p.d.place(p.status).workspace;
-    let blocked = |cause: String, until| Next::Wait(Wait { blocked: Some(cause), until });
-    let unseen = || Next::Wait(Wait { blocked: None, until: None });
+    let blocked = |cause: String| Next::Blocked { cause, until: None };
     match &p.o.workspace {
         WorkspaceView::Missing => {
-            return blocked(format!("PrefectWorkspace `{workspace}` does not exist"), None);
+            return blocked(format!("PrefectWorkspace `{workspace}` does not exist"));
         }
         // Just started: the connection has not been tried yet.
-        WorkspaceView::NotReady { reason } if reason == "Progressing" => return unseen(),
+        WorkspaceView::NotReady { reason } if reason == "Progressing" => return Next::See,
         WorkspaceView::NotReady { reason } => {
-            return blocked(format!("PrefectWorkspace `{workspace}` cannot be used ({reason})"), None);
+            return blocked(format!("PrefectWorkspace `{workspace}` cannot be used ({reason})"));
         }
         WorkspaceView::Ready => {}
     }
-    if let Some(memory) = p.waits() {
-        return blocked("Prefect did not do it".into(), Some(memory.until));
+    if let Some(memory) = p.waits()
+        && let Some((_, failure)) = &memory.failure
+    {
+        return Next::Blocked { cause: cause(failure), until: Some(memory.until) };
     }
     match &p.o.deployment {
-        View::Unread | View::Dirty => unseen(),
+        View::Unread | View::Dirty => Next::See,
         View::Absent => Next::Done,
         View::Present(there) => match (owner(p.d, p.status, there), &p.o.heir, repair_since(p.status)) {
             (Owner::Us, Some(heir), owed) => hand_over(p, there, heir, owed),
@@ -162,7 +160,7 @@ fn hand_over(p: &Pass, there: &Deployment, heir: &ObjectName, owed: Option<Times
             next.pending_write = Some(PendingWrite { since: Time(since) });
             Next::Announce(next)
         }
-        (None, None) => Next::Wait(Wait { blocked: None, until: None }),
+        (None, None) => Next::See,
     }
 }
 
@@ -171,4 +169,18 @@ fn deleting(p: &Pass, mut status: FlowDeploymentStatus) -> FlowDeploymentStatus 
     let ready = Ready::wrong("Deleting", "The deployment in Prefect is deleted or handed over.");
     set(&mut status, p.d.generation, ready, drifted, p.now);
     status
+}
+
+fn cause(failure: &Failure) -> String {
+    match failure {
+        Failure::Forbidden => "the credentials of the workspace may not do it",
+        Failure::Unauthorized => "Prefect refuses the credentials",
+        Failure::Throttled(_) | Failure::Unavailable => "Prefect is busy",
+        Failure::Unreachable | Failure::Ambiguous => "Prefect does not answer",
+        Failure::WorkPoolNotFound
+        | Failure::ParametersRejected { .. }
+        | Failure::Invalid { .. }
+        | Failure::Rejected => "Prefect refuses",
+    }
+    .to_owned()
 }

@@ -144,6 +144,15 @@ impl<'a> Pass<'a> {
         status
     }
 
+    /// This status until Prefect has been read (again): what is known stays.
+    pub(super) fn waiting(&self, status: FlowDeploymentStatus) -> FlowDeploymentStatus {
+        const KEPT: [&str; 3] = ["Progressing", "TargetConflict", "AdoptionRequired"];
+        if self.ready().is_some_and(|r| KEPT.contains(&r.reason.as_str())) {
+            return status;
+        }
+        self.working(status, "Waits for the next reading of Prefect.")
+    }
+
     /// The stored status with these conditions.
     pub(super) fn with(&self, ready: Ready, drifted: Drifted) -> FlowDeploymentStatus {
         let mut status = self.status.clone();
