@@ -1,6 +1,6 @@
 //! The two connections: what their specs say, and what their conditions are.
 
-use super::conditions::Verdict;
+use super::conditions::{Truth, Verdict};
 use super::time::parse_duration;
 use crate::api::{PrefectWorkspace, TableauSite};
 use std::time::Duration;
@@ -188,15 +188,198 @@ fn poll_interval(text: Option<&crate::api::Duration>) -> Result<Duration, BadCon
         .ok_or_else(|| BadConnection("spec.pollInterval must be a duration between 1s and 10m".into()))
 }
 
-/// `Ready`, with `Reconciling` or `Stalled`, of a `PrefectWorkspace`.
+/// `Ready`, with `Reconciling` or `Stalled` beside it, of a `PrefectWorkspace`.
 pub fn workspace_verdicts(
-    _spec: &Result<DesiredWorkspace, BadConnection>,
-    _state: &ConnectionState,
+    spec: &Result<DesiredWorkspace, BadConnection>,
+    state: &ConnectionState,
 ) -> Vec<Verdict> {
-    Vec::new()
+    match spec {
+        Ok(spec) => {
+            verdicts(&Service::Prefect { keyed: spec.auth != WorkspaceAuth::None }, &spec.api_url, state)
+        }
+        Err(bad) => unsupported(bad),
+    }
 }
 
-/// `Ready`, with `Reconciling` or `Stalled`, of a `TableauSite`.
-pub fn site_verdicts(_spec: &Result<DesiredSite, BadConnection>, _state: &ConnectionState) -> Vec<Verdict> {
-    Vec::new()
+/// `Ready`, with `Reconciling` or `Stalled` beside it, of a `TableauSite`.
+pub fn site_verdicts(spec: &Result<DesiredSite, BadConnection>, state: &ConnectionState) -> Vec<Verdict> {
+    match spec {
+        Ok(spec) => verdicts(&Service::Tableau, &spec.server_url, state),
+        Err(bad) => unsupported(bad),
+    }
+}
+
+/// Whether a dependent may use the connection, by the verdicts above; else the reason it is told.
+pub fn usable(verdicts: &[Verdict]) -> Result<(), &'static str> {
+    match verdicts.iter().find(|v| v.kind == "Ready") {
+        Some(ready) if ready.truth == Truth::True => Ok(()),
+        Some(ready) => Err(ready.reason),
+        None => Err("Progressing"),
+    }
+}
+
+enum Service {
+    Prefect {
+        /// It signs in with something.
+        keyed: bool,
+    },
+    Tableau,
+}
+
+impl Service {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Prefect { .. } => "Prefect",
+            Self::Tableau => "Tableau",
+        }
+    }
+}
+
+fn verdicts(service: &Service, url: &str, state: &ConnectionState) -> Vec<Verdict> {
+    let name = service.name();
+    match state {
+        ConnectionState::Connecting => {
+            ready(Truth::Unknown, "Progressing", format!("Connects to {name} at {url}."), Some("Reconciling"))
+        }
+        ConnectionState::Connected { version } => {
+            ready(Truth::True, "Connected", format!("{name} {version} answers at {url}."), None)
+        }
+        ConnectionState::SecretNotFound { name: secret } => wrong(
+            "SecretNotFound",
+            format!(
+                "Secret `{secret}` does not exist in this namespace; create it or correct secretRef.name."
+            ),
+        ),
+        ConnectionState::SecretAccessDenied { name: secret, namespace } => wrong(
+            "SecretAccessDenied",
+            format!(
+                "The operator may not read Secret `{secret}`; apply the Role and RoleBinding of manifests/tenant in namespace \
+                 `{namespace}` and name the Secret there."
+            ),
+        ),
+        ConnectionState::SecretKeyMissing { name: secret, key } => wrong(
+            "SecretKeyMissing",
+            format!("Secret `{secret}` lacks the key `{key}`, or it is empty; set it."),
+        ),
+        ConnectionState::Failed(trouble) => troubled(service, url, trouble),
+    }
+}
+
+fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
+    let name = service.name();
+    match trouble {
+        Trouble::CredentialsRefused { worked_before } => credentials_refused(service, *worked_before),
+        Trouble::SessionContested => wrong(
+            "SessionContested",
+            "Tableau ends each session at once: somebody else signs in with the same token; give Feedwater a token of its own.",
+        ),
+        Trouble::PermissionDenied => wrong(
+            "PermissionDenied",
+            match service {
+                Service::Prefect { .. } => {
+                    "The credentials may not read deployments and flow runs; give them that right in Prefect."
+                }
+                Service::Tableau => {
+                    "The token's user may not read the site's jobs; make it a site administrator in Tableau."
+                }
+            },
+        ),
+        Trouble::HostNotAllowed { host } => stalled(
+            "HostNotAllowed",
+            format!(
+                "Host `{host}` may not be called: only https to public addresses is allowed by default; start the operator with \
+                 --allowed-hosts={host} or correct the URL."
+            ),
+        ),
+        Trouble::Dns => wrong(
+            "DnsFailed",
+            format!("The host name of {url} does not resolve; correct the URL or the DNS."),
+        ),
+        Trouble::Tls => wrong(
+            "TlsFailed",
+            format!(
+                "The certificate of {url} is not trusted or not for that host; use one of a public authority for its name."
+            ),
+        ),
+        Trouble::Unreachable => wrong(
+            "Unreachable",
+            format!(
+                "{name} does not answer at {url}; check that it runs and that the network lets the operator reach it."
+            ),
+        ),
+        Trouble::WrongServer => stalled("WrongServer", wrong_server(service, url)),
+        Trouble::UnsupportedVersion { version, oldest } => stalled(
+            "UnsupportedVersion",
+            format!("{name} at {url} has version {version}; upgrade it to {oldest} or later."),
+        ),
+        Trouble::RateLimited => {
+            wrong("RateLimited", format!("{name} asks to slow down; a longer spec.pollInterval asks less."))
+        }
+        Trouble::SiteChanged => stalled(
+            "SiteChanged",
+            format!(
+                "Another site than before answers at {url}; correct spec.serverUrl, or make another TableauSite for it."
+            ),
+        ),
+    }
+}
+
+fn credentials_refused(service: &Service, worked_before: bool) -> Vec<Verdict> {
+    match (service, worked_before) {
+        (Service::Prefect { keyed: false }, _) => {
+            wrong("CredentialsInvalid", "Prefect asks for credentials; set spec.auth.")
+        }
+        (Service::Prefect { keyed: true }, _) => {
+            wrong("CredentialsInvalid", "Prefect refuses the credentials; put valid ones into the Secret.")
+        }
+        (Service::Tableau, true) => wrong(
+            "PatRevoked",
+            "Tableau no longer accepts the personal access token, which worked before: it was revoked or has expired; put a new one into \
+             the Secret.",
+        ),
+        (Service::Tableau, false) => wrong(
+            "CredentialsInvalid",
+            "Tableau refuses the personal access token; check its name and secret in the Secret, and spec.siteContentUrl.",
+        ),
+    }
+}
+
+fn wrong_server(service: &Service, url: &str) -> String {
+    match service {
+        Service::Prefect { .. } => {
+            format!(
+                "What answers at {url} is not the API of Prefect; spec.apiUrl ends with /api on most servers."
+            )
+        }
+        Service::Tableau => {
+            format!(
+                "What answers at {url} is not Tableau; spec.serverUrl is the address of the server without any path."
+            )
+        }
+    }
+}
+
+fn unsupported(bad: &BadConnection) -> Vec<Verdict> {
+    stalled("UnsupportedSpec", format!("{bad}."))
+}
+
+/// Wrong; tried again by itself, and at once when the Secret changes.
+fn wrong(reason: &'static str, message: impl Into<String>) -> Vec<Verdict> {
+    ready(Truth::False, reason, message, None)
+}
+
+/// Wrong, and only a person can help.
+fn stalled(reason: &'static str, message: impl Into<String>) -> Vec<Verdict> {
+    ready(Truth::False, reason, message, Some("Stalled"))
+}
+
+fn ready(
+    truth: Truth,
+    reason: &'static str,
+    message: impl Into<String>,
+    beside: Option<&'static str>,
+) -> Vec<Verdict> {
+    let ready = Verdict::new("Ready", truth, reason, message);
+    let beside = beside.map(|kind| Verdict::new(kind, Truth::True, reason, ready.message.clone()));
+    [ready].into_iter().chain(beside).collect()
 }

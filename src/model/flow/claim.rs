@@ -1,6 +1,7 @@
 //! Whose a deployment is: the mark in Prefect, then age, then name (API.md 3).
 
 use super::{Desired, View};
+use crate::api::FlowDeploymentStatus;
 use crate::model::deployments::Deployment;
 use crate::model::ids::ObjectName;
 use jiff::Timestamp;
@@ -65,4 +66,33 @@ pub fn heir(others: &[Claimant]) -> Option<ObjectName> {
         .filter(|o| !o.terminating)
         .min_by_key(|o| (o.created_at, o.name.to_string()))
         .map(|o| o.name.clone())
+}
+
+/// Whose mark a deployment carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Ours, or none on the very deployment that we made (somebody removed the tag).
+    Us,
+    /// Nobody's.
+    Nobody,
+    /// A resource of this installation that is no live claimant.
+    Gone(String),
+    /// Another installation's.
+    OtherInstance(String),
+}
+
+pub(super) fn owner(d: &Desired, status: &FlowDeploymentStatus, there: &Deployment) -> Owner {
+    let ours = format!("{MARK_PREFIX}{}/", d.instance);
+    let marks = || there.tags.iter().filter(|t| t.starts_with(MARK_PREFIX));
+    if let Some(other) = marks().find(|m| !m.starts_with(&ours)) {
+        return Owner::OtherInstance(other.clone());
+    }
+    if there.tags.contains(&d.mark) {
+        return Owner::Us;
+    }
+    match marks().next() {
+        Some(whose) => Owner::Gone(whose.clone()),
+        None if status.deployment_id.as_deref() == Some(there.id.as_str()) => Owner::Us,
+        None => Owner::Nobody,
+    }
 }

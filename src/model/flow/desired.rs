@@ -89,8 +89,7 @@ impl Desired {
         let (fields, tags, schedules) = if deleting.is_some() {
             (Map::new(), None, BTreeMap::new())
         } else {
-            let tags = spec.tags.as_ref().map(|t| t.iter().cloned().collect());
-            (fields(spec)?, tags, schedules(spec)?)
+            (fields(spec)?, tags(spec)?, schedules(spec)?)
         };
         Ok(Self {
             generation: r.metadata.generation.unwrap_or_default(),
@@ -166,6 +165,17 @@ fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> 
     Ok(declared.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
 }
 
+fn tags(spec: &FlowDeploymentSpec) -> Result<Option<BTreeSet<String>>, Unsupported> {
+    if let Some(mark) = spec.tags.iter().flatten().find(|t| t.starts_with(MARK_PREFIX)) {
+        return Err(Unsupported {
+            message: format!(
+                "spec.tags holds `{mark}`: tags that begin with `{MARK_PREFIX}` are Feedwater's own; take it out"
+            ),
+        });
+    }
+    Ok(spec.tags.as_ref().map(|t| t.iter().cloned().collect()))
+}
+
 /// The queue Prefect takes where none is named.
 pub(super) const DEFAULT_QUEUE: &str = "default";
 
@@ -195,8 +205,8 @@ fn schedule(s: &FlowSchedule) -> Result<DesiredSchedule, Unsupported> {
                 rule.insert("anchor_date".into(), anchor.0.to_string().into());
             }
         }
-        (None, None, Some(rrule)) => {
-            rule.insert("rrule".into(), rrule.rule.clone().into());
+        (None, None, Some(recurrence)) => {
+            rule.insert("rrule".into(), recurrence.rule.clone().into());
         }
         _ => {
             return Err(Unsupported {

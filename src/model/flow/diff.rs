@@ -1,1 +1,217 @@
-//! What differs between the spec and Prefect.
+//! What differs between the spec and Prefect, after both sides are normalised (prefect-api.md 7), and the writes that end it.
+
+use super::desired::DEFAULT_QUEUE;
+use super::{Desired, MARK_PREFIX, Write, rule};
+use crate::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule};
+use crate::model::ids::ScheduleId;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The server's name of each field, the name users know it by (in `status.appliedFields`, `lastDrift`, messages), and the value the
+/// server has where nothing was ever set.
+const FIELDS: [(&str, &str, Unset); 9] = [
+    ("description", "description", Unset::Null),
+    ("version", "version", Unset::Null),
+    ("entrypoint", "entrypoint", Unset::Required),
+    ("path", "path", Unset::Null),
+    ("pull_steps", "pullSteps", Unset::EmptyList),
+    ("parameters", "parameters", Unset::EmptyObject),
+    ("parameter_openapi_schema", "parameterOpenApiSchema", Unset::EmptyObject),
+    ("work_pool_name", "workPool", Unset::Required),
+    ("work_queue_name", "workPool", Unset::Required),
+];
+const TAGS: &str = "tags";
+
+#[derive(Clone, Copy)]
+enum Unset {
+    Null,
+    EmptyList,
+    EmptyObject,
+    /// The spec always sets it.
+    Required,
+}
+
+impl Unset {
+    fn value(self) -> Option<Value> {
+        match self {
+            Self::Null => Some(Value::Null),
+            Self::EmptyList => Some(json!([])),
+            Self::EmptyObject => Some(json!({})),
+            Self::Required => None,
+        }
+    }
+}
+
+/// The differences. Empty: there is nothing to write.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Diff {
+    /// What differs, by the names users know.
+    pub(super) names: BTreeSet<String>,
+    patch: Map<String, Value>,
+    delete: Vec<ScheduleId>,
+    put: Vec<(ScheduleId, NewSchedule)>,
+    add: Vec<NewSchedule>,
+}
+
+impl Diff {
+    /// What the spec declares, and what it declared before (`applied`) and no longer does, against what is there. All else is not ours.
+    pub(super) fn between(d: &Desired, there: &Deployment, applied: &[String]) -> Self {
+        let mut diff = Self::default();
+        diff.fields(d, there, applied);
+        diff.tags(d, there, applied);
+        diff.schedules(d, there, applied);
+        diff
+    }
+
+    /// Nothing differs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Whether ending it makes Prefect drop future runs.
+    pub(super) fn drops_runs(&self) -> bool {
+        !(self.patch.is_empty() && self.delete.is_empty() && self.put.is_empty())
+    }
+
+    /// The writes that end it. New schedules come after the repair: theirs are no lost runs, and must not be made for the past.
+    pub(super) fn writes(&self, there: &Deployment, repair_since: Option<Timestamp>) -> Vec<Write> {
+        let id = || there.id.clone();
+        let delete = self.delete.iter().map(|s| Write::DeleteSchedule { id: id(), schedule: s.clone() });
+        let put = self.put.iter().map(|(s, new)| Write::PutSchedule {
+            id: id(),
+            schedule: s.clone(),
+            new: new.clone(),
+        });
+        let patch = (!self.patch.is_empty()).then(|| Write::Patch { id: id(), fields: self.patch.clone() });
+        let repair = repair_since.map(|since| Write::ScheduleRuns { id: id(), since });
+        let add = self.add.iter().map(|new| Write::AddSchedule { id: id(), new: new.clone() });
+        delete.chain(put).chain(patch).chain(repair).chain(add).collect()
+    }
+
+    fn fields(&mut self, d: &Desired, there: &Deployment, applied: &[String]) {
+        for (server, name, unset) in FIELDS {
+            let was_ours = applied.iter().any(|a| a == name);
+            let wanted = d.fields.get(server).cloned().or_else(|| unset.value().filter(|_| was_ours));
+            let Some(wanted) = wanted else { continue };
+            let had = there.fields.get(server).unwrap_or(&Value::Null);
+            if !same_field(server, &wanted, had) {
+                self.patch.insert(server.into(), wanted);
+                self.names.insert(name.into());
+            }
+        }
+        // A queue without its pool would move the deployment to another pool [measured: prefect-api.md 4.4].
+        if self.names.contains("workPool") {
+            for server in ["work_pool_name", "work_queue_name"] {
+                self.patch.extend(d.fields.get(server).map(|v| (server.to_owned(), v.clone())));
+            }
+        }
+    }
+
+    fn tags(&mut self, d: &Desired, there: &Deployment, applied: &[String]) {
+        let (marks, had): (BTreeSet<&str>, BTreeSet<&str>) =
+            there.tags.iter().map(String::as_str).partition(|t| t.starts_with(MARK_PREFIX));
+        let wanted: BTreeSet<&str> = match &d.tags {
+            Some(tags) => tags.iter().map(String::as_str).collect(),
+            None if applied.iter().any(|a| a == TAGS) => BTreeSet::new(),
+            None => had.clone(),
+        };
+        if wanted != had {
+            self.names.insert(TAGS.into());
+        }
+        if marks != BTreeSet::from([d.mark.as_str()]) {
+            self.names.insert("mark".into());
+        }
+        if self.names.contains(TAGS) || self.names.contains("mark") {
+            self.patch.insert(TAGS.into(), marked(wanted, &d.mark));
+        }
+    }
+
+    fn schedules(&mut self, d: &Desired, there: &Deployment, applied: &[String]) {
+        let had: BTreeMap<&str, &Schedule> =
+            there.schedules.iter().filter_map(|s| Some((s.slug.as_deref()?, s))).collect();
+        for (slug, want) in &d.schedules {
+            match had.get(slug.as_str()) {
+                Some(have) if rule::same(want, have) => continue,
+                Some(have) => self.put.push((have.id.clone(), rule::whole(slug, want, Some(have)))),
+                None => self.add.push(rule::whole(slug, want, None)),
+            }
+            self.names.insert(schedule_name(slug));
+        }
+        for (slug, have) in had {
+            let name = schedule_name(slug);
+            if !d.schedules.contains_key(slug) && applied.contains(&name) {
+                self.delete.push(have.id.clone());
+                self.names.insert(name);
+            }
+        }
+    }
+}
+
+/// What the spec declares, by the names of `status.appliedFields`.
+pub(super) fn declared(d: &Desired) -> BTreeSet<String> {
+    let fields = FIELDS
+        .iter()
+        .filter(|(server, ..)| d.fields.contains_key(*server))
+        .map(|(_, name, _)| (*name).to_owned());
+    let tags = d.tags.iter().map(|_| TAGS.to_owned());
+    fields.chain(tags).chain(d.schedules.keys().map(|slug| schedule_name(slug))).collect()
+}
+
+/// The deployment to be created: what the spec declares, and the mark.
+pub(super) fn new_deployment(d: &Desired) -> NewDeployment {
+    let mut fields = d.fields.clone();
+    fields.insert(TAGS.into(), marked(d.tags.iter().flatten().map(String::as_str), &d.mark));
+    NewDeployment { name: d.deployment.deployment.to_string(), fields }
+}
+
+/// The fields of a PATCH that hands a deployment over: its tags, with another mark.
+pub(super) fn remarked(there: &Deployment, mark: &str) -> Map<String, Value> {
+    let kept = there.tags.iter().map(String::as_str).filter(|t| !t.starts_with(MARK_PREFIX));
+    Map::from_iter([(TAGS.to_owned(), marked(kept, mark))])
+}
+
+fn marked<'a>(tags: impl IntoIterator<Item = &'a str>, mark: &'a str) -> Value {
+    tags.into_iter().chain([mark]).map(|t| Value::String(t.to_owned())).collect()
+}
+
+fn schedule_name(slug: &str) -> String {
+    format!("schedules/{slug}")
+}
+
+fn same_field(server: &str, want: &Value, have: &Value) -> bool {
+    let empty_schema = json!({"type": "object", "properties": {}});
+    let default = match server {
+        "pull_steps" => json!([]),
+        "parameters" => json!({}),
+        "work_queue_name" => json!(DEFAULT_QUEUE),
+        _ => Value::Null,
+    };
+    let normal = |v: &Value| match v {
+        Value::Null => default.clone(),
+        Value::Object(map) if server == "parameter_openapi_schema" && map.is_empty() => empty_schema.clone(),
+        other => other.clone(),
+    };
+    same_json(&normal(want), &normal(have))
+}
+
+/// Equality of free-form JSON, numbers by value: Kubernetes does not keep `1.0` apart from `1`.
+fn same_json(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => match (whole(x), whole(y)) {
+            (Some(x), Some(y)) => x == y,
+            _ => x.as_f64() == y.as_f64(),
+        },
+        (Value::Array(x), Value::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same_json(x, y))
+        }
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(key, x)| y.get(key).is_some_and(|y| same_json(x, y)))
+        }
+        _ => a == b,
+    }
+}
+
+fn whole(number: &serde_json::Number) -> Option<i128> {
+    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
+}

@@ -11,6 +11,7 @@ mod diff;
 mod live;
 mod outcome;
 mod parting;
+mod pass;
 mod rule;
 
 pub use claim::{Claim, Claimant, MARK_PREFIX, claim, heir};
@@ -232,6 +233,24 @@ pub enum Failure {
     Ambiguous,
     /// Anything else, 404 included.
     Rejected,
+}
+
+impl Failure {
+    /// Prefect could not be asked properly; the same write may well succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unauthorized
+            | Self::Throttled(_)
+            | Self::Unavailable
+            | Self::Unreachable
+            | Self::Ambiguous => true,
+            Self::WorkPoolNotFound
+            | Self::ParametersRejected { .. }
+            | Self::Invalid { .. }
+            | Self::Forbidden
+            | Self::Rejected => false,
+        }
+    }
 }
 
 /// What is remembered between two passes, by the driver and not in status: it may be lost at any time and then costs one more try.

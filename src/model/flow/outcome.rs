@@ -1,33 +1,126 @@
 //! What the acknowledgements of a pass come to.
 
-use super::{Ack, Decision, Desired, Observed, Step, Unsupported};
+use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told};
+use super::{Ack, Decision, Desired, Failure, Memory, Note, Observed, Step, Unsupported, WriteKind};
 use crate::api::FlowDeploymentStatus;
+use crate::model::time::add;
 use jiff::Timestamp;
 
 /// Folds what was acknowledged into the stored status (read again if it changed meanwhile): facts first, then the conditions.
-/// The step of the result is always [`Step::Rest`].
+/// The step of the result is always [`Step::Rest`]; the observer's next reading of the written key wakes the object.
 pub fn fold(
-    _d: &Desired,
+    d: &Desired,
     o: &Observed,
     status: &FlowDeploymentStatus,
-    _acks: &[Ack],
-    _now: Timestamp,
+    acks: &[Ack],
+    now: Timestamp,
 ) -> Decision {
-    Decision {
-        status: status.clone(),
-        step: Step::Rest,
-        again: None,
-        notes: vec![],
-        memory: o.memory.clone(),
+    let p = Pass { d, o, status, now };
+    let mut next = status.clone();
+    let mut decision = p.rest(status.clone());
+    for ack in acks {
+        match ack {
+            Ack::Created(id) => {
+                next.deployment_id = Some(id.to_string());
+                decision.notes.push(told(
+                    "Created",
+                    format!("Created deployment `{}` in Prefect.", d.place(status).deployment),
+                ));
+                decision.memory = None;
+            }
+            // Somebody was faster, or an answer of ours was lost: the next reading tells which.
+            Ack::AlreadyThere => decision.memory = None,
+            Ack::Done(kind) => {
+                decision.notes.extend(done(&p, *kind, &mut next));
+                if *kind != WriteKind::ScheduleRuns {
+                    decision.memory = Some(wrote(&p));
+                }
+            }
+            Ack::Failed(kind, failure) => {
+                let failed = failed(&p, *kind, failure);
+                // While deleting, the cleanup deadline may come first: the next decision knows.
+                decision.again = Some(if d.deleting.is_some() { now } else { failed.until });
+                decision.notes.extend(refused(&p, *kind, failure));
+                decision.memory = Some(failed);
+            }
+        }
+    }
+    decision.status = worded(&p, next, acks);
+    decision
+}
+
+/// The decision about a spec that cannot be parsed: `Stalled`, and nothing is touched.
+pub fn unsupported(
+    status: &FlowDeploymentStatus,
+    generation: i64,
+    why: &Unsupported,
+    now: Timestamp,
+) -> Decision {
+    let mut status = status.clone();
+    let ready = Ready::stalled("UnsupportedSpec", format!("{}.", why.message));
+    set(&mut status, generation, ready, Drifted::NotObserved, now);
+    Decision { status, step: Step::Rest, again: None, notes: Vec::new(), memory: None }
+}
+
+/// The facts of an acknowledged write.
+fn done(p: &Pass, kind: WriteKind, next: &mut FlowDeploymentStatus) -> Option<Note> {
+    let name = p.d.place(p.status).deployment;
+    match kind {
+        WriteKind::ScheduleRuns => {
+            next.pending_write = None;
+            None
+        }
+        WriteKind::Delete => {
+            forget(next);
+            Some(told("Deleted", format!("Deleted deployment `{name}` in Prefect.")))
+        }
+        WriteKind::Patch => {
+            let heir = p.o.heir.as_ref().filter(|_| p.d.deleting.is_some() || name != p.d.deployment)?;
+            Some(told("HandedOver", format!("Handed deployment `{name}` over to FlowDeployment {heir}.")))
+        }
+        WriteKind::Create | WriteKind::AddSchedule | WriteKind::PutSchedule | WriteKind::DeleteSchedule => {
+            None
+        }
     }
 }
 
-/// The decision about a spec that cannot be parsed: `Stalled`, nothing is touched.
-pub fn unsupported(
-    status: &FlowDeploymentStatus,
-    _generation: i64,
-    _why: &Unsupported,
-    _now: Timestamp,
-) -> Decision {
-    Decision { status: status.clone(), step: Step::Rest, again: None, notes: vec![], memory: None }
+/// Acknowledged: if the difference is still there at the next reading, the tries grow apart.
+fn wrote(p: &Pass) -> Memory {
+    let tries = p.memory().map_or(0, |m| m.tries).saturating_add(1);
+    Memory { generation: p.d.generation, tries, until: add(p.now, patience(tries)), failure: None }
+}
+
+fn failed(p: &Pass, kind: WriteKind, failure: &Failure) -> Memory {
+    let tries = p.memory().map_or(0, |m| m.tries).saturating_add(1);
+    Memory {
+        generation: p.d.generation,
+        tries,
+        until: add(p.now, delay(failure, tries)),
+        failure: Some((kind, failure.clone())),
+    }
+}
+
+/// An Event for a refusal, not for each of its repetitions.
+fn refused(p: &Pass, kind: WriteKind, failure: &Failure) -> Option<Note> {
+    let failure = (kind, failure.clone());
+    let known = p.memory().is_some_and(|m| m.failure.as_ref() == Some(&failure));
+    let ready = p.verdict(&failure).filter(|_| !known && !failure.1.is_passing())?;
+    Some(ready.note())
+}
+
+fn worded(p: &Pass, mut next: FlowDeploymentStatus, acks: &[Ack]) -> FlowDeploymentStatus {
+    let failure = acks.iter().find_map(|ack| match ack {
+        Ack::Failed(kind, failure) => Some((*kind, failure.clone())),
+        Ack::Created(_) | Ack::AlreadyThere | Ack::Done(_) => None,
+    });
+    if p.d.deleting.is_some() || p.d.suspend {
+        return next;
+    }
+    let Some(ready) = failure.as_ref().and_then(|f| p.verdict(f)) else {
+        return p.waiting(next);
+    };
+    let correction = p.steady() && failure.is_some_and(|(_, f)| !f.is_passing());
+    let drifted = if correction { Drifted::CorrectionFailed } else { Drifted::stored(&next) };
+    set(&mut next, p.d.generation, ready, drifted, p.now);
+    next
 }

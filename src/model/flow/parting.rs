@@ -1,21 +1,186 @@
-//! Rules for leaving a deployment: its resource is deleted, or its names changed.
+//! Rules for leaving a deployment: its resource is deleted, or its spec names another place.
 
-use super::{Decision, Desired, Observed, Step};
-use crate::api::FlowDeploymentStatus;
+use super::claim::{Owner, owner};
+use super::live::repair;
+use super::pass::{Drifted, Pass, Ready, forget, repair_since, set, warned};
+use super::{Decision, Desired, Failure, Observed, Step, View, WorkspaceView, Write, diff};
+use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
+use crate::model::deployments::Deployment;
+use crate::model::ids::ObjectName;
+use crate::model::time::add;
 use jiff::Timestamp;
 
+/// The resource is being deleted.
 pub(super) fn delete(
-    _d: &Desired,
+    d: &Desired,
     o: &Observed,
     status: &FlowDeploymentStatus,
-    _since: Timestamp,
-    _now: Timestamp,
+    since: Timestamp,
+    now: Timestamp,
 ) -> Decision {
-    Decision {
-        status: status.clone(),
-        step: Step::Rest,
-        again: None,
-        notes: vec![],
-        memory: o.memory.clone(),
+    let p = Pass { d, o, status, now };
+    if !d.has_finalizer {
+        return p.rest(status.clone());
     }
+    if d.deletion_policy == DeletionPolicy::Orphan {
+        return p.decision(status.clone(), Step::Release);
+    }
+    match next(&p) {
+        Next::Done => p.decision(status.clone(), Step::Release),
+        Next::Announce(next) => p.decision(deleting(&p, next), Step::Intend),
+        Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
+        Next::See => p.rest(deleting(&p, status.clone())),
+        Next::Blocked { cause, until } => blocked(&p, &cause, until, add(since, o.cleanup_deadline)),
+    }
+}
+
+/// Waits until the deadline, then lets go: `kubectl delete` must end.
+fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp) -> Decision {
+    let name = p.d.place(p.status).deployment;
+    if p.now >= deadline {
+        let note = warned("Orphaned", format!("Deployment `{name}` is left in Prefect: {cause}."));
+        return Decision { notes: vec![note], ..p.decision(p.status.clone(), Step::Release) };
+    }
+    let ready = Ready::wrong(
+        "DeletionBlocked",
+        format!(
+            "Deployment `{name}` cannot be deleted: {cause}. It is left behind at the cleanup deadline; deletionPolicy: Orphan lets go \
+             at once."
+        ),
+    );
+    let again = until.map_or(deadline, |until| until.min(deadline));
+    p.rest_until(p.with(ready, Drifted::stored(p.status)), again)
+}
+
+/// The spec has moved on: leave the old place by the policy, then forget it.
+pub(super) fn leave(p: &Pass) -> Decision {
+    const MESSAGE: &str = "Leaves the deployment of the former name or workspace.";
+    if p.d.deletion_policy == DeletionPolicy::Orphan && repair_since(p.status).is_none() {
+        return left_behind(p, "spec.deletionPolicy is Orphan");
+    }
+    match next(p) {
+        Next::Done => p.decision(forgotten(p), Step::Intend),
+        Next::Announce(next) => p.decision(p.working(next, MESSAGE), Step::Intend),
+        Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
+        Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
+        Next::Blocked { cause: _, until } => {
+            let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
+            let status = match refused {
+                Some(ready) => p.with(ready, Drifted::stored(p.status)),
+                None => p.working(p.status.clone(), MESSAGE),
+            };
+            Decision { again: until, ..p.rest(status) }
+        }
+    }
+}
+
+/// The old place is forgotten, and what is there stays.
+pub(super) fn left_behind(p: &Pass, why: &str) -> Decision {
+    let note = warned(
+        "Orphaned",
+        format!("Deployment `{}` is left in Prefect: {why}.", p.d.place(p.status).deployment),
+    );
+    Decision { notes: vec![note], ..p.decision(forgotten(p), Step::Intend) }
+}
+
+fn forgotten(p: &Pass) -> FlowDeploymentStatus {
+    let mut status = p.status.clone();
+    forget(&mut status);
+    let working =
+        Ready::working("Progressing", "The former deployment is left; turns to the one the spec names.");
+    set(&mut status, p.d.generation, working, Drifted::NotObserved, p.now);
+    status
+}
+
+/// What leaving comes to next.
+enum Next {
+    /// Nothing of ours is there.
+    Done,
+    /// Status says first what will be written.
+    Announce(FlowDeploymentStatus),
+    Write(Vec<Write>),
+    /// Only the next reading of Prefect tells.
+    See,
+    Blocked {
+        cause: String,
+        until: Option<Timestamp>,
+    },
+}
+
+fn next(p: &Pass) -> Next {
+    let workspace = p.d.place(p.status).workspace;
+    let blocked = |cause: String| Next::Blocked { cause, until: None };
+    match &p.o.workspace {
+        WorkspaceView::Missing => {
+            return blocked(format!("PrefectWorkspace `{workspace}` does not exist"));
+        }
+        // Just started: the connection has not been tried yet.
+        WorkspaceView::NotReady { reason } if reason == "Progressing" => return Next::See,
+        WorkspaceView::NotReady { reason } => {
+            return blocked(format!("PrefectWorkspace `{workspace}` cannot be used ({reason})"));
+        }
+        WorkspaceView::Ready => {}
+    }
+    if let Some(memory) = p.waits()
+        && let Some((_, failure)) = &memory.failure
+    {
+        return Next::Blocked { cause: cause(failure), until: Some(memory.until) };
+    }
+    match &p.o.deployment {
+        View::Unread | View::Dirty => Next::See,
+        View::Absent => Next::Done,
+        View::Present(there) => match (owner(p.d, p.status, there), &p.o.heir, repair_since(p.status)) {
+            (Owner::Us, Some(heir), owed) => hand_over(p, there, heir, owed),
+            (Owner::Us, None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
+                Next::Write(vec![Write::Delete { id: there.id.clone() }])
+            }
+            // Not ours (any more), or left as it is: but what a write of ours cost is made good.
+            (_, _, Some(since)) if p.status.deployment_id.as_deref() == Some(there.id.as_str()) => {
+                match repair(there, since) {
+                    Step::Do(writes) => Next::Write(writes),
+                    Step::Rest | Step::Hold | Step::Release | Step::Intend => Next::Done,
+                }
+            }
+            (_, _, _) => Next::Done,
+        },
+    }
+}
+
+/// Renaming a resource in Git must not delete its deployment: another resource that declares it gets the mark.
+fn hand_over(p: &Pass, there: &Deployment, heir: &ObjectName, owed: Option<Timestamp>) -> Next {
+    match (owed, p.o.clock) {
+        (Some(since), _) => {
+            let fields = diff::remarked(there, &p.d.mark_of(heir));
+            let patch = Write::Patch { id: there.id.clone(), fields };
+            Next::Write(vec![patch, Write::ScheduleRuns { id: there.id.clone(), since }])
+        }
+        (None, Some(since)) => {
+            let mut next = p.status.clone();
+            next.deployment_id = Some(there.id.to_string());
+            next.pending_write = Some(PendingWrite { since: Time(since) });
+            Next::Announce(next)
+        }
+        (None, None) => Next::See,
+    }
+}
+
+fn deleting(p: &Pass, mut status: FlowDeploymentStatus) -> FlowDeploymentStatus {
+    let drifted = Drifted::stored(&status);
+    let ready = Ready::wrong("Deleting", "The deployment in Prefect is deleted or handed over.");
+    set(&mut status, p.d.generation, ready, drifted, p.now);
+    status
+}
+
+fn cause(failure: &Failure) -> String {
+    match failure {
+        Failure::Forbidden => "the credentials of the workspace may not do it",
+        Failure::Unauthorized => "Prefect refuses the credentials",
+        Failure::Throttled(_) | Failure::Unavailable => "Prefect is busy",
+        Failure::Unreachable | Failure::Ambiguous => "Prefect does not answer",
+        Failure::WorkPoolNotFound
+        | Failure::ParametersRejected { .. }
+        | Failure::Invalid { .. }
+        | Failure::Rejected => "Prefect refuses",
+    }
+    .to_owned()
 }
