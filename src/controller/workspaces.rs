@@ -118,7 +118,11 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
                 users,
                 interval: spec.poll_interval,
                 gap,
-                cursor: Arc::new(move |at| lease.set_annotation(key.clone(), whole_minute(at))),
+                cursor: Arc::new(move |at| {
+                    if let Err(error) = lease.set_annotation(&key, &whole_minute(at)) {
+                        tracing::error!(%error, "the cursor cannot be kept on the Lease");
+                    }
+                }),
                 connected: Arc::new(move |up| {
                     if up { metrics.websocket_connected() } else { metrics.websocket_lost() }
                 }),
