@@ -87,7 +87,7 @@ impl ControlPlane {
         let kubectl = Kubectl::new(&tools.kubectl, &kubeconfig);
         if let Some(crds) = settings.crds.as_deref().filter(|folder| folder.is_dir()) {
             task.note("custom resource definitions");
-            kubectl.run(&["apply", "--server-side", "-f", &crds.to_string_lossy()]).await?;
+            kubectl.run(&["apply", "--server-side", "-k", &crds.to_string_lossy()]).await?;
         }
         let controller_manager = starter.controller_manager(&url)?;
         task.done();
