@@ -85,11 +85,11 @@ impl Sessions {
     pub(super) async fn renew(
         &self,
         http: &Http,
-        stale: &Arc<Session>,
+        refused: &Arc<Session>,
     ) -> Result<Arc<Session>, TableauError> {
         let mut state = self.state.lock().await;
         match &state.session {
-            Some(session) if !Arc::ptr_eq(session, stale) => Ok(session.clone()),
+            Some(session) if !Arc::ptr_eq(session, refused) => Ok(session.clone()),
             _ => self.sign_in(&mut state, http).await,
         }
     }
