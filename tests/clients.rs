@@ -1,7 +1,12 @@
 //! The clients against small servers: what goes out, and what becomes of every answer.
 
+// clippy.toml allows these in tests only inside test functions; all of this is test.
+#![allow(clippy::unwrap_used)]
+
 #[path = "clients/events.rs"]
 mod events;
+#[path = "clients/fakes.rs"]
+mod fakes;
 #[path = "clients/http.rs"]
 mod http;
 #[path = "clients/prefect.rs"]

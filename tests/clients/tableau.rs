@@ -3,7 +3,7 @@
 use crate::prefect::CANARY;
 use crate::stub::{Reply, Seen, Stub, json, text};
 use feedwater::api::{RefreshType, TargetKind};
-use feedwater::model::ids::{JobId, Luid};
+use feedwater::model::ids::{JobId, Luid, ProjectId};
 use feedwater::tableau::{
     Content, Credential, JobStatus, RefreshError, Tableau, TableauClient, TableauError,
 };
@@ -50,10 +50,6 @@ fn pagination(size: usize, total: usize) -> Value {
     json!({"pageNumber": "1", "pageSize": size.to_string(), "totalAvailable": total.to_string()})
 }
 
-fn at(text: &str) -> Option<jiff::Timestamp> {
-    Some(text.parse().unwrap())
-}
-
 #[tokio::test]
 async fn each_call_goes_out_as_the_reference_says() {
     let stub = site(|seen| {
@@ -93,7 +89,7 @@ async fn each_call_goes_out_as_the_reference_says() {
     let site = client.site().await.unwrap();
     assert_eq!((site.luid.as_str(), site.rest_api_version.as_str()), ("site-1", "3.27"));
     let projects = client.projects().await.unwrap();
-    assert_eq!(projects[1].parent.as_ref().map(|p| p.as_str()), Some("p1"));
+    assert_eq!(projects[1].parent.as_ref().map(ProjectId::as_str), Some("p1"));
     assert_eq!(client.contents(TargetKind::Workbook, &["A b".into(), "Ü".into()]).await.unwrap(), []);
     let content = client.content(TargetKind::Datasource, &"l1".into()).await.unwrap();
     assert_eq!(
@@ -115,7 +111,7 @@ async fn each_call_goes_out_as_the_reference_says() {
     let job = client.job(&"j1".into()).await.unwrap().job.unwrap();
     assert_eq!(
         (job.status, job.content, job.completed_at),
-        (JobStatus::Success, Some("l2".into()), at("2026-11-24T10:01:00Z"))
+        (JobStatus::Success, Some("l2".into()), Some("2026-11-24T10:01:00Z".parse().unwrap()))
     );
     for (kind, refresh_type) in
         [(TargetKind::Datasource, RefreshType::Full), (TargetKind::Workbook, RefreshType::Incremental)]
