@@ -236,12 +236,11 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
         .flat_map(|workspace| ctx.index.dependents(&Key::Deployment(workspace, deployment.clone())))
         .filter_map(|who| match &who {
             Dependent::Flow(name) if name != me => {
-                let facts = ctx.index.facts(&who)?;
-                Some(Claimant {
-                    name: name.clone(),
-                    created_at: facts.created_at,
-                    terminating: facts.deleting,
-                })
+                let object = ctx.objects.flows.get(name)?;
+                let other = Desired::parse(&object, &ctx.instance).ok()?;
+                // The index also knows the place somebody is leaving; what counts is where he wants to be.
+                (other.deployment == *deployment)
+                    .then(|| Claimant::of(&other, &object.status.clone().unwrap_or_default()))
             }
             Dependent::Flow(_) | Dependent::Refresh(_) => None,
         })

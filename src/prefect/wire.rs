@@ -1,7 +1,7 @@
 //! Prefect's JSON (reference 4.1, 5.1, 6). Unknown keys are ignored: they differ per version.
 
 use super::{Deployment, NewSchedule, Run, RunEvent, RunQuery, Schedule, StateType};
-use crate::model::ids::{DeploymentName, RunId};
+use crate::model::ids::{DeploymentId, DeploymentName, RunId};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -154,10 +154,13 @@ pub(super) fn run_filter(query: &RunQuery, limit: u32) -> Value {
     let mut runs = Map::new();
     let any = |ids: Vec<&str>| json!({"any_": ids});
     if !query.deployments.is_empty() {
-        runs.insert("deployment_id".into(), any(query.deployments.iter().map(|id| id.as_str()).collect()));
+        runs.insert(
+            "deployment_id".into(),
+            any(query.deployments.iter().map(DeploymentId::as_str).collect()),
+        );
     }
     if !query.runs.is_empty() {
-        runs.insert("id".into(), any(query.runs.iter().map(|id| id.as_str()).collect()));
+        runs.insert("id".into(), any(query.runs.iter().map(RunId::as_str).collect()));
     }
     if !query.state_types.is_empty() {
         runs.insert("state".into(), json!({"type": any(query.state_types.clone())}));
