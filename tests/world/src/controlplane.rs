@@ -45,7 +45,7 @@ pub enum ControlPlaneError {
 pub struct Settings {
     /// Whether etcd forces its writes to disk: slower, and needed only by tests that kill etcd itself.
     pub durable: bool,
-    /// A folder of `CustomResourceDefinition`s, applied before the controllers start: the garbage collector learns of later ones
+    /// A kustomization of `CustomResourceDefinition`s, applied before the controllers start: the garbage collector learns of later ones
     /// only at its next discovery, up to 30 s after.
     pub crds: Option<PathBuf>,
 }

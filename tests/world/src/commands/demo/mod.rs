@@ -24,8 +24,8 @@ mod example {
     pub const NAMESPACE: &str = "finance";
     pub const SITE: &str = "acme";
     pub const TOKEN: (&str, &str) = ("feedwater", "demo");
-    pub const PROJECT: &[&str] = &["Finance", "Sales"];
-    pub const DATA_SOURCE: &str = "Orders";
+    pub const DATA_SOURCE: (&[&str], &str) = (&["Finance", "Sales"], "Orders");
+    pub const WORKBOOK: (&[&str], &str) = (&["Finance", "Reports"], "Revenue");
     pub const FLOW: &str = "orders";
     pub const FLOW_DEPLOYMENT: &str = "orders-nightly";
     pub const EXTRACT_REFRESH: &str = "orders";
@@ -80,7 +80,8 @@ impl Stage {
         let tableau = world.tableau().ok_or("this world has no Tableau")?.clone();
         let site = tableau.add_site(example::SITE);
         tableau.add_pat(&site, example::TOKEN.0, example::TOKEN.1, "feedwater");
-        tableau.add_datasource(&site, example::PROJECT, example::DATA_SOURCE, true);
+        tableau.add_datasource(&site, example::DATA_SOURCE.0, example::DATA_SOURCE.1, true);
+        tableau.add_workbook(&site, example::WORKBOOK.0, example::WORKBOOK.1, true);
         Ok(Self {
             kubectl: world.info().kubectl(),
             prefect: Rest::new(api_url)?,
