@@ -161,6 +161,14 @@ async fn a_server_without_websockets_is_an_error_by_its_status() {
 }
 
 #[tokio::test]
+async fn https_becomes_wss_and_its_failure_is_told() {
+    let stub = crate::stub::Stub::always(200, json!({})).await;
+    let base = format!("https://127.0.0.1:{}/api", stub.port);
+    let got = PrefectClient::new(http("prefect", &base), Auth::None).unwrap().events().await.err();
+    assert_eq!(got, Some(PrefectError::Unreachable(feedwater::http::Unreachable::Tls)));
+}
+
+#[tokio::test]
 async fn the_websocket_keeps_to_the_same_addresses() {
     let policy = AddressPolicy::new([])
         .with_lookup(Arc::new(|_| Box::pin(async { Ok(vec!["127.0.0.1".parse().unwrap()]) })));

@@ -234,12 +234,14 @@ async fn a_422_gives_names_of_fields_and_nothing_else() {
             "exception_detail": [
                 {"type": "x", "loc": ["body", "name"], "msg": CANARY, "input": CANARY},
                 {"type": "x", "loc": ["body", 0, "schedule", "CronSchedule", "cron"], "input": CANARY},
+                {"type": "x", "loc": ["body", 0, "schedule", "RRuleSchedule", "rrule"], "input": CANARY},
+                {"type": "x", "loc": ["body", "schedules", 0, "slug"], "input": CANARY},
                 {"type": "x", "loc": ["body", "parameters", CANARY], "input": CANARY},
                 {"type": "x", "loc": ["body", format!("{CANARY} with spaces")], "input": CANARY}]}),
     ))
     .await;
     let error = client.patch_deployment(&"d1".into(), &serde_json::Map::new()).await.unwrap_err();
-    let fields = ["name", "parameters", "schedule.CronSchedule.cron"].map(str::to_owned).to_vec();
+    let fields = ["name", "parameters", "schedule", "schedules.slug"].map(str::to_owned).to_vec();
     assert_eq!(error, PrefectError::Invalid { fields });
     assert!(!format!("{error} {error:?} {client:?}").contains(CANARY));
 }
