@@ -180,8 +180,14 @@ impl Observer {
         for job in &wanted {
             if self.needs_detail(job) || todo.jobs.contains(job) {
                 *jobs_read = true;
-                let answer = self.client.job(job).await?;
-                self.details.insert(job.clone(), answer);
+                match self.client.job(job).await {
+                    Ok(answer) => {
+                        self.details.insert(job.clone(), answer);
+                    }
+                    // Somebody else's job, which only an administrator may look at: it stays unknown, and the others are still read.
+                    Err(TableauError::Forbidden(code)) => tracing::debug!(%job, code, "a job may not be read"),
+                    Err(error) => return Err(error),
+                }
             }
         }
         // Answers about jobs nobody follows any more are of no use; with nothing active none is kept.

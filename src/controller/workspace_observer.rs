@@ -148,10 +148,11 @@ impl Observer {
         let failing = self.failures > 0;
         loop {
             let now = self.setup.clock.moment();
-            let next = if self.sweep.is_some() {
-                now.plus(SWEEP_PACE).min(poll_at)
-            } else {
-                self.next_sweep.min(poll_at)
+            let next = match (failing, &self.sweep) {
+                // Nothing but the next poll helps, and a sweep that is due must not spin.
+                (true, _) => poll_at,
+                (false, Some(_)) => now.plus(SWEEP_PACE).min(poll_at),
+                (false, None) => self.next_sweep.min(poll_at),
             };
             tokio::select! {
                 hint = hints.recv() => {
