@@ -110,7 +110,8 @@ impl Observer {
     /// When to look again while all is well.
     fn next_look(&mut self, jobs_read: bool) -> Duration {
         let next = if jobs_read { self.follow.min(self.setup.interval) } else { self.setup.interval };
-        self.follow = if jobs_read { self.follow.mul_f64(1.5).min(self.setup.interval) } else { FOLLOW_FIRST };
+        self.follow =
+            if jobs_read { self.follow.mul_f64(1.5).min(self.setup.interval) } else { FOLLOW_FIRST };
         next
     }
 
