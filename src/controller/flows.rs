@@ -80,7 +80,8 @@ impl Subject for Flows {
             Priority::Changed
         };
         let plan = match (decision.step, session) {
-            (Step::Rest, _) => Plan::Rest,
+            // Without a session, which went away between observing and now, it is looked at again when there is one.
+            (Step::Rest, _) | (Step::Do(_), None) => Plan::Rest,
             (Step::Intend, _) => Plan::Intend(String::new()),
             (Step::Hold, _) => Plan::Do { act: Act::Finalizer(true), lane: None, priority },
             (Step::Release, _) => Plan::Do { act: Act::Finalizer(false), lane: None, priority },
@@ -88,8 +89,6 @@ impl Subject for Flows {
                 let lane = Some(session.lane.clone());
                 Plan::Do { act: Act::Write(session, place.deployment.clone(), writes), lane, priority }
             }
-            // The session went away between observing and now: it is looked at again when there is one.
-            (Step::Do(_), None) => Plan::Rest,
         };
         Planned {
             status: decision.status,

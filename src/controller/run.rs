@@ -29,7 +29,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
-use kube::runtime::{Controller, Predicate, WatchStreamExt, controller, predicates};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates};
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -368,7 +368,7 @@ fn one<S: Subject>(
         .applied_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
-            Default::default(),
+            PredicateConfig::default(),
         );
     Controller::for_stream(stream, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))

@@ -158,14 +158,12 @@ impl Observer {
 
     async fn read(&mut self, todo: &Todo, jobs_read: &mut bool) -> Result<Site, TableauError> {
         let interest = self.interest();
-        let site = match (&self.site, self.failures) {
-            (Some(site), 0) => site.clone(),
-            _ => {
-                let site = self.client.site().await?;
-                self.site = Some(site.clone());
-                site
-            }
+        let known = self.site.clone().filter(|_| self.failures == 0);
+        let site = match known {
+            Some(site) => site,
+            None => self.client.site().await?,
         };
+        self.site = Some(site.clone());
         let now = self.setup.clock.moment();
         if todo.contents || now >= self.contents_due || self.is_new(&interest) {
             self.read_contents(&interest).await?;
@@ -180,8 +178,16 @@ impl Observer {
         for job in &wanted {
             if self.needs_detail(job) || todo.jobs.contains(job) {
                 *jobs_read = true;
-                let answer = self.client.job(job).await?;
-                self.details.insert(job.clone(), answer);
+                match self.client.job(job).await {
+                    Ok(answer) => {
+                        self.details.insert(job.clone(), answer);
+                    }
+                    // Somebody else's job, which only an administrator may look at: it stays unknown, and the others are still read.
+                    Err(TableauError::Forbidden(code)) => {
+                        tracing::debug!(%job, code, "a job may not be read");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         // Answers about jobs nobody follows any more are of no use; with nothing active none is kept.

@@ -148,10 +148,11 @@ impl Observer {
         let failing = self.failures > 0;
         loop {
             let now = self.setup.clock.moment();
-            let next = if self.sweep.is_some() {
-                now.plus(SWEEP_PACE).min(poll_at)
-            } else {
-                self.next_sweep.min(poll_at)
+            let next = match (failing, &self.sweep) {
+                // Nothing but the next poll helps, and a sweep that is due must not spin.
+                (true, _) => poll_at,
+                (false, Some(_)) => now.plus(SWEEP_PACE).min(poll_at),
+                (false, None) => self.next_sweep.min(poll_at),
             };
             tokio::select! {
                 hint = hints.recv() => {
@@ -249,13 +250,12 @@ impl Observer {
     /// Runs of a deployment's previous id count for a day: somebody recreated it under the same names.
     fn remember_id(&mut self, name: &DeploymentName, id: &DeploymentId, now: Moment) {
         let runs = self.runs.entry(name.clone()).or_default();
-        match runs.ids.iter_mut().find(|(known, _)| known == id) {
-            Some((_, seen)) => *seen = now,
-            None => {
-                runs.ids.push((id.clone(), now));
-                // A new id has a past of its own.
-                self.read.remove(name);
-            }
+        if let Some((_, seen)) = runs.ids.iter_mut().find(|(known, _)| known == id) {
+            *seen = now;
+        } else {
+            runs.ids.push((id.clone(), now));
+            // A new id has a past of its own.
+            self.read.remove(name);
         }
         runs.ids.retain(|(_, seen)| now.since(*seen) < DAY);
     }
