@@ -170,6 +170,11 @@ impl World {
             Step::Release => {
                 self.finalizers(n, None);
                 if d.deleting.is_some() {
+                    if d.deletion_policy == DeletionPolicy::Orphan {
+                        // The escape makes no call, whatever is still owed.
+                        let left = status.deployment_id.as_deref().map(DeploymentId::from);
+                        self.prefect.lost.retain(|id, _| left.as_ref() != Some(id));
+                    }
                     self.resources[n] = None;
                 }
             }
@@ -286,6 +291,11 @@ impl World {
                 assert!(since <= self.now);
             }
             WriteKind::Create | WriteKind::AddSchedule | WriteKind::ScheduleRuns | WriteKind::Delete => {}
+        }
+        if let Write::PutSchedule { schedule, new, .. } = write {
+            let seen = self.seen.iter().flatten().flat_map(|d| &d.schedules).find(|s| s.id == *schedule);
+            let kept = seen.is_some_and(|s| s.parameters == new.parameters);
+            assert!(kept, "a replacement must not clear the schedule's parameters");
         }
         if let Write::Patch { fields, .. } = write {
             for field in fields.keys().filter(|f| *f != "tags") {
