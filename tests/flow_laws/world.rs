@@ -100,7 +100,7 @@ impl World {
         let now = self.now;
         let Some(resource) = &mut self.resources[n] else { return };
         if resource.object.metadata.finalizers.iter().flatten().count() == 0 {
-            self.resources[n] = None;
+            self.let_go(n, true);
         } else if resource.object.metadata.deletion_timestamp.is_none() {
             resource.object.metadata.deletion_timestamp = Some(Time(now));
             resource.object.metadata.generation = resource.object.metadata.generation.map(|g| g + 1);
@@ -170,12 +170,7 @@ impl World {
             Step::Release => {
                 self.finalizers(n, None);
                 if d.deleting.is_some() {
-                    if d.deletion_policy == DeletionPolicy::Orphan {
-                        // The escape makes no call, whatever is still owed.
-                        let left = status.deployment_id.as_deref().map(DeploymentId::from);
-                        self.prefect.lost.retain(|id, _| left.as_ref() != Some(id));
-                    }
-                    self.resources[n] = None;
+                    self.let_go(n, d.deletion_policy == DeletionPolicy::Orphan);
                 }
             }
             Step::Do(writes) => {
@@ -204,6 +199,15 @@ impl World {
             );
             assert!(decision.status.applied_fields.len() <= 96);
             self.status_writes += 1;
+        }
+    }
+
+    /// The object is gone. What it still owed to what it leaves behind stays owed: without a finalizer no call is made.
+    fn let_go(&mut self, n: usize, leaves: bool) {
+        let Some(resource) = self.resources[n].take() else { return };
+        if leaves {
+            let left = resource.object.status.and_then(|s| s.deployment_id).map(DeploymentId::new);
+            self.prefect.lost.retain(|id, _| left.as_ref() != Some(id));
         }
     }
 
