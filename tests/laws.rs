@@ -254,3 +254,29 @@ fn config() -> Config {
     // A failing world is printed whole; a file of seeds beside the test would say less.
     Config { max_shrink_iters: 4_000, failure_persistence: None, ..Config::default() }
 }
+
+#[test]
+fn pinned() {
+    let setup = Setup {
+        upstreams: 2,
+        require: Require::All,
+        within: None,
+        refresh_type: RefreshType::Full,
+        limit: 0,
+        skews: (0, 0, 0),
+    };
+    use ops::Op::{Complete, Force, PrefectClockBack, Wait, Work};
+    run(
+        &setup,
+        &[
+            Complete(1),
+            Work,
+            PrefectClockBack,
+            Work,
+            Wait(1),
+            Force { upstream: 1, completed: true },
+            Wait(118_989),
+        ],
+    )
+    .unwrap();
+}

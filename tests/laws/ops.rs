@@ -75,9 +75,16 @@ impl Sim {
                 self.pass(crash, fate, edited)?;
             }
             Op::Restart => self.crash(),
-            Op::Complete(upstream) => self.prefect.end_run(&mut self.clock, upstream, true),
-            Op::FailRun(upstream) => self.prefect.end_run(&mut self.clock, upstream, false),
+            Op::Complete(nth) => {
+                let upstream = self.likely(nth);
+                self.prefect.end_run(&mut self.clock, upstream, true);
+            }
+            Op::FailRun(nth) => {
+                let upstream = self.likely(nth);
+                self.prefect.end_run(&mut self.clock, upstream, false);
+            }
             Op::Force { upstream, completed } => {
+                let upstream = self.likely(upstream);
                 let old = self.prefect.force(&mut self.clock, upstream, completed);
                 // What a person takes away before it was read was never there for us.
                 self.oracle.inexact |= old.is_some_and(|old| old.completed);
@@ -175,6 +182,16 @@ impl Sim {
         });
     }
 
+    /// Mostly an upstream of the spec, sometimes any.
+    fn likely(&self, nth: usize) -> usize {
+        let named = &self.cluster.desired.upstreams;
+        if nth < 10 && !named.is_empty() {
+            Cluster::index(&named[nth % named.len()].name)
+        } else {
+            nth % UPSTREAMS
+        }
+    }
+
     pub fn work(&mut self) -> Result<(), Law> {
         self.land_all();
         self.poll_prefect(false);
@@ -191,7 +208,8 @@ impl Sim {
 pub fn setup() -> impl Strategy<Value = Setup> {
     let within = prop_oneof![2 => Just(None), 1 => (30..600_u64).prop_map(|s| Some(Duration::from_secs(s)))];
     let skew = || prop_oneof![2 => Just(0), 1 => -40_000..40_000_i64];
-    (0..UPSTREAMS, require(), within, kind(), 0..3_u32, (skew(), skew(), skew())).prop_map(
+    let upstreams = prop_oneof![1 => Just(0_usize), 5 => Just(1), 5 => Just(2), 2 => Just(3)];
+    (upstreams, require(), within, kind(), 0..3_u32, (skew(), skew(), skew())).prop_map(
         |(upstreams, require, within, refresh_type, limit, skews)| Setup {
             upstreams,
             require,
@@ -212,7 +230,7 @@ fn kind() -> impl Strategy<Value = RefreshType> + Clone {
 }
 
 pub fn all() -> impl Strategy<Value = Vec<Op>> {
-    proptest::collection::vec(op(), 1..70)
+    proptest::collection::vec(op(), 10..120)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -239,16 +257,16 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     let common = prop_oneof![
         10 => prop_oneof![3 => 0..3_000_u64, 2 => 0..60_000_u64, 1 => 0..2_400_000_u64].prop_map(Op::Wait),
-        12 => Just(Op::Work),
+        20 => Just(Op::Work),
         6 => any::<bool>().prop_map(|slow| Op::PollPrefect { slow }),
         6 => any::<bool>().prop_map(|slow| Op::PollTableau { slow }),
         3 => Just(Op::Land),
         16 => (crash, fate, proptest::bool::weighted(0.1))
             .prop_map(|(crash, fate, edited)| Op::Pass { crash, fate, edited }),
         1 => Just(Op::Restart),
-        12 => upstream().prop_map(Op::Complete),
-        2 => upstream().prop_map(Op::FailRun),
-        2 => (upstream(), likely()).prop_map(|(upstream, completed)| Op::Force { upstream, completed }),
+        12 => (0..12_usize).prop_map(Op::Complete),
+        2 => (0..12_usize).prop_map(Op::FailRun),
+        2 => (0..12_usize, likely()).prop_map(|(upstream, completed)| Op::Force { upstream, completed }),
         8 => any::<usize>().prop_map(Op::StartJob),
         8 => (any::<usize>(), ended).prop_map(|(nth, status)| Op::EndJob(nth, status)),
         3 => (prop_oneof![4 => Just(0), 1 => Just(1_usize)], kind()).prop_map(|(content, kind)| Op::Person { content, kind }),

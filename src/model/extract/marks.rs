@@ -189,17 +189,18 @@ fn lower(mark: &mut Mark, clock: Bounds) -> bool {
     lowered
 }
 
-/// Moves `seen` to the newest occasion; true if it moved.
+/// Moves `seen` to the newest occasion; true if it moved. What stands in `seen` is known by its state: its place may have been lowered.
 fn see(p: &Pass, mark: &mut Mark) -> bool {
-    let Some(newest) = occasions(p.o, mark).max_by_key(|seen| (seen.at, seen.state.as_str())) else {
-        return false;
-    };
     let known = mark.seen.as_ref();
-    if known.is_some_and(|seen| seen.state_id == newest.state.as_str() || seen.place() >= place(newest)) {
-        return false;
-    }
-    mark.seen = Some(occasion(newest, p.fence()));
-    true
+    let newest = occasions(p.o, mark)
+        .filter(|seen| {
+            known.is_none_or(|known| known.state_id != seen.state.as_str() && known.place() < place(seen))
+        })
+        .max_by_key(|seen| (seen.at, seen.state.as_str()));
+    let newest = newest.map(|newest| occasion(newest, p.fence()));
+    let moved = newest.is_some();
+    mark.seen = newest.or(mark.seen.take());
+    moved
 }
 
 pub(super) fn place(seen: &Seen) -> Place<'_> {

@@ -29,6 +29,9 @@ pub use observed::{
     Bounds, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView, UpstreamView,
 };
 
+#[cfg(test)]
+mod tests;
+
 use crate::api::{ExtractRefreshStatus, RefreshType, TargetKind, Time};
 use crate::model::ids::{JobId, Luid};
 use crate::model::time::ceil_second;
