@@ -81,8 +81,13 @@ pub fn extract_refresh(
     object("ExtractRefresh", namespace, name, &spec)
 }
 
-/// Several objects in one, as `kubectl apply` takes them.
-pub fn list(items: &[Value]) -> Value {
+/// Several objects in one, as `kubectl apply` takes them; lists among them are taken apart, for it takes no list in a list.
+pub fn list(objects: &[Value]) -> Value {
+    let single = |object: &Value| match object["items"].as_array() {
+        Some(items) => items.clone(),
+        None => vec![object.clone()],
+    };
+    let items: Vec<_> = objects.iter().flat_map(single).collect();
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
