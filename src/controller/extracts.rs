@@ -351,7 +351,8 @@ fn baseline(ctx: &Context, desired: &Desired, moment: Moment) -> Option<Timestam
         .min()?;
     // How far Prefect's clock is behind the API server's, at most; negative: ahead.
     let behind = api.duration_since(prefect);
-    desired.created_at.checked_sub(behind).ok()
+    let at = desired.created_at.checked_sub(behind).ok()?;
+    Timestamp::from_second(at.as_second()).ok()
 }
 
 fn intent(ctx: &Context, stored: &ExtractRefreshStatus, moment: Moment) -> IntentView {

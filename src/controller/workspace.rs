@@ -246,3 +246,7 @@ fn same(old: Option<&Row>, new: &Row) -> bool {
         (None | Some(Ok(_)), Err(_)) | (None | Some(Err(_)), Ok(_)) => false,
     }
 }
+
+#[cfg(test)]
+#[path = "workspace_tests.rs"]
+mod tests;
