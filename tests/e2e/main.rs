@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cel;
+mod faults;
 mod stage;
 
 mod triggers;
