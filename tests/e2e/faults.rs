@@ -86,13 +86,17 @@ async fn somebodys_running_refresh_has_to_end_first_since_it_began_too_early() {
     let flow = stage.flow("orders").await;
     stage.declare("orders", "Orders", &["orders"]).await;
     let theirs = stage.tableau.start_refresh(&orders, Kind::Full, "ann").unwrap();
-    let running = |t: &world::tableau::Truth| t.refreshes.iter().any(|r| r.job == theirs && r.started.is_some());
+    let running =
+        |t: &world::tableau::Truth| t.refreshes.iter().any(|r| r.job == theirs && r.started.is_some());
     assert!(stage.tableau.wait_for(LIMIT, running).await.is_ok());
     stage.prefect.complete(&flow).await.unwrap();
     stage
         .extract("orders", "waiting for theirs", |e| {
             is(e, "Refreshing", "False", "WaitingForOtherJob")
-                && e.status.as_ref().and_then(|s| s.attempt.as_ref()).is_some_and(|a| a.waits_for_job.is_some())
+                && e.status
+                    .as_ref()
+                    .and_then(|s| s.attempt.as_ref())
+                    .is_some_and(|a| a.waits_for_job.is_some())
         })
         .await;
     assert_eq!(stage.ours(&orders), 0);
@@ -112,7 +116,8 @@ async fn a_revoked_token_is_one_clear_condition_no_hot_loop_and_healed_by_a_new_
     stage.tableau.revoke_pat(SITE, "feedwater");
     let sign_ins = stage.tableau.truth().count("signIn");
     stage.prefect.complete(&flow).await.unwrap();
-    let site = stage.until::<TableauSite>("acme", "PatRevoked", |s| is(s, "Ready", "False", "PatRevoked")).await;
+    let site =
+        stage.until::<TableauSite>("acme", "PatRevoked", |s| is(s, "Ready", "False", "PatRevoked")).await;
     let waiting = stage
         .extract("orders", "ConnectionUnavailable", |e| is(e, "Refreshing", "False", "ConnectionUnavailable"))
         .await;
@@ -190,11 +195,15 @@ async fn a_running_job_is_followed_across_a_restart() {
 async fn failures_are_tried_again_until_the_retries_are_used_up_and_new_data_gets_one_try() {
     let stage = Stage::set("fails").await;
     let orders = stage.datasource("Orders");
-    let failing = Script { outcome: JobOutcome::Failed { notes: "no route to the database".into() }, ..Script::default() };
+    let failing = Script {
+        outcome: JobOutcome::Failed { notes: "no route to the database".into() },
+        ..Script::default()
+    };
     stage.tableau.script(&orders, failing);
     let flow = stage.flow("orders").await;
     let mut object = stage.extract_object("orders", "Orders", &["orders"]);
-    object["spec"]["retry"] = json!({"limit": 2, "backoff": {"duration": "1s", "factor": 1, "maxDuration": "2s"}});
+    object["spec"]["retry"] =
+        json!({"limit": 2, "backoff": {"duration": "1s", "factor": 1, "maxDuration": "2s"}});
     stage.apply(&[object]).await;
     stage.ready("orders").await;
     stage.prefect.complete(&flow).await.unwrap();
@@ -269,7 +278,9 @@ async fn where_the_job_list_may_not_be_read_a_lost_answer_is_said_and_sent_again
     stage.extract("orders", "Recovering", |e| is(e, "Refreshing", "False", "Recovering")).await;
     stage.tableau.set_availability(Availability::Up);
     drop(hold);
-    stage.extract("orders", "JobListUnavailable", |e| is(e, "Refreshing", "False", "JobListUnavailable")).await;
+    stage
+        .extract("orders", "JobListUnavailable", |e| is(e, "Refreshing", "False", "JobListUnavailable"))
+        .await;
     stage.fresh("orders").await;
     // R1: at most one extra, and it is counted.
     assert_eq!(stage.refreshed(&orders), 2);

@@ -244,8 +244,12 @@ impl Stage {
         let (api, started) = (self.api::<K>(), Instant::now());
         api.delete(name, &kube::api::DeleteParams::default()).await.unwrap();
         while api.get_opt(name).await.unwrap().is_some() {
-            assert!(started.elapsed() < LIMIT, "{name} is not gone
-{}", self.log_tail());
+            assert!(
+                started.elapsed() < LIMIT,
+                "{name} is not gone
+{}",
+                self.log_tail()
+            );
             sleep(Duration::from_millis(100)).await;
         }
     }

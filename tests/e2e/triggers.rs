@@ -68,7 +68,8 @@ async fn ten_completions_during_a_running_refresh_make_exactly_one_more() {
     stage.tableau.release_jobs(&orders);
     let extract = stage
         .extract("orders", "two refreshes ended", |e| {
-            is(e, "Refreshing", "False", "UpToDate") && e.status.as_ref().is_some_and(|s| s.history.len() == 2)
+            is(e, "Refreshing", "False", "UpToDate")
+                && e.status.as_ref().is_some_and(|s| s.history.len() == 2)
         })
         .await;
     assert_eq!(extract.status.unwrap().history[0].runs, [last]);
@@ -83,7 +84,9 @@ async fn a_crashed_run_set_to_completed_by_hand_is_a_completion() {
     stage.declare("orders", "Orders", &["orders"]).await;
     let run = stage.prefect.run_in_state(&flow, "PENDING").await.unwrap();
     stage.prefect.set_state(&run, "CRASHED").await.unwrap();
-    stage.extract("orders", "the crash shows", |e| is(e, "UpstreamsHealthy", "False", "UpstreamFailing")).await;
+    stage
+        .extract("orders", "the crash shows", |e| is(e, "UpstreamsHealthy", "False", "UpstreamFailing"))
+        .await;
     assert_eq!(stage.refreshed(&orders), 0);
     stage.prefect.set_state(&run, "COMPLETED").await.unwrap();
     stage.refreshes(&orders, 1).await;
@@ -156,7 +159,9 @@ async fn a_request_is_handled_once_also_across_a_restart() {
     stage.operator.restart().await.unwrap();
     stage.ask("orders", "t2").await;
     stage
-        .extract("orders", "the second request done", |e| e.status.as_ref().is_some_and(|s| s.history.len() == 2))
+        .extract("orders", "the second request done", |e| {
+            e.status.as_ref().is_some_and(|s| s.history.len() == 2)
+        })
         .await;
     assert_eq!(stage.refreshed(&orders), 2);
 }
@@ -245,7 +250,8 @@ async fn the_older_of_two_acts_on_a_target_and_the_younger_takes_over() {
     // Creation timestamps have whole seconds.
     stage.second_passes("older").await;
     stage.apply(&[stage.extract_object("younger", "Orders", &["orders"])]).await;
-    let loser = stage.extract("younger", "TargetConflict", |e| is(e, "Stalled", "True", "TargetConflict")).await;
+    let loser =
+        stage.extract("younger", "TargetConflict", |e| is(e, "Stalled", "True", "TargetConflict")).await;
     assert!(message(&loser, "Ready").contains("older"), "{}", message(&loser, "Ready"));
     stage.prefect.complete(&flow).await.unwrap();
     stage.fresh("older").await;
