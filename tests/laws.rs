@@ -22,7 +22,7 @@ use feedwater::model::extract::{
 };
 use feedwater::model::ids::{DeploymentName, ObjectName};
 use jiff::Timestamp;
-use operator::{InFlight, Process};
+use operator::{Crash, InFlight, Process, Trouble};
 use ops::Op;
 use oracle::{Oracle, Posted};
 use proptest::prelude::*;
@@ -285,4 +285,18 @@ fn broken_once() {
         Op::Wait(118_989),
     ];
     run(&setup(2, Require::All), &clock_back).unwrap();
+    // A demand that an intent took in before its POST was credited to a person's job that began between the two.
+    let pass = |crash| Op::Pass(Trouble { crash, ..Trouble::NONE });
+    let taken_in = [
+        Op::Token,
+        Op::Work,
+        Op::Wait(1915),
+        Op::Person { content: 0, kind: RefreshType::Full },
+        Op::StartJob(0),
+        Op::Wait(1),
+        Op::Token,
+        pass(Crash::No),
+        pass(Crash::BeforeWrite),
+    ];
+    run(&Setup { skews: (0, 85, 0), ..setup(0, Require::All) }, &taken_in).unwrap();
 }

@@ -116,7 +116,8 @@ impl Sim {
             self.law(self.cluster.claim == Claim::Ours, "only the holder of the target POSTs")?;
             self.law(self.clock.tableau() >= attempt.fence.0, "a POST waits for the fence")?;
             let named = |key: &str| attempt.seen.iter().find(|c| c.key == key).map(|c| place(&c.position));
-            for mark in s.marks.iter().filter(|mark| mark.removed_at.is_none()) {
+            let young = attempt.intended_at.0 + jiff::SignedDuration::from_secs(10) > self.clock.ours();
+            for mark in s.marks.iter().filter(|mark| mark.removed_at.is_none() && young) {
                 let seen = mark.seen.as_ref().map(|o| (o.at.0, Some(o.state_id.clone())));
                 self.law(named(&mark.key) >= seen, "a POST names the newest seen")?;
             }

@@ -8,12 +8,15 @@ use crate::api::{
 };
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobAnswer, JobStatus};
-use crate::model::time::sub;
+use crate::model::time::{add, sub};
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// Most entries of the history, and most runs named in one.
 const HISTORY: usize = 10;
 const RUNS: usize = 5;
+/// How long an intent takes in what is seen before it is sent.
+const YOUNG: Duration = Duration::from_secs(10);
 
 impl Attempt {
     /// Tableau refused it because of another job of the target: nothing of ours is on its way.
@@ -63,15 +66,19 @@ pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> b
         && standing(p, s, attempt) != Standing::Changed
 }
 
-/// Never sent: dropped when it is no longer wanted, else it names what was seen meanwhile.
+/// Never sent: dropped when it is no longer wanted, else it names what was seen meanwhile, under a new fence (a job found later is taken for
+/// ours by its fence, and then for containing all that is named). Only while it is young, or a busy upstream would hold it for ever.
 fn prepare(p: &Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
     if !may_go(p, s, &attempt) {
         s.attempt = None;
         return;
     }
-    coverage::extend(&mut attempt.seen, marks::newest(s));
-    attempt.demands = s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default();
-    s.attempt = Some(attempt);
+    let demands = s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default();
+    let more = coverage::extend(&mut attempt.seen, marks::newest(s)) || attempt.demands != demands;
+    if let (Some(fence), true) = (p.fence(), more && add(attempt.intended_at.0, YOUNG) > p.now) {
+        (attempt.demands, attempt.fence) = (demands, fence);
+        s.attempt = Some(attempt);
+    }
 }
 
 /// Follows the job to its end.
@@ -99,7 +106,7 @@ pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: At
 
 /// When the job has run for `timeout`, in Tableau's time.
 pub(super) fn deadline(p: &Pass, attempt: &Attempt) -> Option<Timestamp> {
-    attempt.started_at.map(|Time(started)| crate::model::time::add(started, p.d.timeout))
+    attempt.started_at.map(|Time(started)| add(started, p.d.timeout))
 }
 
 fn overdue(p: &Pass, attempt: &Attempt) -> bool {
@@ -210,6 +217,6 @@ fn end(
 
 /// The earliest row of the job list that can matter to an attempt: another job may have been queued long before.
 pub(super) fn list_since(attempt: &Attempt) -> Timestamp {
-    const LONGEST_JOB: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
     if attempt.is_blocked() { sub(attempt.fence.0, LONGEST_JOB) } else { attempt.fence.0 }
 }
