@@ -7,7 +7,7 @@ use crate::api::{
     Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, Outcome, Time,
 };
 use crate::model::ids::JobId;
-use crate::model::jobs::{Job, JobAnswer, JobStatus};
+use crate::model::jobs::{Job, JobStatus};
 use crate::model::time::{add, sub};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -100,7 +100,7 @@ pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: At
             }
             s.attempt = Some(attempt);
         }
-        JobStatus::Success | JobStatus::Failed | JobStatus::Cancelled => ended(p, s, &attempt, answer, job),
+        JobStatus::Success | JobStatus::Failed | JobStatus::Cancelled => ended(p, s, &attempt, job),
     }
 }
 
@@ -114,7 +114,7 @@ fn overdue(p: &Pass, attempt: &Attempt) -> bool {
     matches!((deadline(p, attempt), clock), (Some(deadline), Some(clock)) if clock.lower >= deadline)
 }
 
-fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, answer: &JobAnswer, job: &Job) {
+fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Job) {
     let recorded = job.content.as_ref().is_none_or(|luid| luid.as_str() == attempt.luid);
     let changed = match standing(p, s, attempt) {
         Standing::Unknown => return,
@@ -136,16 +136,15 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, answer: 
         JobStatus::Cancelled => {
             p.warn("RefreshCancelled", format!("The refresh of {target} was cancelled in Tableau"));
             end(p, s, attempt, Outcome::Cancelled, Some(job), None);
-            if attempt.is_ours() { retry::cancelled(p, s) } else { retry::not_ours(p, s, attempt) }
+            retry::cancelled(p, s, attempt);
         }
         JobStatus::Failed => {
             p.warn("RefreshFailed", format!("Tableau reports that the refresh of {target} failed"));
             end(p, s, attempt, Outcome::Failed, Some(job), None);
-            if attempt.is_ours() { retry::failed(p, s, attempt) } else { retry::not_ours(p, s, attempt) }
+            retry::failed(p, s, attempt);
         }
         JobStatus::Pending | JobStatus::InProgress => {}
     }
-    let _ = answer;
 }
 
 /// Tableau no longer knows the job: whether it succeeded is unknown, so it counts as not.
@@ -156,7 +155,7 @@ fn vanished(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
         Standing::Same => {
             p.warn("JobVanished", "Tableau no longer knows the refresh job: whether it succeeded is unknown");
             end(p, s, attempt, Outcome::JobVanished, None, None);
-            if attempt.is_ours() { retry::failed(p, s, attempt) } else { retry::not_ours(p, s, attempt) }
+            retry::failed(p, s, attempt);
         }
     }
 }
