@@ -4,7 +4,7 @@ use super::world::{Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
 use super::{Cluster, Law, Sim};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::extract::{
-    Answer, Bounds, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, Step, TargetView,
+    Answer, Bounds, Claim, Desired, Found, IntentView, JobList, JobsView, Observed, Seen, Step, TargetView,
     UpstreamView, decide, fold, interest,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
@@ -45,6 +45,22 @@ pub enum InFlight {
     Workspace { runs: Vec<State>, clock: (Timestamp, Moment) },
     Job(JobId, JobAnswer),
     List(JobList),
+}
+
+/// What goes wrong in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub crash: Crash,
+    /// Of the POST or the cancel, if there is one.
+    pub fate: Fate,
+    /// Somebody writes the resource between the decision and the write.
+    pub edited: bool,
+    /// The last edit of the spec has not reached the cache yet.
+    pub stale: bool,
+}
+
+impl Trouble {
+    pub const NONE: Self = Self { crash: Crash::No, fate: Fate::Answered, edited: false, stale: false };
 }
 
 /// Where the process dies.
@@ -127,19 +143,29 @@ impl Sim {
         let asked = moment(&mut self.clock);
         let mut reads = Vec::new();
         for id in followed.jobs.iter().chain(&self.process.wanted_jobs) {
-            let job =
-                self.tableau.jobs.iter().find(|job| job.id == *id && !job.removed).map(|job| job.told());
+            let job = self
+                .tableau
+                .jobs
+                .iter()
+                .find(|job| job.id == *id && !job.removed)
+                .map(super::world::TrueJob::told);
             reads.push(InFlight::Job(id.clone(), JobAnswer { asked, job }));
         }
         if let Some(since) = followed.list.into_iter().chain(self.process.wanted_list).min() {
-            let rows = self.tableau.jobs.iter().filter(|job| !job.removed).map(|job| job.row());
+            let rows = self.tableau.jobs.iter().filter(|job| !job.removed).map(super::world::TrueJob::row);
             let rows = rows.filter(|row| row.created_at >= Some(since)).collect();
             let read = JobList::Read { asked, since, rows };
             reads.push(InFlight::List(if self.tableau.list_allowed { read } else { JobList::NotAllowed }));
         }
         let (date, at) = (floor(self.clock.tableau()), Moment(Duration::from_millis(self.clock.ms)));
         self.process.tableau_clock = Some((date, at));
-        if slow { self.in_flight.extend(reads) } else { reads.into_iter().for_each(|read| self.land(read)) }
+        if slow {
+            self.in_flight.extend(reads);
+        } else {
+            for read in reads {
+                self.land(read);
+            }
+        }
     }
 
     pub fn land_all(&mut self) {
@@ -170,7 +196,7 @@ impl Sim {
         self.in_flight.clear();
     }
 
-    pub fn observe(&mut self, s: &ExtractRefreshStatus) -> Observed {
+    pub fn observe(&mut self, d: &Desired, s: &ExtractRefreshStatus) -> Observed {
         let now = moment(&mut self.clock);
         let process = &mut self.process;
         let intent = match &s.attempt {
@@ -186,7 +212,7 @@ impl Sim {
         let upstream = |index: usize| match (self.prefect.missing[index], workspace, prefect_clock) {
             (true, _, _) => UpstreamView::Missing {
                 message: format!("FlowDeployment `u{index}` does not exist"),
-                reference: index % 2 == 0,
+                reference: index.is_multiple_of(2),
             },
             (false, Some(view), Some(clock)) => UpstreamView::Read {
                 key: Cluster::key(index),
@@ -202,7 +228,7 @@ impl Sim {
             },
             (false, ..) => UpstreamView::Unread { key: None },
         };
-        let content = self.cluster.content;
+        let content = Cluster::content(d);
         let found = Found {
             site_luid: SITE.into(),
             luid: self.tableau.contents[content].clone(),
@@ -215,15 +241,12 @@ impl Sim {
             site: self.cluster.site_view(self.tableau.down),
             claim: if process.target_read { self.cluster.claim.clone() } else { Claim::Unresolved },
             target,
-            upstreams: self
-                .cluster
-                .desired
+            upstreams: d
                 .upstreams
                 .iter()
                 .map(|u| (u.name.clone(), upstream(Cluster::index(&u.name))))
                 .collect(),
-            baseline: prefect_clock
-                .map(|_| self.cluster.desired.created_at + skew - SignedDuration::from_secs(1)),
+            baseline: prefect_clock.map(|_| d.created_at + skew - SignedDuration::from_secs(1)),
             tableau_clock: process.tableau_clock.map(|reading| bounds(reading, now)),
             jobs: JobsView {
                 list: process.list.clone().unwrap_or(JobList::Unread),
@@ -236,10 +259,12 @@ impl Sim {
     }
 
     /// One pass of the driver. True: it wrote or acted.
-    pub fn pass(&mut self, crash: Crash, fate: Fate, edited_meanwhile: bool) -> Result<bool, Law> {
+    pub fn pass(&mut self, Trouble { crash, fate, edited, stale }: Trouble) -> Result<bool, Law> {
+        let before = self.cluster.before_edit.clone().filter(|_| stale);
+        let version = self.cluster.version - u64::from(before.is_some());
         let s = self.cluster.status.clone();
-        let o = self.observe(&s);
-        let d = self.cluster.desired.clone();
+        let d = before.unwrap_or_else(|| self.cluster.desired.clone());
+        let o = self.observe(&d, &s);
         let now = self.clock.ours();
         let id = format!("intent-{}", self.clock.next());
         let decision = decide(&d, &o, &s, now, || id.clone());
@@ -247,10 +272,9 @@ impl Sim {
         self.law(decision == again, "deciding twice gives one answer")?;
         self.reached.decision(&decision);
         self.again = decision.again;
-        self.check_step(&s, &decision)?;
+        self.check_step(&d, &s, &decision)?;
 
-        let version = self.cluster.version;
-        if edited_meanwhile {
+        if edited {
             self.cluster.edit(|_| {});
         }
         if crash == Crash::BeforeWrite {
@@ -314,8 +338,9 @@ impl Sim {
         self.process.sent.insert(sent.id.clone(), end);
         // Read again: it may be a newer one.
         let s = self.cluster.status.clone();
-        let o = self.observe(&s);
-        let folded = fold(&self.cluster.desired, &o, &s, sent, answer, self.clock.ours());
+        let d = self.cluster.desired.clone();
+        let o = self.observe(&d, &s);
+        let folded = fold(&d, &o, &s, sent, answer, self.clock.ours());
         self.reached.status(&folded.status);
         self.reached.notes(&folded.notes);
         self.write(folded.status)

@@ -1,6 +1,6 @@
 //! What can happen, at random.
 
-use super::operator::{Crash, Fate};
+use super::operator::{Crash, Fate, Trouble};
 use super::world::UPSTREAMS;
 use super::{Cluster, Law, Lookup, Setup, Sim, Site};
 use feedwater::api::RefreshType;
@@ -23,11 +23,7 @@ pub enum Op {
         slow: bool,
     },
     Land,
-    Pass {
-        crash: Crash,
-        fate: Fate,
-        edited: bool,
-    },
+    Pass(Trouble),
     Restart,
     Complete(usize),
     FailRun(usize),
@@ -71,8 +67,8 @@ impl Sim {
             Op::PollPrefect { slow } => self.poll_prefect(slow),
             Op::PollTableau { slow } => self.poll_tableau(slow),
             Op::Land => self.land_all(),
-            Op::Pass { crash, fate, edited } => {
-                self.pass(crash, fate, edited)?;
+            Op::Pass(trouble) => {
+                self.pass(trouble)?;
             }
             Op::Restart => self.crash(),
             Op::Complete(nth) => {
@@ -129,14 +125,13 @@ impl Sim {
             }
             Op::Require(require) => self.edit_spec(true, |d| d.require = require),
             Op::Retarget(content) => {
-                self.cluster.content = content;
                 self.process.target_read = false;
                 self.oracle.target_changed(self.clock.seq);
                 self.edit_spec(false, |d| d.target = Cluster::named(content));
             }
             Op::Republish => {
                 let n = self.clock.next();
-                let content = self.cluster.content;
+                let content = Cluster::content(&self.cluster.desired);
                 let letter = ["a", "b"][content];
                 self.tableau.contents[content] = Luid::new(format!("luid-{letter}{n}"));
                 self.oracle.target_changed(n);
@@ -197,7 +192,7 @@ impl Sim {
         self.poll_prefect(false);
         self.poll_tableau(false);
         for _ in 0..4 {
-            if !self.pass(Crash::No, Fate::Answered, false)? {
+            if !self.pass(Trouble::NONE)? {
                 break;
             }
         }
@@ -261,8 +256,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => any::<bool>().prop_map(|slow| Op::PollPrefect { slow }),
         6 => any::<bool>().prop_map(|slow| Op::PollTableau { slow }),
         3 => Just(Op::Land),
-        16 => (crash, fate, proptest::bool::weighted(0.1))
-            .prop_map(|(crash, fate, edited)| Op::Pass { crash, fate, edited }),
+        16 => (crash, fate, proptest::bool::weighted(0.1), proptest::bool::weighted(0.1))
+            .prop_map(|(crash, fate, edited, stale)| Op::Pass(Trouble { crash, fate, edited, stale })),
         1 => Just(Op::Restart),
         12 => (0..12_usize).prop_map(Op::Complete),
         2 => (0..12_usize).prop_map(Op::FailRun),

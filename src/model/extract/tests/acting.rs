@@ -45,8 +45,8 @@ fn a_new_completion_before_the_post_is_named_by_it() {
 
 #[test]
 fn holds_hold_and_drop_nothing() {
-    let by = || ObjectName { namespace: "finance".into(), name: "older".into() };
     type Hold = Box<dyn Fn(&mut Bench)>;
+    let by = || ObjectName { namespace: "finance".into(), name: "older".into() };
     let holds: [(&str, Hold); 9] = [
         ("False/Suspended", Box::new(|b| b.d.suspend = true)),
         ("False/ConnectionUnavailable", Box::new(|b| b.o.site = SiteView::Missing)),
@@ -316,12 +316,9 @@ fn how_a_job_ends_decides_what_comes_next() {
         bench.answered(Answer::Job("job-1".into()));
         bench.s.attempt.as_mut().unwrap().origin = Some(origin);
         let started = bench.now();
-        match status {
-            Some(status) => bench.job("job-1", status, Some(started)),
-            None => {
-                let asked = bench.moment();
-                bench.o.jobs.details.insert("job-1".into(), JobAnswer { asked, job: None });
-            }
+        bench.job("job-1", status.unwrap_or(JobStatus::Failed), Some(started));
+        if status.is_none() {
+            bench.o.jobs.details.get_mut(&JobId::from("job-1")).unwrap().job = None;
         }
         bench.pass();
         assert_eq!(bench.s.history[0].outcome, outcome);
@@ -464,6 +461,16 @@ fn resuming_makes_at_most_one_refresh() {
     bench.d.generation += 1;
     bench.refreshes("job-1");
     assert_eq!((bench.rest(), bench.s.owed.as_ref()), (Step::Rest, None));
+}
+
+#[test]
+fn an_edit_during_a_post_is_noticed_after_its_answer() {
+    let mut bench = pending_post();
+    bench.d.generation = 2;
+    bench.answered(Answer::NotFound);
+    assert_eq!(bench.s.observed_generation, 1);
+    bench.posts();
+    assert_eq!(bench.s.observed_generation, 2);
 }
 
 #[test]
