@@ -7,7 +7,6 @@ use super::publish::{self, PublishError};
 use crate::api::HasStatus;
 use crate::model::conditions::{Truth, Verdict, stamp};
 use crate::model::ids::ObjectName;
-use crate::model::time::add;
 use crate::runtime::metrics::{Kind, Reconciled};
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -317,6 +316,7 @@ fn until(again: Option<Timestamp>, now: Timestamp) -> Action {
 }
 
 /// What follows a failed reconcile.
+#[allow(clippy::needless_pass_by_value)] // the signature is kube's
 pub fn error_policy<S: Subject>(object: Arc<S::Object>, error: &Error, _: Arc<Context>) -> Action {
     match error {
         Error::Conflict => Action::requeue(Duration::from_millis(200)),
@@ -338,14 +338,4 @@ impl From<PublishError> for Error {
             PublishError::Kube(error) => Self::Kube(error),
         }
     }
-}
-
-/// `at`, if it is sooner than what was planned.
-pub fn sooner(planned: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
-    Some(planned.map_or(at, |planned| planned.min(at)))
-}
-
-/// A moment from now.
-pub fn soon(now: Timestamp) -> Timestamp {
-    add(now, SOON)
 }

@@ -29,17 +29,20 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
-use kube::runtime::{Controller, Predicate, WatchStreamExt, controller, predicates};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates};
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// Reconciles at once, per kind. They wait for nothing but the API server, so a few keep many objects going.
 const CONCURRENCY: u16 = 16;
+/// Kinds that are watched.
+const KINDS: u8 = 4;
 
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
@@ -122,15 +125,18 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 
     let admin = serve_admin(&settings, &ctx, shutdown.clone()).await?;
     let (all, alls) = everybody();
+    let (filled, filled_rx) = watch::channel(0);
+    let filled = Arc::new(filled);
     let controllers = controllers(
         &ctx,
         &settings.scope,
         wakeups,
         alls,
+        &filled,
         &shutdown,
         Writers { workspaces: workspaces_w, sites: sites_w, flows: flows_w, refreshes: refreshes_w },
     );
-    let begin = tokio::spawn(begin(ctx.clone(), all));
+    let begin = tokio::spawn(begin(ctx.clone(), filled_rx, all));
 
     let election = tokio::spawn(election);
     let work = async {
@@ -210,14 +216,9 @@ async fn serve_admin(
 }
 
 /// Lets everybody look once the stores are filled and whenever this process begins to lead.
-async fn begin(ctx: Arc<Context>, all: Vec<UnboundedSender<()>>) {
-    let filled = async {
-        ctx.objects.workspaces.store.wait_until_ready().await.ok()?;
-        ctx.objects.sites.store.wait_until_ready().await.ok()?;
-        ctx.objects.flows.store.wait_until_ready().await.ok()?;
-        ctx.objects.refreshes.store.wait_until_ready().await.ok()
-    };
-    if filled.await.is_none() {
+async fn begin(ctx: Arc<Context>, mut filled: watch::Receiver<u8>, all: Vec<UnboundedSender<()>>) {
+    // Not by `Store::wait_until_ready`: it wakes one waiter only, and that is the Controller [measured, kube 5.0.0].
+    if filled.wait_for(|kinds| *kinds == KINDS).await.is_err() {
         return;
     }
     ctx.synced.store(true, Ordering::SeqCst);
@@ -273,6 +274,7 @@ fn controllers(
     scope: &Scope,
     wakeups: Wakeups,
     alls: [UnboundedReceiver<()>; 4],
+    filled: &Arc<watch::Sender<u8>>,
     shutdown: &Shutdown,
     writers: Writers,
 ) -> impl Future<Output = ()> + use<> {
@@ -285,6 +287,7 @@ fn controllers(
         watches::on_workspace,
         wakeups.workspaces,
         workspaces_all,
+        filled,
         shutdown,
     );
     let sites = one::<Sites>(
@@ -295,6 +298,7 @@ fn controllers(
         watches::on_site,
         wakeups.sites,
         sites_all,
+        filled,
         shutdown,
     );
     let flows = one::<Flows>(
@@ -305,6 +309,7 @@ fn controllers(
         watches::on_flow,
         wakeups.flows,
         flows_all,
+        filled,
         shutdown,
     );
     let refreshes = one::<Extracts>(
@@ -315,6 +320,7 @@ fn controllers(
         watches::on_refresh,
         wakeups.refreshes,
         refreshes_all,
+        filled,
         shutdown,
     );
     async move {
@@ -331,6 +337,7 @@ fn one<S: Subject>(
     on_event: fn(&Context, &watcher::Event<S::Object>),
     wakes: UnboundedReceiver<ObjectRef<S::Object>>,
     all: UnboundedReceiver<()>,
+    filled: &Arc<watch::Sender<u8>>,
     shutdown: &Shutdown,
 ) -> impl Future<Output = ()> + Send + use<S> {
     let api: Api<S::Object> = match scope {
@@ -338,6 +345,7 @@ fn one<S: Subject>(
         Scope::Namespace(namespace) => Api::namespaced(ctx.client.clone(), namespace),
     };
     let hooked = ctx.clone();
+    let mut first = Some(filled.clone());
     let stream = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| {
@@ -345,11 +353,17 @@ fn one<S: Subject>(
             object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
         })
         .reflect(writer)
-        .inspect_ok(move |event| on_event(&hooked, event))
+        .inspect_ok(move |event| {
+            on_event(&hooked, event);
+            if let (watcher::Event::InitDone, Some(filled)) = (event, &first) {
+                filled.send_modify(|kinds| *kinds += 1);
+                first = None;
+            }
+        })
         .applied_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
-            Default::default(),
+            PredicateConfig::default(),
         );
     Controller::for_stream(stream, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))

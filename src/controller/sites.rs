@@ -131,7 +131,13 @@ fn connect(
     };
     match health {
         Health::Connecting => alone(ConnectionState::Connecting),
-        Health::Failed(error, _) => alone(ConnectionState::Failed(trouble(error, worked_before))),
+        Health::Failed(error, _) => {
+            if error == TableauError::SignInRefused {
+                let namespace = name.namespace.clone();
+                ctx.secrets.read_again(ObjectName { namespace, name: spec.secret.as_str().into() });
+            }
+            alone(ConnectionState::Failed(trouble(error, worked_before)))
+        }
         Health::Connected(site) => {
             // Another site behind the same URL: what status says about contents there would be said about strangers.
             let state = if status.site_luid.as_deref().is_some_and(|luid| luid != site.luid.as_str()) {

@@ -134,7 +134,17 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
         Ok(link) => match link.session.snapshot().health.clone() {
             Health::Connecting => ConnectionState::Connecting,
             Health::Connected(version) => ConnectionState::Connected { version },
-            Health::Failed(error) => ConnectionState::Failed(trouble(error)),
+            Health::Failed(error) => {
+                if let (
+                    PrefectError::Unauthorized,
+                    WorkspaceAuth::Basic { secret } | WorkspaceAuth::ApiKey { secret },
+                ) = (&error, &spec.auth)
+                {
+                    let namespace = name.namespace.clone();
+                    ctx.secrets.read_again(ObjectName { namespace, name: secret.as_str().into() });
+                }
+                ConnectionState::Failed(trouble(error))
+            }
         },
         Err(error) => ConnectionState::Failed(trouble(error)),
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 pub use reqwest::{Method, StatusCode};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -162,8 +162,8 @@ impl Http {
         let mut request = self.client.request(call.method, call.url).headers(call.headers);
         request = match call.body {
             Body::Json(value) => request.json(&value),
-            // Explicit, so that `Content-Length: 0` is sent.
-            Body::Empty => request.body(Bytes::new()),
+            // hyper would leave it out, and some gateways answer that with 411.
+            Body::Empty => request.header(CONTENT_LENGTH, "0"),
             Body::None => request,
         };
         if let Some(deadline) = call.deadline {

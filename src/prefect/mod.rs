@@ -71,7 +71,7 @@ pub trait Prefect: Send + Sync {
     async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError>;
 }
 
-/// Which runs to read. All parts are ANDed.
+/// Which runs to read. A run must match all parts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunQuery {
     /// Of these deployments (empty: of any).

@@ -1,7 +1,7 @@
 //! Prefect's JSON (reference 4.1, 5.1, 6). Unknown keys are ignored: they differ per version.
 
 use super::{Deployment, NewSchedule, Run, RunEvent, RunQuery, Schedule, StateType};
-use crate::model::ids::{DeploymentName, RunId};
+use crate::model::ids::{DeploymentId, DeploymentName, RunId};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -154,10 +154,13 @@ pub(super) fn run_filter(query: &RunQuery, limit: u32) -> Value {
     let mut runs = Map::new();
     let any = |ids: Vec<&str>| json!({"any_": ids});
     if !query.deployments.is_empty() {
-        runs.insert("deployment_id".into(), any(query.deployments.iter().map(|id| id.as_str()).collect()));
+        runs.insert(
+            "deployment_id".into(),
+            any(query.deployments.iter().map(DeploymentId::as_str).collect()),
+        );
     }
     if !query.runs.is_empty() {
-        runs.insert("id".into(), any(query.runs.iter().map(|id| id.as_str()).collect()));
+        runs.insert("id".into(), any(query.runs.iter().map(RunId::as_str).collect()));
     }
     if !query.state_types.is_empty() {
         runs.insert("state".into(), json!({"type": any(query.state_types.clone())}));
@@ -201,14 +204,15 @@ pub(super) fn invalid_fields(body: &[u8]) -> Vec<String> {
     fields
 }
 
-/// `["body", 0, "schedule", "CronSchedule", "cron"]` → `schedule.CronSchedule.cron`. What lies in a field of free form is a user's and is cut
-/// off.
+/// `["body", "schedules", 0, "slug"]` → `schedules.slug`. Cut off is what lies in a field of free form, which is a user's, and what follows the
+/// name of a type, `["body", "schedule", "RRuleSchedule", "cron"]`: every type that might have been meant is complained of [measured].
 fn field_name(loc: &[Value]) -> Option<String> {
     const FREE_FORM: [&str; 5] =
         ["parameters", "job_variables", "pull_steps", "parameter_openapi_schema", "labels"];
     let mut names = Vec::new();
     for name in loc.iter().skip(1).filter_map(Value::as_str).take(4) {
-        if name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        let is_type = name.starts_with(|c: char| c.is_ascii_uppercase());
+        if is_type || name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             break;
         }
         names.push(name);

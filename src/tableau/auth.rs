@@ -85,11 +85,11 @@ impl Sessions {
     pub(super) async fn renew(
         &self,
         http: &Http,
-        stale: &Arc<Session>,
+        refused: &Arc<Session>,
     ) -> Result<Arc<Session>, TableauError> {
         let mut state = self.state.lock().await;
         match &state.session {
-            Some(session) if !Arc::ptr_eq(session, stale) => Ok(session.clone()),
+            Some(session) if !Arc::ptr_eq(session, refused) => Ok(session.clone()),
             _ => self.sign_in(&mut state, http).await,
         }
     }
@@ -114,6 +114,10 @@ impl Sessions {
             None => state.version.insert(discover(http).await?).clone(),
         };
         let answer = http.send(self.request(http, &version)?).await?;
+        if answer.status == 404 {
+            // Perhaps another server answers there now, which does not know this version.
+            state.version = None;
+        }
         if answer.status == 401 {
             let wait = state.refused.map_or(REFUSED_FIRST, |refused| (refused.wait * 2).min(REFUSED_MOST));
             state.refused = Some(Refused { until: http.clock().moment().plus(wait), wait });

@@ -1,1 +1,306 @@
-//! fake
+//! A Tableau site in memory, for tests of the controller: projects, contents, and jobs that move on when told to.
+
+use super::{Content, Job, JobAnswer, JobRow, JobStatus, Project, RefreshError, Site, Tableau, TableauError};
+use crate::api::{RefreshType, TargetKind};
+use crate::clock::Clock;
+use crate::model::ids::{JobId, Luid, ProjectId};
+use crate::model::time::ClockReading;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What the fake site holds; tests may change it as a person at the site would.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Its projects.
+    pub projects: Vec<Project>,
+    /// Its contents.
+    pub contents: Vec<Content>,
+    /// Its jobs, oldest first.
+    pub jobs: Vec<FakeJob>,
+    /// Each call in order, as `operation argument`.
+    pub calls: Vec<String>,
+    failures: Vec<(&'static str, TableauError)>,
+    refresh_failures: Vec<(RefreshError, bool)>,
+    last: Option<ClockReading>,
+    ids: u64,
+}
+
+/// A job with what only the list, or only we, know of it.
+#[derive(Clone, Debug)]
+pub struct FakeJob {
+    /// As read by its id.
+    pub job: Job,
+    /// As the list types it.
+    pub refresh_type: RefreshType,
+    /// Name of the content when it was queued.
+    pub title: String,
+}
+
+impl State {
+    fn id<T: From<String>>(&mut self, kind: &str) -> T {
+        self.ids += 1;
+        T::from(format!("{kind}-{}", self.ids))
+    }
+
+    fn queue(&mut self, content: &Content, refresh_type: RefreshType, now: Timestamp) -> JobId {
+        let id: JobId = self.id("job");
+        let job = Job {
+            id: id.clone(),
+            status: JobStatus::Pending,
+            content: Some(content.luid.clone()),
+            created_at: Some(now),
+            started_at: None,
+            completed_at: None,
+        };
+        self.jobs.push(FakeJob { job, refresh_type, title: content.name.clone() });
+        id
+    }
+
+    fn busy(&self, luid: &Luid) -> bool {
+        let busy = |job: &FakeJob| job.job.content.as_ref() == Some(luid) && job.job.completed_at.is_none();
+        self.jobs.iter().any(busy)
+    }
+}
+
+/// The fake.
+#[derive(Debug)]
+pub struct FakeTableau {
+    clock: Clock,
+    site: Site,
+    state: Mutex<State>,
+}
+
+impl FakeTableau {
+    /// An empty site whose `Date` and job times follow this clock.
+    pub fn new(clock: Clock) -> Self {
+        let site = Site { luid: "site-1".into(), rest_api_version: "3.27".into() };
+        Self { clock, site, state: Mutex::default() }
+    }
+
+    /// What the site holds.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names of the calls so far, without arguments.
+    pub fn operations(&self) -> Vec<String> {
+        let first = |call: &String| call.split(' ').next().unwrap_or_default().to_owned();
+        self.state().calls.iter().map(first).collect()
+    }
+
+    /// Adds a project.
+    pub fn project(&self, name: &str, parent: Option<&ProjectId>) -> ProjectId {
+        let mut state = self.state();
+        let id: ProjectId = state.id("project");
+        state.projects.push(Project { id: id.clone(), name: name.into(), parent: parent.cloned() });
+        id
+    }
+
+    /// Publishes a content with an extract.
+    pub fn publish(&self, kind: TargetKind, name: &str, project: &ProjectId) -> Luid {
+        let mut state = self.state();
+        let luid: Luid = state.id("content");
+        state.contents.push(Content {
+            luid: luid.clone(),
+            kind,
+            name: name.into(),
+            project: Some(project.clone()),
+            has_extracts: Some(true),
+        });
+        luid
+    }
+
+    /// The next call of this operation (a method's name but `refresh`) fails. Several are used up in order.
+    pub fn fail(&self, operation: &'static str, error: TableauError) {
+        self.state().failures.push((operation, error));
+    }
+
+    /// The next refresh fails, and nothing is started.
+    pub fn fail_refresh(&self, error: RefreshError) {
+        self.state().refresh_failures.push((error, false));
+    }
+
+    /// The next refresh is started, and its answer is lost.
+    pub fn lose_refresh_answer(&self) {
+        self.state().refresh_failures.push((RefreshError::Ambiguous, true));
+    }
+
+    /// Somebody else starts a refresh.
+    ///
+    /// # Errors
+    /// As for a refresh.
+    pub fn start_elsewhere(&self, luid: &Luid, refresh_type: RefreshType) -> Result<JobId, RefreshError> {
+        let now = self.second();
+        start(&mut self.state(), luid, refresh_type, now)
+    }
+
+    /// Moves a job on; `InProgress` starts it, the others end it. An end without a start starts it too, but for a cancelled one.
+    ///
+    /// # Errors
+    /// There is no such job, or it has ended.
+    pub fn advance(&self, id: &JobId, status: JobStatus) -> Result<(), TableauError> {
+        let now = self.second();
+        let mut state = self.state();
+        let job = &mut state
+            .jobs
+            .iter_mut()
+            .find(|j| j.job.id == *id && j.job.completed_at.is_none())
+            .ok_or_else(|| TableauError::NotFound("404".into()))?
+            .job;
+        job.status = status;
+        match status {
+            JobStatus::Pending => {}
+            JobStatus::InProgress => job.started_at = Some(now),
+            JobStatus::Success | JobStatus::Failed => {
+                job.started_at.get_or_insert(now);
+                job.completed_at = Some(now);
+            }
+            JobStatus::Cancelled => job.completed_at = Some(now),
+        }
+        Ok(())
+    }
+
+    /// Tableau cleans the job up: it is in no list and unknown by its id.
+    pub fn forget(&self, id: &JobId) {
+        self.state().jobs.retain(|j| j.job.id != *id);
+    }
+
+    /// Tableau's times have whole seconds.
+    fn second(&self) -> Timestamp {
+        Timestamp::from_second(self.clock.now().as_second()).unwrap_or_default()
+    }
+
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        argument: &str,
+        work: impl FnOnce(&mut State) -> Result<T, TableauError>,
+    ) -> Result<T, TableauError> {
+        let mut state = self.state();
+        state.calls.push(format!("{operation} {argument}").trim_end().to_owned());
+        if let Some(at) = state.failures.iter().position(|(of, _)| *of == operation) {
+            return Err(state.failures.remove(at).1);
+        }
+        let sent = self.clock.moment();
+        let result = work(&mut state);
+        state.last = Some(ClockReading { date: self.second(), sent, received: self.clock.moment() });
+        result
+    }
+}
+
+#[async_trait]
+impl Tableau for FakeTableau {
+    async fn site(&self) -> Result<Site, TableauError> {
+        self.call("site", "", |_| Ok(self.site.clone()))
+    }
+
+    fn clock(&self) -> Option<ClockReading> {
+        self.state().last
+    }
+
+    async fn sign_out(&self) {
+        self.state().calls.push("sign_out".into());
+    }
+
+    async fn projects(&self) -> Result<Vec<Project>, TableauError> {
+        self.call("projects", "", |state| Ok(state.projects.clone()))
+    }
+
+    async fn contents(&self, kind: TargetKind, names: &[String]) -> Result<Vec<Content>, TableauError> {
+        self.call("contents", &names.join(","), |state| {
+            let wanted = |c: &&Content| c.kind == kind && names.contains(&c.name);
+            Ok(state.contents.iter().filter(wanted).cloned().collect())
+        })
+    }
+
+    async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError> {
+        self.call("content", luid.as_str(), |state| {
+            Ok(state.contents.iter().find(|c| c.kind == kind && c.luid == *luid).cloned())
+        })
+    }
+
+    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
+        self.call("jobs", &created_after.to_string(), |state| {
+            let since = Timestamp::from_second(created_after.as_second()).unwrap_or_default();
+            let recent = |job: &&FakeJob| job.job.created_at >= Some(since);
+            Ok(state.jobs.iter().filter(recent).map(row).collect())
+        })
+    }
+
+    async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError> {
+        let asked = self.clock.moment();
+        self.call("job", id.as_str(), |state| {
+            let job = state.jobs.iter().find(|j| j.job.id == *id).map(|j| j.job.clone());
+            Ok(JobAnswer { asked, job })
+        })
+    }
+
+    async fn refresh(
+        &self,
+        kind: TargetKind,
+        luid: &Luid,
+        refresh_type: RefreshType,
+        _deadline: Duration,
+    ) -> Result<JobId, RefreshError> {
+        let now = self.second();
+        let sent = self.clock.moment();
+        let mut state = self.state();
+        state.calls.push(format!("refresh {luid} {refresh_type:?}"));
+        let failure = (!state.refresh_failures.is_empty()).then(|| state.refresh_failures.remove(0));
+        if let Some((error, false)) = failure {
+            return Err(error);
+        }
+        if !state.contents.iter().any(|c| c.luid == *luid && c.kind == kind) {
+            return Err(not_found(kind));
+        }
+        let result = start(&mut state, luid, refresh_type, now);
+        state.last = Some(ClockReading { date: now, sent, received: self.clock.moment() });
+        match failure {
+            Some((error, _)) => Err(error),
+            None => result,
+        }
+    }
+
+    async fn cancel(&self, id: &JobId) -> Result<(), TableauError> {
+        self.call("cancel", id.as_str(), |_| Ok(()))?;
+        self.advance(id, JobStatus::Cancelled)
+    }
+}
+
+fn start(
+    state: &mut State,
+    luid: &Luid,
+    refresh_type: RefreshType,
+    now: Timestamp,
+) -> Result<JobId, RefreshError> {
+    let content = state.contents.iter().find(|c| c.luid == *luid).cloned();
+    let content = content.ok_or_else(|| not_found(TargetKind::Datasource))?;
+    if content.has_extracts == Some(false) {
+        return Err(RefreshError::NoExtract);
+    }
+    if state.busy(luid) {
+        return Err(RefreshError::AlreadyQueued);
+    }
+    Ok(state.queue(&content, refresh_type, now))
+}
+
+fn not_found(kind: TargetKind) -> RefreshError {
+    RefreshError::NotFound(match kind {
+        TargetKind::Datasource => "404004".into(),
+        TargetKind::Workbook => "404006".into(),
+    })
+}
+
+fn row(job: &FakeJob) -> JobRow {
+    JobRow {
+        id: job.job.id.clone(),
+        status: job.job.status,
+        refresh_type: Some(job.refresh_type),
+        title: Some(job.title.clone()),
+        created_at: job.job.created_at,
+        started_at: job.job.started_at,
+        ended_at: job.job.completed_at,
+    }
+}

@@ -4,8 +4,23 @@
 //! it writes the status that comes back, under the resource version that was decided on, when it differs from the stored one.
 //! The policy is read top-down in `decide.rs`; what is learned before it in `marks.rs`, `gate.rs`, `coverage.rs` and `attempt.rs`.
 
+mod attempt;
+mod coverage;
+mod decide;
 mod desired;
+mod fold;
+mod gate;
+mod marks;
 mod observed;
+mod others;
+mod recover;
+mod report;
+mod retry;
+mod target;
+
+pub use decide::decide;
+pub use fold::fold;
+pub use report::unsupported;
 
 pub use desired::{
     Backoff, Desired, ProjectPath, Require, Retry, Source, Target, Unsupported, Upstream, key,
@@ -14,8 +29,12 @@ pub use observed::{
     Bounds, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView, UpstreamView,
 };
 
-use crate::api::{Attempt, ExtractRefreshStatus, RefreshType, TargetKind};
+#[cfg(test)]
+mod tests;
+
+use crate::api::{ExtractRefreshStatus, RefreshType, TargetKind, Time};
 use crate::model::ids::{JobId, Luid};
+use crate::model::time::ceil_second;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -133,43 +152,32 @@ pub fn interest(s: &ExtractRefreshStatus) -> Interest {
     let followed = attempt.job_id.iter().chain(&attempt.waits_for_job);
     Interest {
         jobs: followed.map(|id| JobId::from(id.as_str())).collect(),
-        list: attempt.job_id.is_none().then_some(attempt.fence.0),
+        list: attempt.job_id.is_none().then(|| attempt::list_since(attempt)),
     }
 }
 
-/// The next status and step of a resource. `new_id` gives the identity of an intent.
-pub fn decide(
-    d: &Desired,
-    o: &Observed,
-    s: &ExtractRefreshStatus,
+/// A pass: what it was given, and what it has to tell.
+struct Pass<'a> {
+    d: &'a Desired,
+    o: &'a Observed,
     now: Timestamp,
-    new_id: impl FnOnce() -> String,
-) -> Decision {
-    let _ = (d, o, now, new_id);
-    Decision { status: s.clone(), step: Step::Rest, again: None, notes: Vec::new() }
-}
-
-/// Folds what was answered into `s`: the status the act was decided on, or a newer one read after a conflict. `sent` is the attempt that was
-/// acted for. Facts are acknowledged, never what was planned.
-pub fn fold(
-    d: &Desired,
-    o: &Observed,
-    s: &ExtractRefreshStatus,
-    sent: &Attempt,
-    answer: Answer,
-    now: Timestamp,
-) -> Folded {
-    let _ = (d, o, sent, answer, now);
-    Folded { status: s.clone(), notes: Vec::new() }
-}
-
-/// The status of a spec that this build cannot act on; the state of the machine stays.
-pub fn unsupported(
-    s: &ExtractRefreshStatus,
-    why: &Unsupported,
+    /// The generation that the status will speak about.
     generation: i64,
-    now: Timestamp,
-) -> ExtractRefreshStatus {
-    let _ = (why, generation, now);
-    s.clone()
+    notes: Vec<Note>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(d: &'a Desired, o: &'a Observed, now: Timestamp) -> Self {
+        Self { d, o, now, generation: d.generation, notes: Vec::new() }
+    }
+    /// Tableau's time now, at most, rounded up: what starts from here on contains what is known now. None: Tableau has not answered.
+    fn fence(&self) -> Option<Time> {
+        self.o.tableau_clock.map(|clock| Time(ceil_second(clock.upper)))
+    }
+    fn tell(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.notes.push(Note { warning: false, reason, message: message.into() });
+    }
+    fn warn(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.notes.push(Note { warning: true, reason, message: message.into() });
+    }
 }

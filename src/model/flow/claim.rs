@@ -1,7 +1,7 @@
 //! Whose a deployment is: the mark in Prefect, then age, then name (API.md 3).
 
 use super::{Desired, View};
-use crate::api::FlowDeploymentStatus;
+use crate::api::{DeletionPolicy, FlowDeploymentStatus};
 use crate::model::deployments::Deployment;
 use crate::model::ids::ObjectName;
 use jiff::Timestamp;
@@ -18,6 +18,34 @@ pub struct Claimant {
     pub created_at: Timestamp,
     /// Whether it is being deleted.
     pub terminating: bool,
+    /// Whether it would keep track of the deployment from the moment it is given it: its finalizer and its status are in place. Without
+    /// that, a deployment handed over to a resource that changes its mind would be leaked.
+    pub prepared: bool,
+}
+
+impl Claimant {
+    /// A resource as the others see it; it claims [`Desired::wanted_place`].
+    pub fn of(d: &Desired, status: &FlowDeploymentStatus) -> Self {
+        let here = status.full_name.as_deref() == Some(d.deployment.to_string().as_str())
+            && status.workspace.as_ref() == Some(&d.workspace);
+        Self {
+            name: d.name.clone(),
+            created_at: d.created_at,
+            terminating: d.deleting.is_some(),
+            prepared: here && (d.has_finalizer || d.deletion_policy == DeletionPolicy::Orphan),
+        }
+    }
+}
+
+/// Who gets a deployment when its holder leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heir {
+    /// Nobody else declares it.
+    None,
+    /// Somebody does, and is not prepared yet.
+    Soon,
+    /// This resource.
+    Ready(ObjectName),
 }
 
 /// Whose the place is.
@@ -59,13 +87,15 @@ pub fn claim(d: &Desired, deployment: &View<Deployment>, others: &[Claimant]) ->
         .map_or(Claim::Ours, |o| Claim::Taken { by: o.name.clone() })
 }
 
-/// Who gets the deployment when its holder goes: the oldest live claimant.
-pub fn heir(others: &[Claimant]) -> Option<ObjectName> {
-    others
-        .iter()
-        .filter(|o| !o.terminating)
-        .min_by_key(|o| (o.created_at, o.name.to_string()))
-        .map(|o| o.name.clone())
+/// Who gets the deployment when its holder goes: the oldest live claimant that is prepared for it.
+pub fn heir(others: &[Claimant]) -> Heir {
+    let mut live: Vec<&Claimant> = others.iter().filter(|o| !o.terminating).collect();
+    live.sort_by_key(|o| (o.created_at, o.name.to_string()));
+    match (live.iter().find(|o| o.prepared), live.is_empty()) {
+        (Some(heir), _) => Heir::Ready(heir.name.clone()),
+        (None, false) => Heir::Soon,
+        (None, true) => Heir::None,
+    }
 }
 
 /// Whose mark a deployment carries.

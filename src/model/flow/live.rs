@@ -34,7 +34,7 @@ fn finalizer(p: &Pass) -> Option<Decision> {
     }
 }
 
-/// No change to Prefect while suspended. What a change of ours made it drop is still made good.
+/// No change to Prefect while suspended.
 fn suspended(p: &Pass) -> Option<Decision> {
     let suspended = p.d.suspend.then(|| {
         p.with(
@@ -42,16 +42,20 @@ fn suspended(p: &Pass) -> Option<Decision> {
             Drifted::NotObserved,
         )
     })?;
-    let there = match &p.o.deployment {
-        View::Present(there) if owner(p.d, p.status, there) == Owner::Us => Some(there),
-        View::Present(_) | View::Unread | View::Dirty | View::Absent => None,
-    };
-    let owed = there.zip(repair_since(p.status)).filter(|_| p.o.workspace == WorkspaceView::Ready);
-    Some(match (owed, p.waits()) {
-        (Some(_), Some(memory)) => p.rest_until(suspended, memory.until),
-        (Some((there, since)), None) => p.decision(suspended, repair(there, since)),
-        (None, _) => p.rest(suspended),
-    })
+    Some(leave_alone(p, suspended))
+}
+
+/// No change; but what a change of ours made Prefect drop is still made good.
+fn leave_alone(p: &Pass, status: FlowDeploymentStatus) -> Decision {
+    let View::Present(there) = &p.o.deployment else { return p.rest(status) };
+    let changed_by_us = p.status.deployment_id.as_deref() == Some(there.id.as_str());
+    match repair_since(p.status).filter(|_| changed_by_us && p.o.workspace == WorkspaceView::Ready) {
+        Some(since) => match p.waits() {
+            Some(memory) => p.rest_until(status, memory.until),
+            None => p.decision(status, repair(there, since)),
+        },
+        None => p.rest(status),
+    }
 }
 
 /// Without the connection nothing can be seen. An outage shows only where something is due.
@@ -105,24 +109,30 @@ fn contested(p: &Pass) -> Option<Decision> {
         return Some(wait(p));
     }
     let deployment = &p.d.deployment;
-    let status = match &p.o.claim {
+    let ready = match &p.o.claim {
         Claim::Ours => return None,
-        Claim::Taken { by } => p.with(
-            Ready::stalled(
-                "TargetConflict",
-                format!("FlowDeployment {by} already keeps deployment `{deployment}`; delete one of the two or name another deployment."),
+        Claim::Taken { by } => Ready::stalled(
+            "TargetConflict",
+            format!(
+                "FlowDeployment {by} already keeps deployment `{deployment}`; delete one of the two or name another deployment."
             ),
-            Drifted::NotObserved,
         ),
-        Claim::TakenByTerminating { by } => p.with(
-            Ready::working(
-                "Progressing",
-                format!("Waits for FlowDeployment {by}, which is being deleted, to let go of deployment `{deployment}`."),
+        Claim::TakenByTerminating { by } => Ready::working(
+            "Progressing",
+            format!(
+                "Waits for FlowDeployment {by}, which is being deleted, to let go of deployment `{deployment}`."
             ),
-            Drifted::NotObserved,
         ),
     };
-    Some(p.rest(status))
+    // The holder may hand it over at any moment: be prepared, so that it is never ours unnoticed.
+    if let Some(hold) = hold(p) {
+        return Some(hold);
+    }
+    let mut status = p.status.clone();
+    status.full_name = Some(deployment.to_string());
+    status.workspace = Some(p.d.workspace.clone());
+    set(&mut status, p.d.generation, ready, Drifted::NotObserved, p.now);
+    Some(leave_alone(p, status))
 }
 
 /// Nothing is touched that does not carry our mark.
@@ -152,7 +162,7 @@ fn foreign(p: &Pass) -> Option<Decision> {
             ),
         ),
     };
-    Some(p.rest(p.with(ready, Drifted::NotObserved)))
+    Some(leave_alone(p, p.with(ready, Drifted::NotObserved)))
 }
 
 fn wait(p: &Pass) -> Decision {

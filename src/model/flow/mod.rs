@@ -13,13 +13,15 @@ mod outcome;
 mod parting;
 mod pass;
 mod rule;
+#[cfg(test)]
+mod tests;
 
-pub use claim::{Claim, Claimant, MARK_PREFIX, claim, heir};
+pub use claim::{Claim, Claimant, Heir, MARK_PREFIX, claim, heir};
 pub use desired::{Desired, DesiredSchedule, Place, Unsupported};
 pub use outcome::{fold, unsupported};
 
 use super::deployments::{Deployment, NewDeployment, NewSchedule};
-use super::ids::{DeploymentId, ObjectName, ScheduleId};
+use super::ids::{DeploymentId, ScheduleId};
 use crate::api::FlowDeploymentStatus;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -36,8 +38,8 @@ pub struct Observed {
     pub work_pool: Option<bool>,
     /// Whose the place is: see [`claim()`].
     pub claim: Claim,
-    /// Another live resource that declares the same deployment, see [`heir()`]: on deletion it gets the mark.
-    pub heir: Option<ObjectName>,
+    /// Another live resource that declares the same deployment, see [`heir()`]: it gets the mark when we leave.
+    pub heir: Heir,
     /// Prefect's clock shows at least this (lower bound); none: it has not answered yet.
     pub clock: Option<Timestamp>,
     /// How long after the deletion timestamp a deployment that cannot be deleted is left behind.

@@ -1,7 +1,7 @@
 //! What the acknowledgements of a pass come to.
 
 use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told};
-use super::{Ack, Decision, Desired, Failure, Memory, Note, Observed, Step, Unsupported, WriteKind};
+use super::{Ack, Decision, Desired, Failure, Heir, Memory, Note, Observed, Step, Unsupported, WriteKind};
 use crate::api::FlowDeploymentStatus;
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -75,8 +75,11 @@ fn done(p: &Pass, kind: WriteKind, next: &mut FlowDeploymentStatus) -> Option<No
             Some(told("Deleted", format!("Deleted deployment `{name}` in Prefect.")))
         }
         WriteKind::Patch => {
-            let heir = p.o.heir.as_ref().filter(|_| p.d.deleting.is_some() || name != p.d.deployment)?;
-            Some(told("HandedOver", format!("Handed deployment `{name}` over to FlowDeployment {heir}.")))
+            let leaving = p.d.deleting.is_some() || name != p.d.deployment;
+            let Heir::Ready(heir) = &p.o.heir else { return None };
+            leaving.then(|| {
+                told("HandedOver", format!("Handed deployment `{name}` over to FlowDeployment {heir}."))
+            })
         }
         WriteKind::Create | WriteKind::AddSchedule | WriteKind::PutSchedule | WriteKind::DeleteSchedule => {
             None

@@ -3,12 +3,13 @@
 use super::claim::{Owner, owner};
 use super::live::repair;
 use super::pass::{Drifted, Pass, Ready, forget, repair_since, set, warned};
-use super::{Decision, Desired, Failure, Observed, Step, View, WorkspaceView, Write, diff};
+use super::{Decision, Desired, Failure, Heir, Observed, Step, View, WorkspaceView, Write, diff};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
 use crate::model::ids::ObjectName;
 use crate::model::time::add;
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// The resource is being deleted.
 pub(super) fn delete(
@@ -29,7 +30,8 @@ pub(super) fn delete(
         Next::Done => p.decision(status.clone(), Step::Release),
         Next::Announce(next) => p.decision(deleting(&p, next), Step::Intend),
         Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
-        Next::See => p.rest(deleting(&p, status.clone())),
+        // An heir that gets ready does not wake us.
+        Next::See => p.rest_until(deleting(&p, status.clone()), add(now, LOOK)),
         Next::Blocked { cause, until } => blocked(&p, &cause, until, add(since, o.cleanup_deadline)),
     }
 }
@@ -92,6 +94,11 @@ fn forgotten(p: &Pass) -> FlowDeploymentStatus {
     status
 }
 
+/// How soon to look again for what no reading of Prefect tells.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a deletion waits for a new resource that declares the same deployment to become ready for it.
+const HEIR: Duration = Duration::from_secs(30);
+
 /// What leaving comes to next.
 enum Next {
     /// Nothing of ours is there.
@@ -130,8 +137,11 @@ fn next(p: &Pass) -> Next {
         View::Unread | View::Dirty => Next::See,
         View::Absent => Next::Done,
         View::Present(there) => match (owner(p.d, p.status, there), &p.o.heir, repair_since(p.status)) {
-            (Owner::Us, Some(heir), owed) => hand_over(p, there, heir, owed),
-            (Owner::Us, None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
+            (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
+            (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some_and(|since| p.now < add(since, HEIR)) => {
+                Next::See
+            }
+            (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
                 Next::Write(vec![Write::Delete { id: there.id.clone() }])
             }
             // Not ours (any more), or left as it is: but what a write of ours cost is made good.

@@ -45,7 +45,7 @@ pub enum ControlPlaneError {
 pub struct Settings {
     /// Whether etcd forces its writes to disk: slower, and needed only by tests that kill etcd itself.
     pub durable: bool,
-    /// A folder of `CustomResourceDefinition`s, applied before the controllers start: the garbage collector learns of later ones
+    /// A kustomization of `CustomResourceDefinition`s, applied before the controllers start: the garbage collector learns of later ones
     /// only at its next discovery, up to 30 s after.
     pub crds: Option<PathBuf>,
 }
@@ -87,7 +87,7 @@ impl ControlPlane {
         let kubectl = Kubectl::new(&tools.kubectl, &kubeconfig);
         if let Some(crds) = settings.crds.as_deref().filter(|folder| folder.is_dir()) {
             task.note("custom resource definitions");
-            kubectl.run(&["apply", "--server-side", "-f", &crds.to_string_lossy()]).await?;
+            kubectl.run(&["apply", "--server-side", "-k", &crds.to_string_lossy()]).await?;
         }
         let controller_manager = starter.controller_manager(&url)?;
         task.done();

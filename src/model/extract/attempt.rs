@@ -1,0 +1,221 @@
+//! The one attempt: from its intent over its job to its end (TRIGGER.md 4).
+
+use super::observed::{Claim, IntentView, SiteView};
+use super::target::{Standing, standing};
+use super::{Pass, coverage, marks, others, recover, retry, target};
+use crate::api::{
+    Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, Outcome, Time,
+};
+use crate::model::ids::JobId;
+use crate::model::jobs::{Job, JobStatus};
+use crate::model::time::{add, sub};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// Most entries of the history, and most runs named in one.
+const HISTORY: usize = 10;
+const RUNS: usize = 5;
+/// How long an intent takes in what is seen before it is sent.
+const YOUNG: Duration = Duration::from_secs(10);
+
+impl Attempt {
+    /// Tableau refused it because of another job of the target: nothing of ours is on its way.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.phase == AttemptPhase::Intended && (self.not_before.is_some() || self.waits_for_job.is_some())
+    }
+    /// Whether its job was started by us, as far as can be told.
+    pub(super) fn is_ours(&self) -> bool {
+        !matches!(self.origin, Some(JobOrigin::Adopted))
+    }
+    pub(super) fn job(&self) -> Option<JobId> {
+        self.job_id.as_deref().map(JobId::from)
+    }
+}
+
+/// Moves the attempt by what was read about jobs.
+pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    let Some(attempt) = s.attempt.clone() else { return };
+    let in_ledger = p.o.intent == IntentView::InLedger;
+    if matches!(&p.o.site, SiteView::Ready { luid } if luid.as_str() != attempt.site_luid) {
+        // Its job lies on a site this resource no longer speaks with.
+        let sent = attempt.phase != AttemptPhase::Intended || !(attempt.is_blocked() || in_ledger);
+        if sent {
+            end(p, s, &attempt, Outcome::Superseded, None, None);
+        } else {
+            s.attempt = None;
+        }
+        return;
+    }
+    match attempt.phase {
+        AttemptPhase::Intended if attempt.is_blocked() => others::evaluate(p, s, attempt),
+        AttemptPhase::Intended => match p.o.intent {
+            IntentView::InLedger => prepare(p, s, attempt),
+            IntentView::MaybeSent { since } => recover::advance(p, s, attempt, since),
+            IntentView::None => {}
+        },
+        AttemptPhase::Submitted | AttemptPhase::Cancelling => follow(p, s, attempt),
+    }
+}
+
+/// Whether an attempt that is known not to be on its way may still go.
+pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> bool {
+    let wanted = s.owed.as_ref().is_some_and(|owed| owed.stopped.is_none());
+    wanted
+        && !p.d.suspend
+        && !matches!(p.o.claim, Claim::Taken { .. } | Claim::Busy { .. })
+        && standing(p, s, attempt) != Standing::Changed
+}
+
+/// Never sent: dropped when it is no longer wanted, else it names what was seen meanwhile, under a new fence (a job found later is taken for
+/// ours by its fence, and then for containing all that is named). Only while it is young, or a busy upstream would hold it for ever.
+fn prepare(p: &Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
+    if !may_go(p, s, &attempt) {
+        s.attempt = None;
+        return;
+    }
+    let demands = s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default();
+    let more = coverage::extend(&mut attempt.seen, marks::newest(s)) || attempt.demands != demands;
+    if let (Some(fence), true) = (p.fence(), more && add(attempt.intended_at.0, YOUNG) > p.now) {
+        (attempt.demands, attempt.fence) = (demands, fence);
+        s.attempt = Some(attempt);
+    }
+}
+
+/// Follows the job to its end.
+pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
+    let Some(answer) = attempt.job().and_then(|job| p.o.jobs.details.get(&job)) else { return };
+    let Some(job) = answer.job.as_ref() else {
+        return vanished(p, s, &attempt);
+    };
+    match job.status {
+        JobStatus::Pending => {
+            coverage::extend(&mut attempt.seen, coverage::known_before(p.o, s, answer.asked));
+            s.attempt = Some(attempt);
+        }
+        JobStatus::InProgress => {
+            attempt.started_at = attempt.started_at.or(job.started_at.map(Time));
+            if attempt.phase == AttemptPhase::Submitted && attempt.is_ours() && overdue(p, &attempt) {
+                attempt.phase = AttemptPhase::Cancelling;
+                p.warn("RefreshTimedOut", "The refresh runs longer than spec.timeout and is cancelled");
+            }
+            s.attempt = Some(attempt);
+        }
+        JobStatus::Success | JobStatus::Failed | JobStatus::Cancelled => ended(p, s, &attempt, job),
+    }
+}
+
+/// When the job has run for `timeout`, in Tableau's time.
+pub(super) fn deadline(p: &Pass, attempt: &Attempt) -> Option<Timestamp> {
+    attempt.started_at.map(|Time(started)| add(started, p.d.timeout))
+}
+
+fn overdue(p: &Pass, attempt: &Attempt) -> bool {
+    let clock = p.o.tableau_clock;
+    matches!((deadline(p, attempt), clock), (Some(deadline), Some(clock)) if clock.lower >= deadline)
+}
+
+fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Job) {
+    let recorded = job.content.as_ref().is_none_or(|luid| luid.as_str() == attempt.luid);
+    let changed = match standing(p, s, attempt) {
+        Standing::Unknown => return,
+        Standing::Changed => true,
+        Standing::Same => !recorded,
+    };
+    let target = target::named(&p.d.target);
+    match job.status {
+        _ if changed => superseded(p, s, attempt, Some(job)),
+        JobStatus::Success => {
+            let runs = coverage::credit(p, s, attempt, job.started_at);
+            p.tell("RefreshSucceeded", format!("The extract {target} is refreshed"));
+            end(p, s, attempt, Outcome::Succeeded, Some(job), Some(runs));
+        }
+        JobStatus::Cancelled if attempt.phase == AttemptPhase::Cancelling => {
+            end(p, s, attempt, Outcome::TimedOut, Some(job), None);
+            retry::failed(p, s, attempt);
+        }
+        JobStatus::Cancelled => {
+            p.warn("RefreshCancelled", format!("The refresh of {target} was cancelled in Tableau"));
+            end(p, s, attempt, Outcome::Cancelled, Some(job), None);
+            retry::cancelled(p, s, attempt);
+        }
+        JobStatus::Failed => {
+            p.warn("RefreshFailed", format!("Tableau reports that the refresh of {target} failed"));
+            end(p, s, attempt, Outcome::Failed, Some(job), None);
+            retry::failed(p, s, attempt);
+        }
+        JobStatus::Pending | JobStatus::InProgress => {}
+    }
+}
+
+/// Tableau no longer knows the job: whether it succeeded is unknown, so it counts as not.
+fn vanished(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
+    match standing(p, s, attempt) {
+        Standing::Unknown => {}
+        Standing::Changed => superseded(p, s, attempt, None),
+        Standing::Same => {
+            p.warn("JobVanished", "Tableau no longer knows the refresh job: whether it succeeded is unknown");
+            end(p, s, attempt, Outcome::JobVanished, None, None);
+            retry::failed(p, s, attempt);
+        }
+    }
+}
+
+fn superseded(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: Option<&Job>) {
+    p.tell(
+        "RefreshSuperseded",
+        "A refresh ended whose target or type is no longer the one in the spec; it does not count",
+    );
+    end(p, s, attempt, Outcome::Superseded, job, None);
+}
+
+/// Moves the attempt into the history. `runs`: what it newly covered; else what it would have.
+fn end(
+    p: &Pass,
+    s: &mut ExtractRefreshStatus,
+    attempt: &Attempt,
+    outcome: Outcome,
+    job: Option<&Job>,
+    runs: Option<Vec<String>>,
+) {
+    let covered = |key: &str| {
+        s.marks
+            .iter()
+            .find(|m| m.key == key)
+            .and_then(|m| m.covered.as_ref())
+            .map(crate::api::Position::place)
+    };
+    let mut runs = runs.unwrap_or_else(|| {
+        let new = attempt.seen.iter().filter(|c| covered(&c.key) < Some(c.position.place()));
+        new.map(|c| c.run_id.clone()).collect()
+    });
+    let run_count = i32::try_from(runs.len()).unwrap_or(64);
+    runs.truncate(RUNS);
+    let cause = match attempt.demands.first().map(|demand| demand.kind) {
+        None => "Upstreams",
+        Some(DemandKind::Requested) => "Requested",
+        Some(DemandKind::Republished) => "Republished",
+    };
+    s.attempt = None;
+    s.history.insert(
+        0,
+        HistoryEntry {
+            cause: cause.to_owned(),
+            runs,
+            run_count,
+            job_id: attempt.job_id.clone(),
+            origin: attempt.origin,
+            luid: attempt.luid.clone(),
+            refresh_type: attempt.refresh_type,
+            started_at: job.and_then(|job| job.started_at).map(Time).or(attempt.started_at),
+            ended_at: Some(Time(job.and_then(|job| job.completed_at).unwrap_or(p.now))),
+            outcome,
+        },
+    );
+    s.history.truncate(HISTORY);
+}
+
+/// The earliest row of the job list that can matter to an attempt: another job may have been queued long before.
+pub(super) fn list_since(attempt: &Attempt) -> Timestamp {
+    const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
+    if attempt.is_blocked() { sub(attempt.fence.0, LONGEST_JOB) } else { attempt.fence.0 }
+}

@@ -1,0 +1,161 @@
+//! When a job contains what is owed (TRIGGER.md 3). One rule for every job, whoever started it.
+
+use super::marks::{self, Place};
+use super::{Observed, Pass};
+use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Occasion, RefreshType, Time};
+use crate::model::jobs::{Job, JobAnswer, JobStatus};
+use crate::model::time::Moment;
+use jiff::Timestamp;
+
+/// Full covers Incremental, never the reverse; an unknown kind counts as Incremental.
+pub(super) fn suffices(kind: Option<RefreshType>, wanted: RefreshType) -> bool {
+    kind == Some(RefreshType::Full) || wanted == RefreshType::Incremental
+}
+
+/// Rule (c): the job started after Tableau's clock had passed the moment the occasion was first seen. No fence: never.
+pub(super) fn started_after(fence: Option<Time>, started_at: Option<Timestamp>) -> bool {
+    matches!((fence, started_at), (Some(Time(fence)), Some(started)) if started >= fence)
+}
+
+/// Rules (a) and (b): what is proven to have been there before the job started.
+fn proven(contained: &[Contained], key: &str, place: Place) -> bool {
+    contained.iter().any(|c| c.key == key && c.position.place() >= place)
+}
+
+/// Rule (b): the newest occasions that were known before a request went out that showed the job not started.
+pub(super) fn known_before(o: &Observed, s: &ExtractRefreshStatus, asked: Moment) -> Vec<Contained> {
+    s.marks.iter().filter_map(|mark| newest_before(o, mark, asked)).collect()
+}
+
+fn newest_before(o: &Observed, mark: &crate::api::Mark, asked: Moment) -> Option<Contained> {
+    let observed = marks::occasions(o, mark);
+    let stored = mark.seen.as_ref();
+    // In the stored `seen` and not among the observed: older than this process. What was not read proves nothing.
+    let read = marks::clock(o, mark).is_some();
+    let older =
+        stored.filter(|seen| read && marks::occasions(o, mark).all(|o| o.state.as_str() != seen.state_id));
+    let limit = stored.map(Occasion::place)?;
+    let newest: Option<Occasion> = observed
+        .filter(|seen| seen.published < asked && marks::place(seen) <= limit)
+        .map(|seen| marks::occasion(seen, None))
+        .chain(older.cloned())
+        .max_by(|a, b| a.place().cmp(&b.place()));
+    newest.map(|occasion| Contained {
+        key: mark.key.clone(),
+        run_id: occasion.run_id.clone(),
+        position: occasion.position(),
+    })
+}
+
+/// Keeps the newer of each upstream; true if something was added.
+pub(super) fn extend(contained: &mut Vec<Contained>, more: Vec<Contained>) -> bool {
+    let mut grown = false;
+    for new in more {
+        match contained.iter_mut().find(|old| old.key == new.key) {
+            Some(old) if old.position.place() >= new.position.place() => continue,
+            Some(old) => *old = new,
+            None => contained.push(new),
+        }
+        grown = true;
+    }
+    grown
+}
+
+/// What another job is proven to contain by (b); by (c) it is judged when it has succeeded.
+pub(super) struct Proof {
+    pub(super) seen: Vec<Contained>,
+    pub(super) demands: Vec<Demand>,
+}
+
+/// Whether somebody's job on our target contains all that is owed, and by which proof. `sent`: the end of our refused POST; what the intent
+/// named had been recorded before it.
+pub(super) fn contains_all(
+    p: &Pass,
+    s: &ExtractRefreshStatus,
+    attempt: &Attempt,
+    answer: &JobAnswer,
+    job: &Job,
+    sent: Moment,
+) -> Option<Proof> {
+    let mut proof = Proof { seen: Vec::new(), demands: Vec::new() };
+    if job.status == JobStatus::Pending {
+        extend(&mut proof.seen, known_before(p.o, s, answer.asked));
+        if answer.asked >= sent {
+            extend(&mut proof.seen, attempt.seen.clone());
+            proof.demands.clone_from(&attempt.demands);
+        }
+    }
+    let owed = s.owed.as_ref()?;
+    let occasions = owed.occasions.iter().all(|o| {
+        started_after(o.occasion.fence, job.started_at) || proven(&proof.seen, &o.key, o.occasion.place())
+    });
+    let demands =
+        owed.demands.iter().all(|d| started_after(d.fence, job.started_at) || same(&proof.demands, d));
+    (occasions && demands).then_some(proof)
+}
+
+fn same(demands: &[Demand], wanted: &Demand) -> bool {
+    demands.iter().any(|d| d.kind == wanted.kind && d.token == wanted.token)
+}
+
+/// Credits a job that has succeeded on the recorded content: moves `covered`, takes what it contains out of `owed`. Ids of the runs that are
+/// newly contained.
+pub(super) fn credit(
+    p: &Pass,
+    s: &mut ExtractRefreshStatus,
+    attempt: &Attempt,
+    started_at: Option<Timestamp>,
+) -> Vec<String> {
+    let mut runs = Vec::new();
+    let owed = s.owed.take();
+    for mark in &mut s.marks {
+        let by_start = mark
+            .seen
+            .iter()
+            .chain(owed.iter().flat_map(|o| &o.occasions).filter(|o| o.key == mark.key).map(|o| &o.occasion))
+            .filter(|o| started_after(o.fence, started_at))
+            .map(|o| (o.position(), o.run_id.clone()));
+        let named =
+            attempt.seen.iter().filter(|c| c.key == mark.key).map(|c| (c.position.clone(), c.run_id.clone()));
+        let Some((newest, run)) = by_start.chain(named).max_by(|a, b| a.0.place().cmp(&b.0.place())) else {
+            continue;
+        };
+        if mark.covered.as_ref().is_none_or(|covered| covered.place() < newest.place()) {
+            mark.covered = Some(newest);
+            runs.push(run);
+        }
+    }
+    s.owed = owed.and_then(|mut owed| {
+        owed.occasions.retain(|o| {
+            !started_after(o.occasion.fence, started_at) && !proven(&attempt.seen, &o.key, o.occasion.place())
+        });
+        owed.demands.retain(|d| !started_after(d.fence, started_at) && !same(&attempt.demands, d));
+        let rest = super::gate::nothing(p);
+        (!owed.occasions.is_empty() || !owed.demands.is_empty()).then_some(crate::api::Owed {
+            occasions: owed.occasions,
+            demands: owed.demands,
+            ..rest
+        })
+    });
+    s.data_time = marks::data_time(s).or(Some(Time(started_at.unwrap_or(p.now))));
+    runs
+}
+
+/// Closes what an earlier job contains already: nothing has to be sent for it.
+pub(super) fn settle(s: &mut ExtractRefreshStatus) {
+    let Some(owed) = &mut s.owed else { return };
+    owed.occasions.retain(|o| {
+        !s.marks.iter().any(|mark| {
+            mark.key == o.key && mark.covered.as_ref().is_some_and(|c| c.place() >= o.occasion.place())
+        })
+    });
+    if owed.occasions.is_empty() && owed.demands.is_empty() {
+        s.owed = None;
+    }
+}
+
+/// Forgets what was contained: it was another extract.
+pub(super) fn forget(s: &mut ExtractRefreshStatus) {
+    s.data_time = None;
+    s.marks.iter_mut().for_each(|mark| mark.covered = None);
+}

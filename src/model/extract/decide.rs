@@ -1,0 +1,384 @@
+//! The policy: what is learned first, and then one step, chosen by a chain of small rules.
+
+use super::observed::{Claim, IntentView, JobList, SiteView, TargetView};
+use super::target::{Standing, named, standing};
+use super::{Decision, Desired, Observed, Pass, Step};
+use super::{attempt, coverage, fold, gate, marks, others, recover, report, retry, target};
+use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, Stopped, Time};
+use crate::model::conditions::Truth;
+use crate::model::ids::{JobId, Luid};
+use crate::model::time::{add, ceil_second};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+/// The next status and step of a resource. `new_id` gives the identity of an intent.
+pub fn decide(
+    d: &Desired,
+    o: &Observed,
+    s: &ExtractRefreshStatus,
+    now: Timestamp,
+    new_id: impl FnOnce() -> String,
+) -> Decision {
+    let mut p = Pass::new(d, o, now);
+    let mut next = s.clone();
+    learn(&mut p, &mut next);
+    let mut activity = choose(&p, &next);
+    let changed = s.observed_generation != d.generation || !same_machine(s, &next);
+    let plan = std::mem::replace(&mut activity.plan, Plan::Rest);
+    let step = match (plan, changed) {
+        // The one thing that may be planned on what is not written yet, because it is written with it.
+        (Plan::Intend, _) => intend(&p, &mut next, new_id()),
+        (_, true) | (Plan::Rest, false) => Step::Rest,
+        (Plan::Look { jobs, list }, false) => Step::Look { jobs, list },
+        (Plan::Post(attempt), false) => Step::Post {
+            id: attempt.id,
+            kind: attempt.kind,
+            luid: Luid::from(attempt.luid),
+            refresh_type: attempt.refresh_type,
+        },
+        (Plan::Cancel(job), false) => Step::Cancel { job },
+    };
+    let waiting = report::stamp(&p, &mut next, &activity);
+    let at_once = changed || matches!(step, Step::Intend { .. });
+    let again = if at_once { Some(now) } else { [activity.again, waiting].into_iter().flatten().min() };
+    Decision { status: next, step, again, notes: p.notes }
+}
+
+/// Everything that follows from what was read, before anything is done about it.
+fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    target::learn(p, s);
+    retry::learn_generation(p, s);
+    marks::learn(p, s);
+    gate::replay(p, s);
+    coverage::settle(s);
+    s.data_time = marks::data_time(s).or(s.data_time);
+    attempt::advance(p, s);
+    // From here on the connection itself says when it is usable again: no own wait on top of that.
+    if !matches!(p.o.site, SiteView::Ready { .. })
+        && let Some(owed) = &mut s.owed
+        && owed.refused.as_deref() == Some(fold::CONNECTION_UNAVAILABLE)
+    {
+        (owed.refused, owed.not_before) = (None, None);
+    }
+}
+
+/// What the resource is doing, for people (`Refreshing`), and what is done about it.
+pub(super) struct Activity {
+    pub(super) truth: Truth,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    plan: Plan,
+    again: Option<Timestamp>,
+}
+
+enum Plan {
+    Rest,
+    Intend,
+    Post(Box<Attempt>),
+    Look { jobs: BTreeSet<JobId>, list: Option<Timestamp> },
+    Cancel(JobId),
+}
+
+impl Activity {
+    fn new(truth: Truth, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { truth, reason, message: message.into(), plan: Plan::Rest, again: None }
+    }
+    fn rests(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Truth::False, reason, message)
+    }
+    fn busy(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Truth::True, reason, message)
+    }
+    fn plan(self, plan: Plan) -> Self {
+        Self { plan, ..self }
+    }
+    fn again(self, again: Option<Timestamp>) -> Self {
+        Self { again, ..self }
+    }
+}
+
+type Rule = fn(&Pass, &ExtractRefreshStatus) -> Option<Activity>;
+
+/// The first rule that has something to say decides.
+const RULES: [Rule; 11] = [
+    follow,       // a job is followed to its end
+    recover,      // an intent may have been sent
+    give_way,     // another job of the target is in the way
+    send,         // an intent is written and goes out
+    suspended,    // nothing is started
+    rest,         // nothing is owed
+    stopped,      // retries used up, or a person cancelled
+    disconnected, // no site to speak with
+    untargeted,   // no target, or somebody else's
+    wait,         // backoff
+    start,        // write an intent
+];
+
+pub(super) fn choose(p: &Pass, s: &ExtractRefreshStatus) -> Activity {
+    let nothing = || Activity::rests("UpToDate", "Nothing is waiting to be refreshed");
+    RULES.iter().find_map(|rule| rule(p, s)).unwrap_or_else(nothing)
+}
+
+fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    let attempt = s.attempt.as_ref().filter(|a| a.phase != AttemptPhase::Intended)?;
+    let job = attempt.job()?;
+    let activity = if attempt.phase == AttemptPhase::Cancelling {
+        Activity::busy("Running", "The refresh runs longer than spec.timeout and is being cancelled")
+    } else if attempt.started_at.is_some() {
+        Activity::busy("Running", "Tableau refreshes the extract")
+    } else {
+        Activity::busy("Queued", "The refresh waits in Tableau's queue")
+    };
+    if !connected(p) {
+        return Some(activity);
+    }
+    if !p.o.jobs.details.contains_key(&job) {
+        return Some(activity.plan(Plan::Look { jobs: BTreeSet::from([job]), list: None }));
+    }
+    if attempt.phase == AttemptPhase::Cancelling {
+        let again = attempt.not_before.map(|Time(at)| at);
+        let due = retry::due(attempt.not_before, p.now);
+        return Some(if due { activity.plan(Plan::Cancel(job)) } else { activity.again(again) });
+    }
+    let left = |at: Timestamp, clock: Timestamp| add(p.now, at.duration_since(clock).unsigned_abs());
+    let deadline = attempt::deadline(p, attempt).filter(|_| attempt.is_ours());
+    Some(activity.again(deadline.zip(p.o.tableau_clock).map(|(at, clock)| left(at, clock.lower))))
+}
+
+fn recover(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    let attempt = s.attempt.as_ref().filter(|a| !a.is_blocked())?;
+    let since = match p.o.intent {
+        IntentView::InLedger => return None,
+        IntentView::MaybeSent { since } => since,
+        IntentView::None => p.o.moment,
+    };
+    if !connected(p) {
+        return Some(Activity::rests(
+            "Recovering",
+            "Whether a refresh was started is looked up when Tableau can be reached",
+        ));
+    }
+    let settled = since.plus(p.o.settle);
+    let settles = (p.o.moment < settled).then(|| add(p.now, settled.since(p.o.moment)));
+    let recovering = Activity::rests("Recovering", "Whether a refresh was started is being looked up");
+    let look = |jobs, list| Plan::Look { jobs, list };
+    let since_fence = Some(attempt.fence.0);
+    match &p.o.jobs.list {
+        JobList::NotAllowed => Some(
+            Activity::rests("JobListUnavailable", "Tableau does not let this account read its jobs: whether a refresh was started cannot be looked up")
+                .again(settles),
+        ),
+        JobList::Unread => Some(recovering.plan(look(BTreeSet::new(), since_fence))),
+        JobList::Read { asked, since: rows_since, .. } => {
+            let jobs = recover::unlooked(p, s, attempt);
+            // Once soon, to find the job early; once after the settle time, to know there is none.
+            let stale = *asked < since || *rows_since > attempt.fence.0 || (settles.is_none() && *asked < settled);
+            let nothing_to_read = jobs.is_empty() && !stale;
+            Some(if nothing_to_read { recovering.again(settles) } else { recovering.plan(look(jobs, since_fence.filter(|_| stale))) })
+        }
+    }
+}
+
+fn give_way(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    let attempt = s.attempt.as_ref().filter(|a| a.is_blocked())?;
+    if !connected(p) {
+        return None; // `disconnected` says so
+    }
+    let since = Some(attempt::list_since(attempt));
+    let waiting = Activity::rests("WaitingForOtherJob", "Another refresh of the extract has to end first");
+    if let Some(job) = attempt.waits_for_job.as_deref().map(JobId::from) {
+        let known = p.o.jobs.details.contains_key(&job);
+        let look = Plan::Look { jobs: BTreeSet::from([job]), list: None };
+        return Some(if known { waiting } else { waiting.plan(look) });
+    }
+    let jobs = others::unlooked(p, s, attempt);
+    let read = others::read_since(p, others::refused_at(p), attempt);
+    if !read || !jobs.is_empty() {
+        return Some(waiting.plan(Plan::Look { jobs, list: since.filter(|_| !read) }));
+    }
+    let again = attempt.not_before.filter(|at| !retry::due(Some(*at), p.now)).map(|Time(at)| at)?;
+    if p.o.jobs.list == JobList::NotAllowed {
+        let message = "Another refresh of the extract is queued or running, and Tableau does not let this account read its jobs";
+        return Some(Activity::rests("JobListUnavailable", message).again(Some(again)));
+    }
+    Some(waiting.again(Some(again)))
+}
+
+fn send(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    let attempt = s.attempt.as_ref().filter(|a| !a.is_blocked())?;
+    if let Some(held) = disconnected(p, s).or_else(|| untargeted(p, s)) {
+        return Some(held);
+    }
+    let sending = Activity::busy("Queued", "The refresh is handed to Tableau");
+    let clock = p.o.tableau_clock.filter(|_| standing(p, s, attempt) == Standing::Same);
+    let Some(clock) = clock else { return Some(sending) };
+    let left = attempt.fence.0.duration_since(clock.lower);
+    if left.is_positive() {
+        // Our job starts after the fence, so that it can be told from older ones if the answer is lost.
+        return Some(sending.again(Some(add(p.now, left.unsigned_abs()))));
+    }
+    Some(sending.plan(Plan::Post(Box::new(attempt.clone()))))
+}
+
+fn suspended(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
+    p.d.suspend.then(|| {
+        Activity::rests("Suspended", "spec.suspend is true: no refresh is started; completions are counted")
+    })
+}
+
+fn rest(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    if s.owed.is_some() {
+        return None;
+    }
+    let Some((absent, outside)) = gate::missing(p.d, s) else {
+        return Some(Activity::rests("UpToDate", "Nothing is waiting to be refreshed"));
+    };
+    let mut message = format!("trigger.require is {}", p.d.require);
+    for (names, what) in
+        [(absent, "not completed anew"), (outside, "completed too long ago for trigger.within")]
+    {
+        if !names.is_empty() {
+            message = format!("{message}; {what}: {}", marks::list(&names));
+        }
+    }
+    let gone = report::missing_upstreams(p);
+    if !gone.is_empty() {
+        message = format!("{message}; not found: {}", marks::list(&gone));
+    }
+    Some(Activity::rests("WaitingForUpstreams", message))
+}
+
+fn stopped(_: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    Some(match s.owed.as_ref()?.stopped? {
+        Stopped::Exhausted => Activity::rests(
+            "RetriesExhausted",
+            "The retries are used up: request a refresh, edit the spec, or wait for new data",
+        ),
+        Stopped::Cancelled => Activity::rests(
+            "Cancelled",
+            "The refresh was cancelled in Tableau: request a refresh, edit the spec, or wait for new data",
+        ),
+    })
+}
+
+fn disconnected(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
+    let site = &p.d.site;
+    match p.o.site {
+        SiteView::Ready { .. } => None,
+        SiteView::Missing => Some(Activity::rests(
+            "ConnectionUnavailable",
+            format!("A refresh is owed; TableauSite `{site}` does not exist"),
+        )),
+        SiteView::NotReady { reason } => Some(Activity::rests(
+            "ConnectionUnavailable",
+            format!("A refresh is owed; TableauSite `{site}` is not ready ({reason})"),
+        )),
+    }
+}
+
+fn untargeted(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
+    let target = named(&p.d.target);
+    let wait = |why: String| Some(Activity::rests("Retrying", why));
+    match (&p.o.target, &p.o.claim) {
+        (TargetView::Found(_), Claim::Ours) => None,
+        (TargetView::Unread, _) => wait(format!("A refresh is owed; {target} is being looked up")),
+        (TargetView::NotFound | TargetView::Ambiguous | TargetView::NoExtract(_), _) => {
+            wait(format!("A refresh is owed; it starts when {target} is one extract"))
+        }
+        (TargetView::Found(_), Claim::Unresolved) => {
+            wait(format!("A refresh is owed; who refreshes {target} is being settled"))
+        }
+        (TargetView::Found(_), Claim::Taken { by }) => {
+            wait(format!("A refresh is owed; {target} is refreshed by {by}"))
+        }
+        (TargetView::Found(_), Claim::Busy { by }) => {
+            Some(Activity::rests("WaitingForOtherJob", format!("{by} ends its refresh of {target} first")))
+        }
+    }
+}
+
+fn wait(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    let owed = s.owed.as_ref()?;
+    let Time(until) = owed.not_before.filter(|at| !retry::due(Some(*at), p.now))?;
+    let (reason, message) = match owed.refused.as_deref() {
+        Some(fold::HELD_BY_BUDGET) => {
+            ("HeldByBudget", "Tableau asks to slow down; the refresh is started later")
+        }
+        Some(fold::CONNECTION_UNAVAILABLE) => (
+            "ConnectionUnavailable",
+            "Tableau could not be reached with these credentials; the refresh is started later",
+        ),
+        Some(reason) => (
+            "Retrying",
+            report::refusal(reason).unwrap_or("Tableau refuses the refresh; it is asked again later"),
+        ),
+        None => ("Retrying", "The last refresh did not succeed; it is tried again"),
+    };
+    Some(Activity::rests(reason, message).again(Some(until)))
+}
+
+fn start(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    s.owed.as_ref()?;
+    let starting = Activity::busy("Queued", "The refresh is handed to Tableau");
+    let known = s.target.is_some() && p.o.tableau_clock.is_some();
+    Some(if known { starting.plan(Plan::Intend) } else { starting })
+}
+
+fn connected(p: &Pass) -> bool {
+    matches!(p.o.site, SiteView::Ready { .. })
+}
+
+/// Writes down what is about to be sent, naming the newest of every upstream.
+fn intend(p: &Pass, s: &mut ExtractRefreshStatus, id: String) -> Step {
+    let (Some(target), Some(clock)) = (&s.target, p.o.tableau_clock) else { return Step::Rest };
+    let blocked = s.attempt.as_ref().map_or(0, |before| before.blocked);
+    s.attempt = Some(Attempt {
+        id: id.clone(),
+        phase: AttemptPhase::Intended,
+        intended_at: Time(p.now),
+        fence: Time(ceil_second(clock.upper)),
+        site_luid: target.site_luid.clone(),
+        kind: target.kind,
+        luid: target.luid.clone(),
+        refresh_type: target.refresh_type,
+        seen: marks::newest(s),
+        demands: s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default(),
+        job_id: None,
+        origin: None,
+        started_at: None,
+        blocked,
+        not_before: None,
+        waits_for_job: None,
+    });
+    if let Some(owed) = &mut s.owed {
+        owed.not_before = None;
+    }
+    Step::Intend { id }
+}
+
+/// Whether nothing but what is told to people differs.
+fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
+    let ExtractRefreshStatus {
+        observed_generation: _,
+        target,
+        data_time,
+        upstreams: _,
+        effective: _,
+        last_handled_refresh_token,
+        next_eligible_time: _,
+        baseline,
+        marks,
+        owed,
+        attempt,
+        history,
+        conditions: _,
+    } = a;
+    *target == b.target
+        && *data_time == b.data_time
+        && *last_handled_refresh_token == b.last_handled_refresh_token
+        && *baseline == b.baseline
+        && *marks == b.marks
+        && *owed == b.owed
+        && *attempt == b.attempt
+        && *history == b.history
+}

@@ -1,0 +1,257 @@
+//! What is known of each upstream: which are in the spec, what was seen of them, and from where on completions count.
+
+use super::desired::{Source, Upstream, key};
+use super::observed::{Bounds, Seen, UpstreamView};
+use super::{Observed, Pass};
+use crate::api::{Contained, ExtractRefreshStatus, Mark, Occasion, Position, Time};
+use crate::model::time::{add, sub};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// How long an upstream that left the spec keeps its mark (a Git revert).
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Two reads of Prefect overlap by this: its clock may go back so far unnoticed.
+const OVERLAP: Duration = Duration::from_secs(60);
+/// Most marks in status.
+const MOST: usize = 64;
+
+/// A place in the order of occasions; a baseline (no state) stands before every occasion of its moment.
+pub(super) type Place<'a> = (Timestamp, Option<&'a str>);
+
+impl Position {
+    pub(super) fn place(&self) -> Place<'_> {
+        (self.at.0, self.state_id.as_deref())
+    }
+    fn start(at: Timestamp) -> Self {
+        Self { at: Time(at), state_id: None, started_at: None }
+    }
+}
+
+impl Occasion {
+    pub(super) fn place(&self) -> Place<'_> {
+        (self.at.0, Some(&self.state_id))
+    }
+    pub(super) fn position(&self) -> Position {
+        Position { at: self.at, state_id: Some(self.state_id.clone()), started_at: self.started_at }
+    }
+}
+
+impl Mark {
+    /// Whether its upstream is in the spec.
+    pub(super) fn live(&self) -> bool {
+        self.removed_at.is_none()
+    }
+    /// Whether it completed anew since it was last part of a set.
+    pub(super) fn is_new(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.place() > self.mark.place())
+    }
+    pub(super) fn contained(&self) -> Option<Contained> {
+        let seen = self.seen.as_ref()?;
+        Some(Contained { key: self.key.clone(), run_id: seen.run_id.clone(), position: seen.position() })
+    }
+}
+
+/// The mark of an upstream in the spec.
+pub(super) fn of<'a>(s: &'a ExtractRefreshStatus, name: &str) -> Option<&'a Mark> {
+    s.marks.iter().find(|mark| mark.live() && mark.name == name)
+}
+
+/// The occasions of a mark that this process knows of; those Prefect's clock has not reached yet are left for later.
+pub(super) fn occasions<'a>(o: &'a Observed, mark: &Mark) -> impl Iterator<Item = &'a Seen> + use<'a> {
+    let (list, most) = match o.upstreams.get(&mark.name) {
+        Some(UpstreamView::Read { key, occasions, clock, .. }) if mark.live() && *key == mark.key => {
+            (occasions.as_slice(), add(clock.upper, OVERLAP))
+        }
+        _ => (&[][..], Timestamp::MIN),
+    };
+    list.iter().filter(move |seen| seen.at <= most)
+}
+
+/// Brings the marks up to date with the spec and with what was read. Nothing is known before the baseline is.
+pub(super) fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    learn_upstreams(p, s);
+    fill_fences(p, s);
+}
+
+fn learn_upstreams(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    let first_sight = s.baseline.is_none();
+    if first_sight {
+        let unmapped = p.d.upstreams.is_empty().then_some(p.d.created_at);
+        let Some(baseline) = p.d.baseline_annotation.or(p.o.baseline).or(unmapped) else { return };
+        s.baseline = Some(Time(baseline));
+    }
+    follow_spec(p, s, first_sight.then_some(s.baseline).flatten());
+    for index in 0..s.marks.len() {
+        let clock = clock(p.o, &s.marks[index]);
+        if let Some(clock) = clock
+            && lower(&mut s.marks[index], clock)
+        {
+            p.warn(
+                "ClockWentBack",
+                format!(
+                    "Prefect's clock went back; upstream `{}` is counted from there on",
+                    s.marks[index].name
+                ),
+            );
+        }
+        if see(p, &mut s.marks[index]) {
+            super::retry::rearm_once(p, s);
+        }
+    }
+}
+
+pub(super) fn clock(o: &Observed, mark: &Mark) -> Option<Bounds> {
+    match o.upstreams.get(&mark.name) {
+        Some(UpstreamView::Read { clock, key, .. }) if mark.live() && *key == mark.key => Some(*clock),
+        _ => None,
+    }
+}
+
+/// One live mark per upstream of the spec. A mark belongs to what the upstream *is* (its key), so another name keeps it and another
+/// deployment under the same name does not.
+fn follow_spec(p: &Pass, s: &mut ExtractRefreshStatus, baseline: Option<Time>) {
+    for mark in &mut s.marks {
+        let gone = p.d.upstreams.iter().all(|u| {
+            u.name != mark.name || known_key(p, u).is_some_and(|k| k != mark.key && !mark.key.is_empty())
+        });
+        if gone && mark.live() {
+            mark.removed_at = Some(Time(p.now));
+        }
+    }
+    s.marks.retain(|mark| mark.removed_at.is_none_or(|Time(at)| add(at, KEPT) > p.now));
+    for upstream in &p.d.upstreams {
+        if of(s, &upstream.name).is_some_and(|mark| !mark.key.is_empty()) {
+            continue;
+        }
+        let key = known_key(p, upstream);
+        let kept = key.as_deref().and_then(|k| s.marks.iter().position(|mark| !mark.live() && mark.key == k));
+        let unnamed = s.marks.iter().position(|mark| mark.live() && mark.name == upstream.name);
+        match (kept, unnamed) {
+            (Some(index), _) => {
+                s.marks[index].removed_at = None;
+                s.marks[index].name.clone_from(&upstream.name);
+                if let Some(unnamed) = unnamed {
+                    s.marks.remove(unnamed);
+                }
+            }
+            (None, Some(index)) => s.marks[index].key = key.unwrap_or_default(),
+            (None, None) => {
+                let since = baseline.map_or_else(|| first_seen(p, upstream), |Time(at)| at);
+                s.marks.push(Mark {
+                    name: upstream.name.clone(),
+                    key: key.unwrap_or_default(),
+                    since: Time(since),
+                    removed_at: None,
+                    seen: None,
+                    mark: Position::start(since),
+                    covered: None,
+                });
+            }
+        }
+    }
+    while s.marks.len() > MOST {
+        let oldest =
+            (0..s.marks.len()).filter(|i| !s.marks[*i].live()).min_by_key(|i| s.marks[*i].removed_at);
+        s.marks.remove(oldest.unwrap_or_default());
+    }
+}
+
+fn known_key(p: &Pass, upstream: &Upstream) -> Option<String> {
+    match (p.o.upstreams.get(&upstream.name), &upstream.source) {
+        (Some(UpstreamView::Read { key, .. } | UpstreamView::Unread { key: Some(key) }), _) => {
+            Some(key.clone())
+        }
+        (_, Source::Prefect { workspace, deployment }) => Some(key(workspace, deployment)),
+        (_, Source::FlowDeployment(_)) => None,
+    }
+}
+
+/// Now, in Prefect's time; where its clock is not known, a minute early: one refresh too many rather than one too few.
+fn first_seen(p: &Pass, upstream: &Upstream) -> Timestamp {
+    match p.o.upstreams.get(&upstream.name) {
+        Some(UpstreamView::Read { clock, .. }) => clock.lower,
+        _ => sub(p.now, OVERLAP),
+    }
+}
+
+/// Prefect's clock went back beyond the overlap: what stands later than its clock is lowered to it, or nothing would count for hours.
+fn lower(mark: &mut Mark, clock: Bounds) -> bool {
+    let late = add(clock.upper, OVERLAP);
+    let mut lowered = false;
+    let seen = mark.seen.as_mut().map(|seen| &mut seen.at);
+    let covered = mark.covered.as_mut().map(|covered| &mut covered.at);
+    for at in seen.into_iter().chain([&mut mark.mark.at]).chain(covered) {
+        if at.0 > late {
+            *at = Time(clock.lower);
+            lowered = true;
+        }
+    }
+    lowered
+}
+
+/// Moves `seen` to the newest occasion; true if it moved. What stands in `seen` is known by its state: its place may have been lowered.
+fn see(p: &Pass, mark: &mut Mark) -> bool {
+    let known = mark.seen.as_ref();
+    let newest = occasions(p.o, mark)
+        .filter(|seen| {
+            known.is_none_or(|known| known.state_id != seen.state.as_str() && known.place() < place(seen))
+        })
+        .max_by_key(|seen| (seen.at, seen.state.as_str()));
+    let newest = newest.map(|newest| occasion(newest, p.fence()));
+    let moved = newest.is_some();
+    mark.seen = newest.or(mark.seen.take());
+    moved
+}
+
+pub(super) fn place(seen: &Seen) -> Place<'_> {
+    (seen.at, Some(seen.state.as_str()))
+}
+
+pub(super) fn occasion(seen: &Seen, fence: Option<Time>) -> Occasion {
+    Occasion {
+        run_id: seen.run.as_str().to_owned(),
+        state_id: seen.state.as_str().to_owned(),
+        at: Time(seen.at),
+        started_at: seen.started_at.map(Time),
+        fence,
+    }
+}
+
+/// What was seen before Tableau had answered gets its fence as soon as it has.
+fn fill_fences(p: &Pass, s: &mut ExtractRefreshStatus) {
+    let Some(now) = p.fence() else { return };
+    let seen = s.marks.iter_mut().filter_map(|mark| mark.seen.as_mut()).map(|seen| &mut seen.fence);
+    let (occasions, demands) = match &mut s.owed {
+        Some(owed) => (owed.occasions.as_mut_slice(), owed.demands.as_mut_slice()),
+        None => (&mut [][..], &mut [][..]),
+    };
+    let owed = occasions.iter_mut().map(|owed| &mut owed.occasion.fence);
+    for fence in seen.chain(owed).chain(demands.iter_mut().map(|demand| &mut demand.fence)) {
+        fence.get_or_insert(now);
+    }
+}
+
+/// Start of the oldest run that the extract contains. Upstreams of which it contains none are left out.
+pub(super) fn data_time(s: &ExtractRefreshStatus) -> Option<Time> {
+    s.marks.iter().filter(|mark| mark.live()).filter_map(|mark| mark.covered.as_ref()?.started_at).min()
+}
+
+/// The newest occasion of each upstream: what a job contains that is started after this status was written.
+pub(super) fn newest(s: &ExtractRefreshStatus) -> Vec<Contained> {
+    let mut newest: Vec<Contained> = s.marks.iter().filter_map(Mark::contained).collect();
+    for owed in s.owed.iter().flat_map(|owed| &owed.occasions) {
+        if newest.iter().all(|contained| contained.key != owed.key) {
+            newest.push(Contained {
+                key: owed.key.clone(),
+                run_id: owed.occasion.run_id.clone(),
+                position: owed.occasion.position(),
+            });
+        }
+    }
+    newest
+}
+
+/// Names of upstreams, for a message.
+pub(super) fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,139 @@
+//! Another job of the target is in the way (409093; 403 may hide one): does it do, or has it to end first (TRIGGER.md 4.4)?
+
+use super::observed::{IntentView, JobList};
+use super::recover::{Looked, first_titled, look, rows};
+use super::{Pass, attempt, coverage, retry};
+use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, RefreshType, Time};
+use crate::model::ids::JobId;
+use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
+use crate::model::time::Moment;
+use std::collections::BTreeSet;
+
+/// Adopts a job that contains what is owed; else waits for the end of the one that is running; else leaves it to the wait.
+pub(super) fn evaluate(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
+    if !attempt::may_go(p, s, &attempt) {
+        s.attempt = None;
+        return;
+    }
+    let sent = refused_at(p);
+    if let Some(id) = attempt.waits_for_job.clone() {
+        let Some(answer) = p.o.jobs.details.get(&JobId::from(id.as_str())) else { return };
+        let kind = rows(p).iter().find(|row| row.id.as_str() == id).and_then(|row| row.refresh_type);
+        match &answer.job {
+            Some(job) if adopt(p, s, &attempt, answer, job, kind, sent) => return,
+            Some(job) if active(job) => return,
+            Some(_) | None => {
+                attempt.waits_for_job = None;
+                attempt.not_before = Some(Time(p.now));
+                s.attempt = Some(attempt.clone());
+            }
+        }
+    }
+    if !read_since(p, sent, &attempt) {
+        return;
+    }
+    let mut running = None;
+    for row in in_question(p, s) {
+        let Looked::Target(job) = look(p, s, &attempt, row) else { continue };
+        let Some(answer) = p.o.jobs.details.get(&row.id) else { continue };
+        if adopt(p, s, &attempt, answer, job, row.refresh_type, sent) {
+            return;
+        }
+        if active(job) {
+            running = Some(row.id.clone());
+        }
+    }
+    let forbidden = s.owed.as_ref().is_some_and(|owed| owed.refused.is_some());
+    if let Some(job) = running {
+        attempt.waits_for_job = Some(job.as_str().to_owned());
+        attempt.not_before = None;
+        attempt.blocked = 0;
+        if let Some(owed) = &mut s.owed {
+            owed.refused = None;
+        }
+        s.attempt = Some(attempt);
+    } else if forbidden && unlooked(p, s, &attempt).is_empty() {
+        s.attempt = None;
+        retry::refused(p, s, super::fold::PERMISSION_DENIED, None);
+    }
+}
+
+/// When our POST was refused, at the latest.
+pub(super) fn refused_at(p: &Pass) -> Moment {
+    match p.o.intent {
+        IntentView::MaybeSent { since } => since,
+        IntentView::InLedger | IntentView::None => p.o.moment,
+    }
+}
+
+/// Whether the list was read after the refusal, as far back as needed (or may not be read at all).
+pub(super) fn read_since(p: &Pass, sent: Moment, attempt: &Attempt) -> bool {
+    match &p.o.jobs.list {
+        JobList::Unread => false,
+        JobList::NotAllowed => true,
+        JobList::Read { asked, since, .. } => *asked >= sent && *since <= attempt::list_since(attempt),
+    }
+}
+
+/// Refreshes that have not ended, and such as succeeded after something owed was first seen.
+fn in_question<'a>(p: &Pass<'a>, s: &ExtractRefreshStatus) -> Vec<&'a JobRow> {
+    let owed = s.owed.as_ref();
+    let occasions = owed.into_iter().flat_map(|owed| &owed.occasions).map(|o| o.occasion.fence);
+    let demands = owed.into_iter().flat_map(|owed| &owed.demands).map(|demand| demand.fence);
+    let earliest = occasions.chain(demands).flatten().min();
+    rows(p)
+        .iter()
+        .filter(|row| row.refresh_type.is_some())
+        .filter(|row| match row.status {
+            JobStatus::Pending | JobStatus::InProgress => true,
+            JobStatus::Success => coverage::started_after(earliest, row.started_at),
+            JobStatus::Failed | JobStatus::Cancelled => false,
+        })
+        .collect()
+}
+
+/// Rows that have to be asked for by id.
+pub(super) fn unlooked(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> BTreeSet<JobId> {
+    first_titled(p, s, attempt, in_question(p, s).into_iter())
+}
+
+fn active(job: &Job) -> bool {
+    matches!(job.status, JobStatus::Pending | JobStatus::InProgress)
+}
+
+fn adopt(
+    p: &mut Pass,
+    s: &mut ExtractRefreshStatus,
+    attempt: &Attempt,
+    answer: &JobAnswer,
+    job: &Job,
+    kind: Option<RefreshType>,
+    sent: Moment,
+) -> bool {
+    let ended_badly = matches!(job.status, JobStatus::Failed | JobStatus::Cancelled);
+    if ended_badly || !coverage::suffices(kind, attempt.refresh_type) {
+        return false;
+    }
+    let Some(proof) = coverage::contains_all(p, s, attempt, answer, job, sent) else { return false };
+    let adopted = Attempt {
+        phase: AttemptPhase::Submitted,
+        job_id: Some(job.id.as_str().to_owned()),
+        origin: Some(JobOrigin::Adopted),
+        seen: proof.seen,
+        demands: proof.demands,
+        blocked: 0,
+        not_before: None,
+        waits_for_job: None,
+        ..attempt.clone()
+    };
+    if let Some(owed) = &mut s.owed {
+        (owed.refusals, owed.refused) = (0, None);
+    }
+    p.tell(
+        "RefreshAdopted",
+        "Another refresh of the extract contains the new data and is followed instead of starting one",
+    );
+    s.attempt = Some(adopted.clone());
+    attempt::follow(p, s, adopted);
+    true
+}
