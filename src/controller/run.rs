@@ -16,7 +16,7 @@ use super::wakes::{Wakes, Wakeups};
 use super::watches;
 use super::workspaces::Workspaces;
 use crate::clock::Clock;
-use crate::http::{AddressPolicy, AllowedHost};
+use crate::http::AddressPolicy;
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::instance::{self, InstanceError};
 use crate::runtime::lease::{Ended, Leading, Terms, elect};
@@ -53,9 +53,6 @@ pub enum RunError {
     /// No name for the marks.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// An entry of `--allowed-hosts` is none.
-    #[error("--allowed-hosts: {0}")]
-    AllowedHosts(#[from] crate::http::BadAllowedHost),
     /// The admin endpoint or the signal handlers.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -83,11 +80,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         Some(name) => name.clone(),
         None => instance::of_cluster(client.clone()).await?,
     };
-    let hosts: Vec<AllowedHost> =
-        settings.allowed_hosts.iter().flatten().map(|host| host.parse()).collect::<Result<_, _>>()?;
     let metrics = Arc::new(Metrics::default());
     let services = Arc::new(RealServices {
-        policy: AddressPolicy::new(hosts),
+        policy: AddressPolicy::new(settings.allowed_hosts.clone()),
         clock: clock.clone(),
         metrics: metrics.clone(),
     });
