@@ -33,7 +33,7 @@ async fn a_flow_that_a_real_worker_runs_refreshes_its_extract() {
     let run = stage.prefect.run(&flow).await.unwrap();
     stage.refreshes(&orders, 1).await;
     let status = stage.fresh("orders").await.status.unwrap();
-    assert_eq!(status.history[0].runs, [run.clone()]);
+    assert_eq!(status.history[0].runs, std::slice::from_ref(&run));
     let run = stage.prefect.until(&run, "COMPLETED", LIMIT).await.unwrap();
     let started: jiff::Timestamp = run["start_time"].as_str().unwrap().parse().unwrap();
     assert_eq!(status.data_time.unwrap().0, started, "the data is as old as the run that made it");
