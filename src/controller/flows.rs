@@ -102,8 +102,6 @@ impl Subject for Flows {
         }
     }
 
-    fn intended(_: &Context, _: &str) {}
-
     async fn act(ctx: &Context, object: &Arc<FlowDeployment>, _: &Seen, act: Act) -> Option<Vec<Ack>> {
         match act {
             Act::Finalizer(set) => {
@@ -166,8 +164,6 @@ impl Subject for Flows {
             Some(_) | None => (stored, Vec::new()),
         }
     }
-
-    fn wrote(_: &Context, _: Option<&FlowDeploymentStatus>, _: &FlowDeploymentStatus) {}
 
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, who) = (ctx.wakes.clone(), Dependent::Flow(name.clone()));

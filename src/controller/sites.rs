@@ -62,8 +62,6 @@ impl Subject for Sites {
         Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
     }
 
-    fn intended(_: &Context, _: &str) {}
-
     async fn act(_: &Context, _: &Arc<TableauSite>, (): &(), act: Never) -> Option<()> {
         match act {}
     }
@@ -77,8 +75,6 @@ impl Subject for Sites {
     ) -> (TableauSiteStatus, Vec<Note>) {
         (object.status.clone().unwrap_or_default(), Vec::new())
     }
-
-    fn wrote(_: &Context, _: Option<&TableauSiteStatus>, _: &TableauSiteStatus) {}
 
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());

@@ -66,8 +66,6 @@ impl Subject for Workspaces {
         Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
     }
 
-    fn intended(_: &Context, _: &str) {}
-
     async fn act(_: &Context, _: &Arc<PrefectWorkspace>, (): &(), act: Never) -> Option<()> {
         match act {}
     }
@@ -81,8 +79,6 @@ impl Subject for Workspaces {
     ) -> (PrefectWorkspaceStatus, Vec<Note>) {
         (object.status.clone().unwrap_or_default(), Vec::new())
     }
-
-    fn wrote(_: &Context, _: Option<&PrefectWorkspaceStatus>, _: &PrefectWorkspaceStatus) {}
 
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());

@@ -11,10 +11,8 @@ use world::tableau::{Availability, Config, Kind, Outcome as JobOutcome, Script, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_tableau_holds_the_answer_it_finds_its_job_and_starts_no_second() {
     let mut stage = Stage::set("killed").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
     let hold = stage.tableau.hold_answer(&orders);
     stage.prefect.complete(&flow).await.unwrap();
     tokio::time::timeout(LIMIT, hold.taken()).await.unwrap();
@@ -36,10 +34,8 @@ async fn killed_while_tableau_holds_the_answer_it_finds_its_job_and_starts_no_se
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_lost_to_a_reset_is_found_again_without_a_restart() {
     let stage = Stage::set("reset").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
     let hold = stage.tableau.hold_answer(&orders);
     stage.prefect.complete(&flow).await.unwrap();
     tokio::time::timeout(LIMIT, hold.taken()).await.unwrap();
@@ -81,10 +77,8 @@ async fn somebodys_queued_refresh_is_taken_for_ours_since_it_will_contain_the_da
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebodys_running_refresh_has_to_end_first_since_it_began_too_early() {
     let stage = Stage::set("running").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
     let theirs = stage.tableau.start_refresh(&orders, Kind::Full, "ann").unwrap();
     let running =
         |t: &world::tableau::Truth| t.refreshes.iter().any(|r| r.job == theirs && r.started.is_some());
@@ -110,9 +104,7 @@ async fn somebodys_running_refresh_has_to_end_first_since_it_began_too_early() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_token_is_one_clear_condition_no_hot_loop_and_healed_by_a_new_secret() {
     let stage = Stage::set("revoked").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     stage.tableau.revoke_pat(SITE, "feedwater");
     let sign_ins = stage.tableau.truth().count("signIn");
     stage.prefect.complete(&flow).await.unwrap();
@@ -143,9 +135,7 @@ async fn a_revoked_token_is_one_clear_condition_no_hot_loop_and_healed_by_a_new_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_minute_without_tableau_loses_nothing() {
     let stage = Stage::set("outage").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     stage.tableau.set_availability(Availability::Reset);
     stage.prefect.complete(&flow).await.unwrap();
     stage.prefect.complete(&flow).await.unwrap();
@@ -163,9 +153,7 @@ async fn a_minute_without_tableau_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_completion_while_the_operator_is_down_is_refreshed_once_when_it_is_back() {
     let mut stage = Stage::set("absent").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     stage.operator.terminate().await;
     let run = stage.prefect.complete(&flow).await.unwrap();
     stage.operator.restart().await.unwrap();
@@ -177,10 +165,8 @@ async fn a_completion_while_the_operator_is_down_is_refreshed_once_when_it_is_ba
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_job_is_followed_across_a_restart() {
     let mut stage = Stage::set("restart").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
     stage.prefect.complete(&flow).await.unwrap();
     stage.extract("orders", "Running", |e| is(e, "Refreshing", "True", "Running")).await;
     stage.operator.kill().await;
@@ -228,10 +214,8 @@ async fn failures_are_tried_again_until_the_retries_are_used_up_and_new_data_get
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_a_person_cancels_is_not_started_again_until_asked() {
     let stage = Stage::set("cancelled").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
     stage.prefect.complete(&flow).await.unwrap();
     stage.extract("orders", "Running", |e| is(e, "Refreshing", "True", "Running")).await;
     let job = stage.tableau.truth().refreshes_of(&orders)[0].job.clone();
@@ -269,9 +253,7 @@ async fn where_the_job_list_may_not_be_read_a_lost_answer_is_said_and_sent_again
     let tableau = Config { jobs_list_allowed: false, ..Config::default() };
     let operator_args = vec!["--settle".into(), "5s".into()];
     let stage = Stage::set_with("no-list", Setting { tableau, operator_args, ..Setting::default() }).await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     let hold = stage.tableau.hold_answer(&orders);
     stage.prefect.complete(&flow).await.unwrap();
     tokio::time::timeout(LIMIT, hold.taken()).await.unwrap();

@@ -75,10 +75,8 @@ async fn no_secret_is_found_in_any_log_status_event_or_metric() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn asked_to_end_it_finishes_what_is_in_flight_and_gives_the_lease_back() {
     let mut stage = Stage::set("ending").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
     let hold = stage.tableau.hold_answer(&orders);
     stage.prefect.complete(&flow).await.unwrap();
     tokio::time::timeout(LIMIT, hold.taken()).await.unwrap();

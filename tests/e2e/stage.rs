@@ -189,6 +189,14 @@ impl Stage {
         self.tableau.add_datasource(SITE, &["Finance", "Sales"], name, true)
     }
 
+    /// A data source `Orders`, fed by the flow `orders`, and the `ExtractRefresh` `orders` that says so; returns the LUID and the deployment's id.
+    pub async fn orders(&self) -> (String, String) {
+        let luid = self.datasource("Orders");
+        let flow = self.flow("orders").await;
+        self.declare("orders", "Orders", &["orders"]).await;
+        (luid, flow)
+    }
+
     /// An `ExtractRefresh` of `Finance/Sales/<data source>` fed by these `FlowDeployment`s.
     pub fn extract_object(&self, name: &str, datasource: &str, flows: &[&str]) -> Value {
         resources::extract_refresh(&self.namespace, name, "acme", ("Finance/Sales", datasource), flows)

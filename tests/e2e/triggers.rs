@@ -9,9 +9,7 @@ use world::tableau::{Kind, Outcome as JobOutcome, Script, Step};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_completed_flow_refreshes_its_extract_and_a_failed_one_does_not() {
     let stage = Stage::set("main-job").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
 
     stage.prefect.run_in_state(&flow, "FAILED").await.unwrap();
     let run = stage.prefect.complete(&flow).await.unwrap();
@@ -27,9 +25,7 @@ async fn a_completed_flow_refreshes_its_extract_and_a_failed_one_does_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flow_that_a_real_worker_runs_refreshes_its_extract() {
     let stage = Stage::set("worker").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     let run = stage.prefect.run(&flow).await.unwrap();
     stage.refreshes(&orders, 1).await;
     let status = stage.fresh("orders").await.status.unwrap();
@@ -67,10 +63,8 @@ async fn all_waits_for_both_upstreams_and_a_persons_refresh_takes_nothing_from_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_completions_during_a_running_refresh_make_exactly_one_more() {
     let stage = Stage::set("ten").await;
-    let orders = stage.datasource("Orders");
+    let (orders, flow) = stage.orders().await;
     stage.tableau.script(&orders, running_until_released());
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
 
     stage.prefect.complete(&flow).await.unwrap();
     stage.extract("orders", "Running", |e| is(e, "Refreshing", "True", "Running")).await;
@@ -94,9 +88,7 @@ async fn ten_completions_during_a_running_refresh_make_exactly_one_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crashed_run_set_to_completed_by_hand_is_a_completion() {
     let stage = Stage::set("by-hand").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     let run = stage.prefect.run_in_state(&flow, "PENDING").await.unwrap();
     stage.prefect.set_state(&run, "CRASHED").await.unwrap();
     stage
@@ -137,9 +129,7 @@ async fn without_prefects_websocket_polling_is_enough() {
     proxy.cut_websockets(true);
     let setting = Setting { poll: "2s", prefect_url: Some(proxy.url().to_owned()), ..Setting::default() };
     let stage = Stage::set_with("no-socket", setting).await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     stage.prefect.complete(&flow).await.unwrap();
     stage.refreshes(&orders, 1).await;
     stage.fresh("orders").await;
@@ -149,9 +139,7 @@ async fn without_prefects_websocket_polling_is_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_prefects_websocket_nobody_waits_for_the_poll() {
     let stage = Stage::set_with("socket", Setting { poll: "10m", ..Setting::default() }).await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     stage.prefect.complete(&flow).await.unwrap();
     // The stage gives up long before the next poll.
     stage.refreshes(&orders, 1).await;
@@ -228,9 +216,7 @@ async fn a_workbook_by_luid_refreshed_by_any_upstream_incrementally() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_moves_is_not_found_and_one_published_anew_is_refreshed() {
     let stage = Stage::set("moves").await;
-    let orders = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
+    let (orders, flow) = stage.orders().await;
     stage.prefect.complete(&flow).await.unwrap();
     stage.fresh("orders").await;
 
