@@ -21,8 +21,8 @@ const COALESCE: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Contents are looked up again at least this often, and every ten intervals where that is sooner.
 const CONTENTS_EVERY: Duration = Duration::from_secs(300);
-/// A job may have been queued this long before the moment from which its start matters.
-const QUEUED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// A job may have been queued this long before the moment from which its start matters (`model::extract` asks for as much).
+const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A job that was just started is asked for after this, then ever more seldom up to the poll interval: short refreshes are told of soon, and
 /// long ones cost no more calls than a poll.
 const FOLLOW_FIRST: Duration = Duration::from_secs(1);

@@ -6,6 +6,8 @@
 
 mod cel;
 mod faults;
+mod rest;
+mod seen;
 mod stage;
 
 mod triggers;

@@ -224,6 +224,22 @@ impl Stage {
         .await
     }
 
+    /// Waits until so many extracts carry the annotation that follows the first status: the last thing written before they rest.
+    pub async fn annotated(&self, count: usize) {
+        let started = Instant::now();
+        loop {
+            let all = self.api::<ExtractRefresh>().list(&kube::api::ListParams::default()).await.unwrap();
+            let done = |e: &&ExtractRefresh| {
+                e.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(feedwater::api::BASELINE))
+            };
+            if all.items.iter().filter(done).count() >= count {
+                return;
+            }
+            assert!(started.elapsed() < LIMIT, "baselines are not written\n{}", self.log_tail());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until a job has ended.
     pub async fn ended(&self, job: &str) {
         let ended = |truth: &Truth| truth.refreshes.iter().any(|r| r.job == job && r.ended.is_some());

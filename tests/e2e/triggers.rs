@@ -1,6 +1,6 @@
 //! The main job: which completions make a refresh, and how many.
 
-use crate::stage::{Setting, Stage, is};
+use crate::stage::{LIMIT, Setting, Stage, is};
 use feedwater::api::{ExtractRefresh, JobOrigin, Outcome, RefreshType, TargetKind};
 use serde_json::json;
 use world::proxy::Proxy;
@@ -22,6 +22,21 @@ async fn a_completed_flow_refreshes_its_extract_and_a_failed_one_does_not() {
     assert_eq!(history[0].runs, [run]);
     assert_eq!(history[0].origin, Some(JobOrigin::Ours));
     assert_eq!(stage.refreshed(&orders), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flow_that_a_real_worker_runs_refreshes_its_extract() {
+    let stage = Stage::set("worker").await;
+    let orders = stage.datasource("Orders");
+    let flow = stage.flow("orders").await;
+    stage.declare("orders", "Orders", &["orders"]).await;
+    let run = stage.prefect.run(&flow).await.unwrap();
+    stage.refreshes(&orders, 1).await;
+    let status = stage.fresh("orders").await.status.unwrap();
+    assert_eq!(status.history[0].runs, std::slice::from_ref(&run));
+    let run = stage.prefect.until(&run, "COMPLETED", LIMIT).await.unwrap();
+    let started: jiff::Timestamp = run["start_time"].as_str().unwrap().parse().unwrap();
+    assert_eq!(status.data_time.unwrap().0, started, "the data is as old as the run that made it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

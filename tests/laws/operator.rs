@@ -298,7 +298,6 @@ impl Sim {
                 if let Some(job) =
                     self.tableau.jobs.iter_mut().find(|j| j.id == job && j.active() && cancelled)
                 {
-                    self.oracle.cancelled_by_us.insert(job.id.clone());
                     job.status = JobStatus::Cancelled;
                     job.ended_at = Some(self.clock.tableau());
                 }

@@ -7,10 +7,10 @@ use feedwater::api::{
     Attempt, AttemptPhase, Demand, DemandKind, ExtractRefreshStatus, Position, RefreshType,
 };
 use feedwater::model::extract::{Claim, Decision, Desired, Require, Step};
-use feedwater::model::ids::{JobId, Luid};
+use feedwater::model::ids::Luid;
 use feedwater::model::jobs::JobStatus;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 type Place = (Timestamp, Option<String>);
 
@@ -25,7 +25,8 @@ pub struct Oracle {
     pub inexact: bool,
     pub clock_back: bool,
     pub token_at: BTreeMap<String, u64>,
-    pub cancelled_by_us: BTreeSet<JobId>,
+    /// The newest that was ever covered, whatever became of the target later.
+    covered: BTreeMap<String, Place>,
     changes: Vec<u64>,
 }
 
@@ -132,7 +133,7 @@ impl Sim {
     }
 
     /// Nothing owed goes away, and nothing is believed, without a job that proves it.
-    pub fn check_write(&self, before: &ExtractRefreshStatus) -> Result<(), Law> {
+    pub fn check_write(&mut self, before: &ExtractRefreshStatus) -> Result<(), Law> {
         let after = &self.cluster.status;
         for mark in &after.marks {
             let Some(now) = mark.covered.as_ref() else { continue };
@@ -146,6 +147,12 @@ impl Sim {
         if !self.oracle.clock_back {
             self.check_order(before, after)?;
         }
+        let now = after.marks.iter().filter_map(|m| Some((m.key.clone(), place(m.covered.as_ref()?))));
+        for (key, at) in now.collect::<Vec<_>>() {
+            let newest = self.oracle.covered.entry(key).or_insert_with(|| at.clone());
+            *newest = at.max(newest.clone());
+        }
+        let after = &self.cluster.status;
         let demands =
             |s: &ExtractRefreshStatus| s.owed.as_ref().map(|o| o.demands.clone()).unwrap_or_default();
         for gone in demands(before) {
@@ -326,9 +333,9 @@ impl Sim {
                     is == (used.at, Some(used.state.as_str())),
                     "every set that formed was used, and no other",
                 )?;
-                let covered = covered(s, &Cluster::key(upstream));
+                let covered = self.oracle.covered.get(&Cluster::key(upstream));
                 let at = (used.at, Some(used.state.as_str().to_owned()));
-                self.law(covered >= Some(at), "every set that formed is covered")?;
+                self.law(covered >= Some(&at), "every set that formed is covered")?;
             }
             return Ok(());
         }
