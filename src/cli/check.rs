@@ -1,7 +1,8 @@
 //! `feedwater check`: what can be said about a manifest without a cluster.
 
 use super::structure::{self, Fault};
-use crate::api::{ExtractRefresh, FlowDeployment, GROUP, PrefectWorkspace, TableauSite, VERSION, schema};
+use crate::api::{GROUP, PrefectWorkspace, TableauSite, VERSION, schema};
+use crate::model::{extract, flow};
 use crate::yaml::{self, YamlError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,7 +16,7 @@ pub struct Report {
     pub faults: Vec<String>,
 }
 
-/// Checks every document of ours in a YAML text. Rules across fields (CEL) are the API server's.
+/// Checks every document of ours in a YAML text. The rest of the rules (CEL) is the API server's.
 ///
 /// # Errors
 /// The text is not YAML.
@@ -51,26 +52,32 @@ fn faults(crd: &Value, kind: &str, name: &str, document: &Value) -> Vec<Fault> {
     if let Some(schema) = crd.pointer("/spec/versions/0/schema/openAPIV3Schema") {
         faults.extend(structure::faults(schema, document));
     }
-    // What the schema does not see the types do, for example a date that is none.
+    // What the schema does not see the operator does, for example a union with no member, or a date that is none.
     if faults.is_empty()
         && let Err(error) = decode(kind, document)
     {
-        faults.push(Fault::new("", error.to_string()));
+        faults.push(Fault::new("", error));
     }
     faults
 }
 
-fn decode(kind: &str, document: &Value) -> Result<(), serde_json::Error> {
-    fn parse<K: DeserializeOwned>(document: &Value) -> Result<(), serde_json::Error> {
-        K::deserialize(document).map(drop)
-    }
+/// As the operator reads it.
+fn decode(kind: &str, document: &Value) -> Result<(), String> {
     match kind {
-        "PrefectWorkspace" => parse::<PrefectWorkspace>(document),
-        "TableauSite" => parse::<TableauSite>(document),
-        "FlowDeployment" => parse::<FlowDeployment>(document),
-        "ExtractRefresh" => parse::<ExtractRefresh>(document),
+        "PrefectWorkspace" => parse::<PrefectWorkspace>(document).map(drop),
+        "TableauSite" => parse::<TableauSite>(document).map(drop),
+        "FlowDeployment" => {
+            flow::Desired::parse(&parse(document)?, "").map(drop).map_err(|error| error.to_string())
+        }
+        "ExtractRefresh" => {
+            extract::Desired::parse(&parse(document)?).map(drop).map_err(|error| error.to_string())
+        }
         _ => Ok(()),
     }
+}
+
+fn parse<K: DeserializeOwned>(document: &Value) -> Result<K, String> {
+    K::deserialize(document).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -110,16 +117,17 @@ spec:
             ("  entrypoint: flows/orders.py:orders\n", "", "spec.entrypoint: is required"),
             ("slug: nightly", "slugg: nightly", "spec.schedules[0].slugg: is not a field"),
             ("slug: nightly", "slug: ''", "spec.schedules[0].slug: is shorter than 1"),
-            ("deletionPolicy: Keep", "", ""),
             ("v1alpha1", "v1", "feedwater.dev/v1 has no kind FlowDeployment"),
         ] {
             let found = faults(&GOOD.replace(from, to));
-            assert!(found.iter().any(|f| f.contains(fault)) || fault.is_empty(), "{to}: {found:?}");
+            assert!(found.iter().any(|f| f.contains(fault)), "{to}: {found:?}");
         }
         let found = faults(&format!("{GOOD}  deletionPolicy: Keep\n"));
         assert_eq!(found, ["FlowDeployment orders: spec.deletionPolicy: must be one of Delete, Orphan"]);
         let anchor = "interval: {every: 1h, anchor: yesterday}";
         let found = faults(&GOOD.replace("cron: {expression: '0 2 * * *'}", anchor));
         assert_eq!(found.len(), 1, "{found:?}");
+        let found = faults(&GOOD.replace(", cron: {expression: '0 2 * * *'}", ""));
+        assert_eq!(found.len(), 1, "a schedule of no kind: {found:?}");
     }
 }
