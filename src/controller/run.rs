@@ -138,7 +138,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     );
     let begin = tokio::spawn(begin(ctx.clone(), filled_rx, all));
 
-    let election = tokio::spawn(election);
+    let mut election = tokio::spawn(election);
     let work = async {
         controllers.await;
         // Nothing of ours is in flight any more: sign out, then give the lease back.
@@ -148,9 +148,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     };
     let asked = shutdown.clone();
     let result = tokio::select! {
-        ended = wait_for(election) => match ended {
-            Some(Ended::Released) => Ok(()),
-            Some(Ended::Lost) | None => Err(RunError::LeaseLost),
+        ended = &mut election => match ended {
+            Ok(Ended::Released) => Ok(()),
+            // Lost, or its task failed: either way nobody keeps the lease any more.
+            Ok(Ended::Lost) | Err(_) => Err(RunError::LeaseLost),
         },
         done = shutdown.clone().bound(settings.shutdown_grace, work) => match done {
             Ok(()) if asked.is_requested() => Ok(()),
@@ -162,18 +163,11 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     admin.abort();
     if result.is_ok() {
         let _ = ended_tx.send(());
-        // The election writes the lease once more; a moment for it, no more.
-        let mut leading = lease.leading();
-        let _ =
-            tokio::time::timeout(Duration::from_secs(3), leading.wait_for(|now| *now == Leading::No)).await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        // The election gives the lease back; a moment for it, no more.
+        let _ = tokio::time::timeout(Duration::from_secs(3), election).await;
     }
     tracing::info!(clean = result.is_ok(), "ended");
     result
-}
-
-async fn wait_for(election: tokio::task::JoinHandle<Ended>) -> Option<Ended> {
-    election.await.ok()
 }
 
 /// The kube client, with its own retry off: a status write that is repeated by the transport could not be told from somebody else's.
