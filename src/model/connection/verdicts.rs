@@ -54,27 +54,27 @@ fn verdicts(service: &Service, url: &str, state: &ConnectionState) -> Vec<Verdic
     let name = service.name();
     match state {
         ConnectionState::Connecting => {
-            ready(Truth::Unknown, "Progressing", format!("Connects to {name} at {url}."), Some("Reconciling"))
+            ready(Truth::Unknown, "Progressing", format!("Connects to {name} at {url}"), Some("Reconciling"))
         }
         ConnectionState::Connected { version } => {
-            ready(Truth::True, "Connected", format!("{name} {version} answers at {url}."), None)
+            ready(Truth::True, "Connected", format!("{name} {version} answers at {url}"), None)
         }
         ConnectionState::SecretNotFound { name: secret } => wrong(
             "SecretNotFound",
             format!(
-                "Secret `{secret}` does not exist in this namespace; create it or correct secretRef.name."
+                "Secret `{secret}` does not exist in this namespace; create it or correct secretRef.name"
             ),
         ),
         ConnectionState::SecretAccessDenied { name: secret, namespace } => wrong(
             "SecretAccessDenied",
             format!(
                 "The operator may not read Secret `{secret}`; apply the Role and RoleBinding of manifests/tenant in namespace \
-                 `{namespace}` and name the Secret there."
+                 `{namespace}` and name the Secret there"
             ),
         ),
         ConnectionState::SecretKeyMissing { name: secret, key } => wrong(
             "SecretKeyMissing",
-            format!("Secret `{secret}` lacks the key `{key}`, or it is empty; set it."),
+            format!("Secret `{secret}` lacks the key `{key}`, or it is empty; set it"),
         ),
         ConnectionState::Failed(trouble) => troubled(service, url, trouble),
     }
@@ -86,16 +86,16 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
         Trouble::CredentialsRefused { worked_before } => credentials_refused(service, *worked_before),
         Trouble::SessionContested => wrong(
             "SessionContested",
-            "Tableau ends each session at once: somebody else signs in with the same token; give Feedwater a token of its own.",
+            "Tableau ends each session at once: somebody else signs in with the same token; give Feedwater a token of its own",
         ),
         Trouble::PermissionDenied => wrong(
             "PermissionDenied",
             match service {
                 Service::Prefect { .. } => {
-                    "The credentials may not read deployments and flow runs; give them that right in Prefect."
+                    "The credentials may not read deployments and flow runs; give them that right in Prefect"
                 }
                 Service::Tableau => {
-                    "The token's user may not read the site's jobs; make it a site administrator in Tableau."
+                    "The token's user may not read the site's jobs; make it a site administrator in Tableau"
                 }
             },
         ),
@@ -103,37 +103,36 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
             "HostNotAllowed",
             format!(
                 "Host `{host}` may not be called: only https to public addresses is allowed by default; start the operator with \
-                 --allowed-hosts={host} or correct the URL."
+                 --allowed-hosts={host} or correct the URL"
             ),
         ),
-        Trouble::Dns => wrong(
-            "DnsFailed",
-            format!("The host name of {url} does not resolve; correct the URL or the DNS."),
-        ),
+        Trouble::Dns => {
+            wrong("DnsFailed", format!("The host name of {url} does not resolve; correct the URL or the DNS"))
+        }
         Trouble::Tls => wrong(
             "TlsFailed",
             format!(
-                "The certificate of {url} is not trusted or not for that host; use one of a public authority for its name."
+                "The certificate of {url} is not trusted or not for that host; use one of a public authority for its name"
             ),
         ),
         Trouble::Unreachable => wrong(
             "Unreachable",
             format!(
-                "{name} does not answer at {url}; check that it runs and that the network lets the operator reach it."
+                "{name} does not answer at {url}; check that it runs and that the network lets the operator reach it"
             ),
         ),
         Trouble::WrongServer => stalled("WrongServer", wrong_server(service, url)),
         Trouble::UnsupportedVersion { version, oldest } => stalled(
             "UnsupportedVersion",
-            format!("{name} at {url} has version {version}; upgrade it to {oldest} or later."),
+            format!("{name} at {url} has version {version}; upgrade it to {oldest} or later"),
         ),
         Trouble::RateLimited => {
-            wrong("RateLimited", format!("{name} asks to slow down; a longer spec.pollInterval asks less."))
+            wrong("RateLimited", format!("{name} asks to slow down; a longer spec.pollInterval asks less"))
         }
         Trouble::SiteChanged => stalled(
             "SiteChanged",
             format!(
-                "Another site than before answers at {url}; correct spec.serverUrl, or make another TableauSite for it."
+                "Another site than before answers at {url}; correct spec.serverUrl, or make another TableauSite for it"
             ),
         ),
     }
@@ -142,19 +141,19 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
 fn credentials_refused(service: &Service, worked_before: bool) -> Vec<Verdict> {
     match (service, worked_before) {
         (Service::Prefect { keyed: false }, _) => {
-            wrong("CredentialsInvalid", "Prefect asks for credentials; set spec.auth.")
+            wrong("CredentialsInvalid", "Prefect asks for credentials; set spec.auth")
         }
         (Service::Prefect { keyed: true }, _) => {
-            wrong("CredentialsInvalid", "Prefect refuses the credentials; put valid ones into the Secret.")
+            wrong("CredentialsInvalid", "Prefect refuses the credentials; put valid ones into the Secret")
         }
         (Service::Tableau, true) => wrong(
             "PatRevoked",
             "Tableau no longer accepts the personal access token, which worked before: it was revoked or has expired; put a new one into \
-             the Secret.",
+             the Secret",
         ),
         (Service::Tableau, false) => wrong(
             "CredentialsInvalid",
-            "Tableau refuses the personal access token; check its name and secret in the Secret, and spec.siteContentUrl.",
+            "Tableau refuses the personal access token; check its name and secret in the Secret, and spec.siteContentUrl",
         ),
     }
 }
@@ -163,19 +162,19 @@ fn wrong_server(service: &Service, url: &str) -> String {
     match service {
         Service::Prefect { .. } => {
             format!(
-                "What answers at {url} is not the API of Prefect; spec.apiUrl ends with /api on most servers."
+                "What answers at {url} is not the API of Prefect; spec.apiUrl ends with /api on most servers"
             )
         }
         Service::Tableau => {
             format!(
-                "What answers at {url} is not Tableau; spec.serverUrl is the address of the server without any path."
+                "What answers at {url} is not Tableau; spec.serverUrl is the address of the server without any path"
             )
         }
     }
 }
 
 fn unsupported(bad: &BadConnection) -> Vec<Verdict> {
-    stalled("UnsupportedSpec", format!("{bad}."))
+    stalled("UnsupportedSpec", format!("{bad}"))
 }
 
 /// Wrong; tried again by itself, and at once when the Secret changes.

@@ -38,7 +38,7 @@ fn finalizer(p: &Pass) -> Option<Decision> {
 fn suspended(p: &Pass) -> Option<Decision> {
     let suspended = p.d.suspend.then(|| {
         p.with(
-            Ready::good("Suspended", "spec.suspend is true: Prefect is left as it is."),
+            Ready::good("Suspended", "spec.suspend is true: Prefect is left as it is"),
             Drifted::NotObserved,
         )
     })?;
@@ -83,7 +83,7 @@ fn missing(p: &Pass, workspace: &str) -> Decision {
     let waiting = Ready::working(
         "DependencyNotFound",
         format!(
-            "PrefectWorkspace `{workspace}` does not exist in this namespace; create it or correct spec.workspaceRef.name."
+            "PrefectWorkspace `{workspace}` does not exist in this namespace; create it or correct spec.workspaceRef.name"
         ),
     );
     let since = p.ready().filter(|r| r.reason == "DependencyNotFound").map(|r| r.last_transition_time.0);
@@ -114,13 +114,13 @@ fn contested(p: &Pass) -> Option<Decision> {
         Claim::Taken { by } => Ready::stalled(
             "TargetConflict",
             format!(
-                "FlowDeployment {by} already keeps deployment `{deployment}`; delete one of the two or name another deployment."
+                "FlowDeployment {by} already keeps deployment `{deployment}`; delete one of the two or name another deployment"
             ),
         ),
         Claim::TakenByTerminating { by } => Ready::working(
             "Progressing",
             format!(
-                "Waits for FlowDeployment {by}, which is being deleted, to let go of deployment `{deployment}`."
+                "Waits for FlowDeployment {by}, which is being deleted, to let go of deployment `{deployment}`"
             ),
         ),
     };
@@ -144,21 +144,21 @@ fn foreign(p: &Pass) -> Option<Decision> {
         Owner::Nobody => Ready::stalled(
             "AdoptionRequired",
             format!(
-                "Deployment `{name}` exists and was not made by Feedwater; delete it in Prefect, or give it the tag `{mark}` to hand it over."
+                "Deployment `{name}` exists and was not made by Feedwater; delete it in Prefect, or give it the tag `{mark}` to hand it over"
             ),
         ),
         Owner::Gone(whose) => Ready::stalled(
             "AdoptionRequired",
             format!(
                 "Deployment `{name}` carries `{whose}`, of a resource that does not declare it; replace that tag by `{mark}` in Prefect to \
-                 hand it over."
+                 hand it over"
             ),
         ),
         Owner::OtherInstance(whose) => Ready::stalled(
             "TargetConflict",
             format!(
                 "Deployment `{name}` carries `{whose}`, of another Feedwater; name another deployment, or remove that tag in Prefect if \
-                 that one is gone."
+                 that one is gone"
             ),
         ),
     };
@@ -184,7 +184,7 @@ fn create(p: &Pass) -> Decision {
     }
     let next = announced(p, &BTreeSet::new());
     let create = Write::Create { flow: p.d.deployment.flow.to_string(), new: diff::new_deployment(p.d) };
-    announce_or(p, next, "Creates the deployment in Prefect.", vec![create])
+    announce_or(p, next, "Creates the deployment in Prefect", vec![create])
 }
 
 /// The deployment we had is gone: somebody deleted it in Prefect. The next pass creates it anew.
@@ -192,9 +192,9 @@ fn vanished(p: &Pass) -> Decision {
     let mut next = p.status.clone();
     (next.deployment_id, next.pending_write) = (None, None);
     next.last_drift = Some(drift(p.now, ["deployment".to_owned()]));
-    let working = Ready::working("Progressing", "The deployment is gone from Prefect and is created again.");
+    let working = Ready::working("Progressing", "The deployment is gone from Prefect and is created again");
     set(&mut next, p.d.generation, working, Drifted::NotObserved, p.now);
-    let note = warned("DriftDetected", "The deployment was deleted in Prefect; Feedwater creates it again.");
+    let note = warned("DriftDetected", "The deployment was deleted in Prefect; Feedwater creates it again");
     Decision { notes: vec![note], ..p.decision(next, Step::Intend) }
 }
 
@@ -214,7 +214,7 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
         (Some(since), Some(blocked)) if !busy => Decision { step: repair(there, since), ..blocked },
         (_, Some(blocked)) => blocked,
         (Some(since), None) if diff.is_empty() => p.decision(
-            p.working(p.status.clone(), "Has Prefect schedule its runs again."),
+            p.working(p.status.clone(), "Has Prefect schedule its runs again"),
             repair(there, since),
         ),
         (None, None) if diff.is_empty() => in_sync(p, there),
@@ -229,7 +229,7 @@ fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     let mut status = announced(p, &BTreeSet::new());
     status.deployment_id = Some(there.id.to_string());
     status.applied_fields = diff::declared(p.d).into_iter().collect();
-    let ready = Ready::good("InSync", format!("Prefect has deployment `{}` as declared.", p.d.deployment));
+    let ready = Ready::good("InSync", format!("Prefect has deployment `{}` as declared", p.d.deployment));
     set(&mut status, p.d.generation, ready, Drifted::No, p.now);
     Decision { memory: None, ..p.rest(status) }
 }
@@ -248,14 +248,14 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, owed: Option<Timestamp>) -
     if drifted {
         next.last_drift = Some(drift(p.now, diff.names.iter().cloned()));
         let names = diff.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        notes.push(told("DriftDetected", format!("Prefect differed in {names}; Feedwater puts it right.")));
+        notes.push(told("DriftDetected", format!("Prefect differed in {names}; Feedwater puts it right")));
     }
     if owed.is_none() && (drifted || diff.drops_runs()) {
         let Some(since) = p.o.clock else { return wait(p) };
         next.pending_write = Some(PendingWrite { since: Time(since) });
     }
     let writes = diff.writes(there, repair_since(&next));
-    Decision { notes, ..announce_or(p, next, "Changes the deployment in Prefect as declared.", writes) }
+    Decision { notes, ..announce_or(p, next, "Changes the deployment in Prefect as declared", writes) }
 }
 
 /// What is about to be set goes into status before it is set: a crash in between leaks nothing.
@@ -292,14 +292,14 @@ fn backing_off(p: &Pass, names: &BTreeSet<String>) -> Option<Decision> {
         None => Some(Ready::wrong(
             "RemoteRejected",
             format!(
-                "Prefect accepts the declared values and then shows others in: {}.",
+                "Prefect accepts the declared values and then shows others in: {}",
                 names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
             ),
         )),
     };
     let status = match ready {
         Some(ready) => p.with(ready, Drifted::stored(p.status)),
-        None => p.working(p.status.clone(), "Prefect is busy; tries again soon."),
+        None => p.working(p.status.clone(), "Prefect is busy; tries again soon"),
     };
     Some(p.rest_until(status, memory.until))
 }

@@ -24,7 +24,7 @@ pub fn fold(
                 next.deployment_id = Some(id.to_string());
                 decision.notes.push(told(
                     "Created",
-                    format!("Created deployment `{}` in Prefect.", d.place(status).deployment),
+                    format!("Created deployment `{}` in Prefect", d.place(status).deployment),
                 ));
                 decision.memory = None;
             }
@@ -57,7 +57,7 @@ pub fn unsupported(
     now: Timestamp,
 ) -> Decision {
     let mut status = status.clone();
-    let ready = Ready::stalled("UnsupportedSpec", format!("{}.", why.message));
+    let ready = Ready::stalled("UnsupportedSpec", format!("{}", why.message));
     set(&mut status, generation, ready, Drifted::NotObserved, now);
     Decision { status, step: Step::Rest, again: None, notes: Vec::new(), memory: None }
 }
@@ -72,13 +72,13 @@ fn done(p: &Pass, kind: WriteKind, next: &mut FlowDeploymentStatus) -> Option<No
         }
         WriteKind::Delete => {
             forget(next);
-            Some(told("Deleted", format!("Deleted deployment `{name}` in Prefect.")))
+            Some(told("Deleted", format!("Deleted deployment `{name}` in Prefect")))
         }
         WriteKind::Patch => {
             let leaving = p.d.deleting.is_some() || name != p.d.deployment;
             let Heir::Ready(heir) = &p.o.heir else { return None };
             leaving.then(|| {
-                told("HandedOver", format!("Handed deployment `{name}` over to FlowDeployment {heir}."))
+                told("HandedOver", format!("Handed deployment `{name}` over to FlowDeployment {heir}"))
             })
         }
         WriteKind::Create | WriteKind::AddSchedule | WriteKind::PutSchedule | WriteKind::DeleteSchedule => {

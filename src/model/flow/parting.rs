@@ -40,14 +40,14 @@ pub(super) fn delete(
 fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp) -> Decision {
     let name = p.d.place(p.status).deployment;
     if p.now >= deadline {
-        let note = warned("Orphaned", format!("Deployment `{name}` is left in Prefect: {cause}."));
+        let note = warned("Orphaned", format!("Deployment `{name}` is left in Prefect: {cause}"));
         return Decision { notes: vec![note], ..p.decision(p.status.clone(), Step::Release) };
     }
     let ready = Ready::wrong(
         "DeletionBlocked",
         format!(
             "Deployment `{name}` cannot be deleted: {cause}. It is left behind at the cleanup deadline; deletionPolicy: Orphan lets go \
-             at once."
+             at once"
         ),
     );
     let again = until.map_or(deadline, |until| until.min(deadline));
@@ -80,7 +80,7 @@ pub(super) fn leave(p: &Pass) -> Decision {
 pub(super) fn left_behind(p: &Pass, why: &str) -> Decision {
     let note = warned(
         "Orphaned",
-        format!("Deployment `{}` is left in Prefect: {why}.", p.d.place(p.status).deployment),
+        format!("Deployment `{}` is left in Prefect: {why}", p.d.place(p.status).deployment),
     );
     Decision { notes: vec![note], ..p.decision(forgotten(p), Step::Intend) }
 }
@@ -89,7 +89,7 @@ fn forgotten(p: &Pass) -> FlowDeploymentStatus {
     let mut status = p.status.clone();
     forget(&mut status);
     let working =
-        Ready::working("Progressing", "The former deployment is left; turns to the one the spec names.");
+        Ready::working("Progressing", "The former deployment is left; turns to the one the spec names");
     set(&mut status, p.d.generation, working, Drifted::NotObserved, p.now);
     status
 }
@@ -176,7 +176,7 @@ fn hand_over(p: &Pass, there: &Deployment, heir: &ObjectName, owed: Option<Times
 
 fn deleting(p: &Pass, mut status: FlowDeploymentStatus) -> FlowDeploymentStatus {
     let drifted = Drifted::stored(&status);
-    let ready = Ready::wrong("Deleting", "The deployment in Prefect is deleted or handed over.");
+    let ready = Ready::wrong("Deleting", "The deployment in Prefect is deleted or handed over");
     set(&mut status, p.d.generation, ready, drifted, p.now);
     status
 }

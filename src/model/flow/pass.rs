@@ -70,14 +70,14 @@ impl Drifted {
 
     fn verdict(self) -> Verdict {
         let (truth, reason, message) = match self {
-            Self::No => (Truth::False, "NoDrift", "Prefect has the deployment as declared."),
+            Self::No => (Truth::False, "NoDrift", "Prefect has the deployment as declared"),
             Self::CorrectionFailed => (
                 Truth::True,
                 "CorrectionFailed",
-                "Prefect differs from what is declared and refuses the correction; see Ready.",
+                "Prefect differs from what is declared and refuses the correction; see Ready",
             ),
             Self::NotObserved => {
-                (Truth::Unknown, "NotObserved", "Not compared with Prefect since the last change.")
+                (Truth::Unknown, "NotObserved", "Not compared with Prefect since the last change")
             }
         };
         Verdict::new("Drifted", truth, reason, message)
@@ -150,7 +150,7 @@ impl<'a> Pass<'a> {
         if self.ready().is_some_and(|r| KEPT.contains(&r.reason.as_str())) {
             return status;
         }
-        self.working(status, "Waits for the next reading of Prefect.")
+        self.working(status, "Waits for the next reading of Prefect")
     }
 
     /// The stored status with these conditions.
@@ -184,23 +184,23 @@ impl<'a> Pass<'a> {
                 "ParametersRejected",
                 format!(
                     "Prefect finds that spec.parameters{} violate the deployment's parameter schema; correct them or \
-                     spec.parameterOpenApiSchema.",
+                     spec.parameterOpenApiSchema",
                     named(fields)
                 ),
             )),
             Failure::Invalid { fields } => Some(Ready::wrong(
                 "RemoteRejected",
-                format!("Prefect does not accept the declared values{}; correct the spec.", named(fields)),
+                format!("Prefect does not accept the declared values{}; correct the spec", named(fields)),
             )),
             Failure::Forbidden => Some(Ready::wrong(
                 "PermissionDenied",
                 format!(
-                    "The credentials of workspace `{workspace}` may not do this; give them the right to change deployments."
+                    "The credentials of workspace `{workspace}` may not do this; give them the right to change deployments"
                 ),
             )),
             Failure::Rejected => Some(Ready::wrong(
                 "RemoteRejected",
-                format!("Prefect refuses to {}; its log says why.", doing(failure.0)),
+                format!("Prefect refuses to {}; its log says why", doing(failure.0)),
             )),
             Failure::Unauthorized | Failure::Unreachable => Some(unavailable(workspace)),
             Failure::Throttled(_) | Failure::Unavailable | Failure::Ambiguous => None,
@@ -212,7 +212,7 @@ impl<'a> Pass<'a> {
 pub(super) fn unavailable(workspace: &str) -> Ready {
     Ready::working(
         "ConnectionUnavailable",
-        format!("PrefectWorkspace `{workspace}` cannot be used now; its conditions say why."),
+        format!("PrefectWorkspace `{workspace}` cannot be used now; its conditions say why"),
     )
 }
 
@@ -221,7 +221,7 @@ pub(super) fn no_pool(d: &Desired) -> Ready {
     let pool = d.fields.get("work_pool_name").and_then(|p| p.as_str()).unwrap_or_default();
     Ready::wrong(
         "WorkPoolNotFound",
-        format!("Prefect has no work pool `{pool}`; create it there or correct spec.workPool.name."),
+        format!("Prefect has no work pool `{pool}`; create it there or correct spec.workPool.name"),
     )
 }
 
