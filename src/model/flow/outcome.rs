@@ -57,7 +57,7 @@ pub fn unsupported(
     now: Timestamp,
 ) -> Decision {
     let mut status = status.clone();
-    let ready = Ready::stalled("UnsupportedSpec", format!("{}", why.message));
+    let ready = Ready::stalled("UnsupportedSpec", why.message.clone());
     set(&mut status, generation, ready, Drifted::NotObserved, now);
     Decision { status, step: Step::Rest, again: None, notes: Vec::new(), memory: None }
 }

@@ -56,7 +56,7 @@ fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp)
 
 /// The spec has moved on: leave the old place by the policy, then forget it.
 pub(super) fn leave(p: &Pass) -> Decision {
-    const MESSAGE: &str = "Leaves the deployment of the former name or workspace.";
+    const MESSAGE: &str = "Leaves the deployment of the former name or workspace";
     if p.d.deletion_policy == DeletionPolicy::Orphan && repair_since(p.status).is_none() {
         return left_behind(p, "spec.deletionPolicy is Orphan");
     }
