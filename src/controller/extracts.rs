@@ -17,6 +17,7 @@ use crate::model::extract::{
 };
 use crate::model::ids::{DeploymentName, JobId, ObjectName};
 use crate::model::time::{ClockReading, Moment};
+use crate::runtime::lease::Leading;
 use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
 use crate::tableau::RefreshError;
 use async_trait::async_trait;
@@ -148,6 +149,10 @@ impl Subject for Extracts {
                     .refresh(attempt.kind, &attempt.luid.as_str().into(), attempt.refresh_type, POST_DEADLINE)
                     .await;
                 let answer = answer(result);
+                if ctx.lease.now() == Leading::No || !ctx.lease.now().outlives(Duration::ZERO) {
+                    // The lease ended under the POST: this process stood still between its look at the lease and the socket.
+                    ctx.metrics.may_be_double(Residue::R2);
+                }
                 ctx.ledger.ended(&attempt.id, ctx.clock.moment());
                 match &answer {
                     Answer::Job(job) => {
@@ -196,7 +201,14 @@ impl Subject for Extracts {
         }
     }
 
-    fn wrote(ctx: &Context, before: Option<&ExtractRefreshStatus>, after: &ExtractRefreshStatus) {
+    fn wrote(ctx: &Context, object: &ExtractRefresh, after: &ExtractRefreshStatus) {
+        let before = object.status.as_ref();
+        // Counted before, and status knows nothing of it: it was lost.
+        let restored =
+            object.annotations().contains_key(BASELINE) && before.is_none_or(|s| s.baseline.is_none());
+        if restored && after.baseline.is_some() {
+            ctx.metrics.may_be_double(Residue::R5);
+        }
         if let Some(newest) = after.history.first()
             && before.and_then(|s| s.history.first()) != Some(newest)
         {

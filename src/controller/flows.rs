@@ -30,8 +30,13 @@ pub type Seen = Option<(Desired, Observed, Place)>;
 
 /// What a pass may do.
 pub enum Act {
-    /// Set our finalizer (`true`) or take it away.
-    Finalizer(bool),
+    /// Set our finalizer.
+    Hold,
+    /// Take it away; whether something is left behind in Prefect against the deletion policy.
+    Release {
+        /// See above.
+        orphaned: bool,
+    },
     /// Write to Prefect.
     Write(Arc<WorkspaceSession>, DeploymentName, Vec<Write>),
 }
@@ -86,8 +91,11 @@ impl Subject for Flows {
             // Without a session, which went away between observing and now, it is looked at again when there is one.
             (Step::Rest, _) | (Step::Do(_), None) => Plan::Rest,
             (Step::Intend, _) => Plan::Intend(String::new()),
-            (Step::Hold, _) => Plan::Do { act: Act::Finalizer(true), lane: None, priority },
-            (Step::Release, _) => Plan::Do { act: Act::Finalizer(false), lane: None, priority },
+            (Step::Hold, _) => Plan::Do { act: Act::Hold, lane: None, priority },
+            (Step::Release, _) => {
+                let orphaned = decision.notes.iter().any(|note| note.reason == "Orphaned");
+                Plan::Do { act: Act::Release { orphaned }, lane: None, priority }
+            }
             (Step::Do(writes), Some(session)) => {
                 let lane = Some(session.lane.clone());
                 Plan::Do { act: Act::Write(session, place.deployment.clone(), writes), lane, priority }
@@ -104,26 +112,13 @@ impl Subject for Flows {
 
     async fn act(ctx: &Context, object: &Arc<FlowDeployment>, _: &Seen, act: Act) -> Option<Vec<Ack>> {
         match act {
-            Act::Finalizer(set) => {
-                let mut finalizers: Vec<String> =
-                    object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
-                if set {
-                    finalizers.push(FINALIZER.to_owned());
+            Act::Hold => finalizer(ctx, object, true).await,
+            Act::Release { orphaned } => {
+                let done = finalizer(ctx, object, false).await?;
+                if orphaned {
+                    ctx.metrics.orphaned(Kind::FlowDeployment);
                 }
-                match publish::metadata(
-                    ctx,
-                    &ctx.objects.flows,
-                    &**object,
-                    json!({ "finalizers": finalizers }),
-                )
-                .await
-                {
-                    Ok(()) => Some(Vec::new()),
-                    Err(error) => {
-                        tracing::debug!(object = %object.name_any(), %error, "the finalizer is not written yet");
-                        None
-                    }
-                }
+                Some(done)
             }
             Act::Write(session, name, writes) => {
                 let mut acks = Vec::new();
@@ -168,6 +163,23 @@ impl Subject for Flows {
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, who) = (ctx.wakes.clone(), Dependent::Flow(name.clone()));
         Arc::new(move || wakes.dependent(&who))
+    }
+}
+
+/// Sets our finalizer or takes it away. `None`: not now.
+async fn finalizer(ctx: &Context, object: &FlowDeployment, set: bool) -> Option<Vec<Ack>> {
+    let mut finalizers: Vec<String> =
+        object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+    if set {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let metadata = json!({ "finalizers": finalizers });
+    match publish::metadata(ctx, &ctx.objects.flows, object, metadata).await {
+        Ok(()) => Some(Vec::new()),
+        Err(error) => {
+            tracing::debug!(object = %object.name_any(), %error, "the finalizer is not written yet");
+            None
+        }
     }
 }
 

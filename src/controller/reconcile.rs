@@ -53,8 +53,8 @@ pub trait Subject: Sized + Send + Sync + 'static {
         ack: &Self::Ack,
         now: Timestamp,
     ) -> (Status<Self>, Vec<Note>);
-    /// A status was written in place of another.
-    fn wrote(_: &Context, _: Option<&Status<Self>>, _: &Status<Self>) {}
+    /// This status was written in place of the object's.
+    fn wrote(_: &Context, _: &Self::Object, _: &Status<Self>) {}
     /// Wakes the object, from anywhere.
     fn waker(ctx: &Context, name: &ObjectName) -> Waker;
 }
@@ -210,7 +210,7 @@ async fn publish<S: Subject>(
     }
     publish::status(ctx, S::objects(ctx), &**object, &status).await?;
     ctx.metrics.wrote_status(S::KIND);
-    S::wrote(ctx, object.status(), &status);
+    S::wrote(ctx, object, &status);
     tell(ctx, &**object, notes);
     Ok(true)
 }
