@@ -17,7 +17,6 @@ use crate::model::extract::{
 };
 use crate::model::ids::{DeploymentName, JobId, ObjectName};
 use crate::model::time::{ClockReading, Moment};
-use crate::runtime::lease::Leading;
 use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
 use crate::tableau::RefreshError;
 use async_trait::async_trait;
@@ -149,7 +148,7 @@ impl Subject for Extracts {
                     .refresh(attempt.kind, &attempt.luid.as_str().into(), attempt.refresh_type, POST_DEADLINE)
                     .await;
                 let answer = answer(result);
-                if ctx.lease.now() == Leading::No || !ctx.lease.now().outlives(Duration::ZERO) {
+                if !ctx.lease.now().outlives(Duration::ZERO) {
                     // The lease ended under the POST: this process stood still between its look at the lease and the socket.
                     ctx.metrics.may_be_double(Residue::R2);
                 }
