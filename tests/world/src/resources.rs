@@ -81,8 +81,10 @@ pub fn extract_refresh(
     object("ExtractRefresh", namespace, name, &spec)
 }
 
-/// Several objects in one, as `kubectl apply` takes them.
+/// Several objects in one, as `kubectl apply` takes them; it takes no list within a list, so that those are laid flat.
 pub fn list(items: &[Value]) -> Value {
+    let flat = |item: &Value| item["items"].as_array().cloned().unwrap_or_else(|| vec![item.clone()]);
+    let items: Vec<Value> = items.iter().flat_map(flat).collect();
     json!({"apiVersion": "v1", "kind": "List", "items": items})
 }
 
