@@ -4,7 +4,11 @@
 mod cel;
 mod stage;
 
+mod faults;
 mod triggers;
+mod triggers_help;
+mod triggers_retry;
+mod triggers_targets;
 
 use stage::Stage;
 

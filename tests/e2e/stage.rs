@@ -98,7 +98,8 @@ impl Stage {
         let prefect = Rest::new(&api_url).unwrap();
         let stage = Self { namespace, client, kubectl, tableau, prefect, operator, info };
         let ns = &stage.namespace;
-        let mut workspace = resources::prefect_workspace(ns, "prod", setting.prefect_url.as_ref().unwrap_or(&api_url));
+        let mut workspace =
+            resources::prefect_workspace(ns, "prod", setting.prefect_url.as_ref().unwrap_or(&api_url));
         workspace["spec"]["pollInterval"] = setting.poll.into();
         let mut site = resources::tableau_site(ns, "acme", &stage.tableau.url(), SITE, "tableau-pat");
         site["spec"]["pollInterval"] = setting.poll.into();
@@ -149,7 +150,12 @@ impl Stage {
     }
 
     /// The `ExtractRefresh`, as soon as it is as wanted.
-    pub async fn extract(&self, name: &str, what: &str, holds: impl Fn(&ExtractRefresh) -> bool) -> ExtractRefresh {
+    pub async fn extract(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&ExtractRefresh) -> bool,
+    ) -> ExtractRefresh {
         self.until(name, what, holds).await
     }
 
