@@ -62,8 +62,11 @@ impl<S> Clone for Link<S> {
 /// The connection objects of one kind.
 pub struct Connections<S> {
     links: RwLock<HashMap<ObjectName, Link<S>>>,
-    shared: RwLock<HashMap<SessionKey, (Weak<S>, Arc<Users>)>>,
+    shared: RwLock<HashMap<SessionKey, Shared<S>>>,
 }
+
+/// A session that may be gone, and who uses it.
+type Shared<S> = (Weak<S>, Arc<Users>);
 
 impl<S> Default for Connections<S> {
     fn default() -> Self {
@@ -99,16 +102,13 @@ impl<S> Connections<S> {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let existing =
             shared.get(&key).and_then(|(session, users)| Some((session.upgrade()?, users.clone())));
-        let (session, users) = match existing {
-            Some((session, users)) => {
-                users.add(name.clone());
-                (session, users)
-            }
-            None => {
-                let users = Arc::new(Users::default());
-                users.add(name.clone());
-                (start(users.clone())?, users)
-            }
+        let (session, users) = if let Some((session, users)) = existing {
+            users.add(name.clone());
+            (session, users)
+        } else {
+            let users = Arc::new(Users::default());
+            users.add(name.clone());
+            (start(users.clone())?, users)
         };
         shared.retain(|_, (session, _)| session.strong_count() > 0);
         shared.insert(key.clone(), (Arc::downgrade(&session), users.clone()));

@@ -10,6 +10,7 @@ use super::reconcile::{Note, Plan, Planned, Subject};
 use super::site::{Health, Hint, SiteSession};
 use super::workspace::{DeploymentView, Health as PrefectHealth};
 use crate::api::{Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome};
+use crate::model::conditions;
 use crate::model::extract::{
     self, Answer, Bounds, Claim, Desired, IntentView, JobList, JobsView, Observed, SiteView, Source, Step,
     TargetView, UpstreamView,
@@ -121,7 +122,7 @@ impl Subject for Extracts {
         ctx.ledger.wrote(id);
     }
 
-    async fn act(ctx: &Context, object: &Arc<ExtractRefresh>, seen: &Seen, act: Act) -> Option<Ack> {
+    async fn act(ctx: &Context, object: &Arc<ExtractRefresh>, _: &Seen, act: Act) -> Option<Ack> {
         match act {
             Act::Annotate(baseline) => {
                 let metadata = json!({ "annotations": { BASELINE: baseline.to_string() } });
@@ -138,9 +139,9 @@ impl Subject for Extracts {
                 if session.client.site().await.is_ok() && !ctx.lease.now().outlives(POST_DEADLINE) {
                     return None;
                 }
-                let repeated = !ctx.ledger.spend(&attempt.id, ctx.clock.moment());
-                if repeated {
-                    count_repeat(ctx, seen);
+                if !ctx.ledger.spend(&attempt.id, ctx.clock.moment()) {
+                    tracing::error!(object = %object.name_any(), "an intent that may have been sent was about to be sent again");
+                    return None;
                 }
                 let result = session
                     .client
@@ -203,6 +204,9 @@ impl Subject for Extracts {
             if newest.outcome == Outcome::JobVanished {
                 ctx.metrics.may_be_double(Residue::R4);
             }
+        }
+        if let Some(case) = before.and_then(|before| possible_double(ctx, before, after)) {
+            ctx.metrics.may_be_double(case);
         }
         if let Some(ended) = before.and_then(|s| s.attempt.as_ref())
             && after.attempt.as_ref().map(|a| &a.id) != Some(&ended.id)
@@ -351,7 +355,8 @@ fn baseline(ctx: &Context, desired: &Desired, moment: Moment) -> Option<Timestam
         .min()?;
     // How far Prefect's clock is behind the API server's, at most; negative: ahead.
     let behind = api.duration_since(prefect);
-    desired.created_at.checked_sub(behind).ok()
+    let at = desired.created_at.checked_sub(behind).ok()?;
+    Timestamp::from_second(at.as_second()).ok()
 }
 
 fn intent(ctx: &Context, stored: &ExtractRefreshStatus, moment: Moment) -> IntentView {
@@ -385,11 +390,23 @@ fn answer(result: Result<JobId, RefreshError>) -> Answer {
     }
 }
 
-/// Sent again after a lost answer: it may be one too many, and that is counted by its cause.
-fn count_repeat(ctx: &Context, seen: &Seen) {
-    let may_read =
-        seen.as_ref().is_some_and(|(_, observed)| !matches!(observed.jobs.list, JobList::NotAllowed));
-    ctx.metrics.may_be_double(if may_read { Residue::R3 } else { Residue::R1 });
+/// An intent that may have been sent is given up because no job of it was found: what is sent next may be one too many, and that is counted
+/// by its cause.
+fn possible_double(
+    ctx: &Context,
+    before: &ExtractRefreshStatus,
+    after: &ExtractRefreshStatus,
+) -> Option<Residue> {
+    let lost = before.attempt.as_ref().filter(|a| a.phase == AttemptPhase::Intended && a.job_id.is_none())?;
+    let owed = after.owed.as_ref()?;
+    let given_up = after.attempt.as_ref().is_none_or(|next| next.id != lost.id)
+        && owed.refused.is_none()
+        && owed.tries == before.owed.as_ref().map_or(0, |owed| owed.tries)
+        && matches!(ctx.ledger.look(&lost.id, ctx.clock.moment()), Entry::Spent { .. });
+    given_up.then(|| match conditions::reason_of(before, "Refreshing") {
+        Some("JobListUnavailable") => Residue::R1,
+        Some(_) | None => Residue::R3,
+    })
 }
 
 fn outcome(outcome: Outcome) -> Refreshed {

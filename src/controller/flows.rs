@@ -7,6 +7,7 @@ use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::workspace::{DeploymentView, Health, WorkspaceSession};
 use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
+use crate::model::conditions;
 use crate::model::deployments::Deployment;
 use crate::model::flow::{
     self, Ack, Claimant, Desired, Failure, Observed, Place, Step, View, WorkspaceView, Write, WriteKind,
@@ -35,6 +36,8 @@ pub enum Act {
     Write(Arc<WorkspaceSession>, DeploymentName, Vec<Write>),
 }
 
+/// The reason of a connection that has just been started; nothing is given up while it stands.
+const PROGRESSING: &str = "Progressing";
 /// Longest time a write to Prefect may take; the lease must outlive it.
 const WRITE_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -80,7 +83,8 @@ impl Subject for Flows {
             Priority::Changed
         };
         let plan = match (decision.step, session) {
-            (Step::Rest, _) => Plan::Rest,
+            // Without a session, which went away between observing and now, it is looked at again when there is one.
+            (Step::Rest, _) | (Step::Do(_), None) => Plan::Rest,
             (Step::Intend, _) => Plan::Intend(String::new()),
             (Step::Hold, _) => Plan::Do { act: Act::Finalizer(true), lane: None, priority },
             (Step::Release, _) => Plan::Do { act: Act::Finalizer(false), lane: None, priority },
@@ -88,8 +92,6 @@ impl Subject for Flows {
                 let lane = Some(session.lane.clone());
                 Plan::Do { act: Act::Write(session, place.deployment.clone(), writes), lane, priority }
             }
-            // The session went away between observing and now: it is looked at again when there is one.
-            (Step::Do(_), None) => Plan::Rest,
         };
         Planned {
             status: decision.status,
@@ -99,8 +101,6 @@ impl Subject for Flows {
             seen: Some((desired, observed, place)),
         }
     }
-
-    fn intended(_: &Context, _: &str) {}
 
     async fn act(ctx: &Context, object: &Arc<FlowDeployment>, _: &Seen, act: Act) -> Option<Vec<Ack>> {
         match act {
@@ -165,8 +165,6 @@ impl Subject for Flows {
         }
     }
 
-    fn wrote(_: &Context, _: Option<&FlowDeploymentStatus>, _: &FlowDeploymentStatus) {}
-
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, who) = (ctx.wakes.clone(), Dependent::Flow(name.clone()));
         Arc::new(move || wakes.dependent(&who))
@@ -206,16 +204,17 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
     if ctx.objects.workspaces.get(name).is_none() {
         return WorkspaceView::Missing;
     }
+    let stored = || {
+        let object = ctx.objects.workspaces.get(name)?;
+        conditions::reason_of(object.status.as_ref()?, "Ready").map(str::to_owned)
+    };
     match ctx.workspaces.get(name).map(|link| link.session.snapshot().health.clone()) {
         Some(Health::Connected(_)) => WorkspaceView::Ready,
-        None | Some(Health::Connecting | Health::Failed(_)) => {
-            let reason = ctx.objects.workspaces.get(name).and_then(|w| {
-                w.status
-                    .as_ref()
-                    .and_then(|s| crate::model::conditions::reason_of(s, "Ready").map(str::to_owned))
-            });
-            WorkspaceView::NotReady { reason: reason.unwrap_or_else(|| "Progressing".into()) }
-        }
+        Some(Health::Connecting) => WorkspaceView::NotReady { reason: PROGRESSING.into() },
+        // What an earlier process found good says nothing about now.
+        None | Some(Health::Failed(_)) => WorkspaceView::NotReady {
+            reason: stored().filter(|reason| reason != "Connected").unwrap_or_else(|| PROGRESSING.into()),
+        },
     }
 }
 

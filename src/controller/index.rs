@@ -65,6 +65,9 @@ pub struct Change {
     pub interest: bool,
 }
 
+/// A dependent, what it depends on, and what else is known.
+type Entry = (Dependent, Vec<Key>, Facts);
+
 #[derive(Default)]
 struct Inner {
     entries: HashMap<Dependent, (Vec<Key>, Facts)>,
@@ -155,7 +158,7 @@ impl Index {
         &self,
         event: &Event<K>,
         flow: bool,
-        entry: fn(&K) -> Option<(Dependent, Vec<Key>, Facts)>,
+        entry: fn(&K) -> Option<Entry>,
     ) -> Vec<Change> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -243,7 +246,7 @@ fn created_at<K: ResourceExt>(object: &K) -> Timestamp {
     object.creation_timestamp().map_or(Timestamp::MAX, |t| t.0)
 }
 
-fn flow_entry(flow: &FlowDeployment) -> Option<(Dependent, Vec<Key>, Facts)> {
+fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
     let me = object_name(flow)?;
     let workspace =
         ObjectName { namespace: me.namespace.clone(), name: flow.spec.workspace_ref.name.as_str().into() };
@@ -277,7 +280,7 @@ fn flow_entry(flow: &FlowDeployment) -> Option<(Dependent, Vec<Key>, Facts)> {
     Some((Dependent::Flow(me), keys, facts))
 }
 
-fn refresh_entry(refresh: &ExtractRefresh) -> Option<(Dependent, Vec<Key>, Facts)> {
+fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
     let me = object_name(refresh)?;
     let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
     let site = here(&refresh.spec.site_ref.name);

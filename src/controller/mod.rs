@@ -2,6 +2,7 @@
 
 pub mod apiclock;
 pub mod cache;
+mod completions;
 pub mod connections;
 pub mod context;
 mod extract_claims;

@@ -14,6 +14,29 @@ use std::sync::Arc;
 /// Field manager of every write, for ever: server-side apply takes away only what the same manager set.
 const MANAGER: &str = "feedwater";
 
+/// What every kind of ours is.
+pub trait Ours:
+    Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Ours for K where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Why a write was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -36,13 +59,7 @@ pub async fn status<K, S>(
     status: &S,
 ) -> Result<(), PublishError>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Ours,
     S: Serialize,
 {
     let body = json!({
@@ -67,13 +84,7 @@ pub async fn metadata<K>(
     mut metadata: serde_json::Value,
 ) -> Result<(), PublishError>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+    K: Ours,
 {
     metadata["resourceVersion"] = json!(object.resource_version());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
@@ -88,24 +99,21 @@ where
 /// The API server did not answer.
 pub async fn read<K>(ctx: &Context, name: &ObjectName) -> Result<Option<K>, Box<kube::Error>>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned,
+    K: Ours,
 {
     Api::<K>::namespaced(ctx.client.clone(), &name.namespace).get_opt(&name.name).await.map_err(Box::new)
 }
 
 fn api<K>(ctx: &Context, object: &K) -> Api<K>
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    K: Ours,
 {
     Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default())
 }
 
 fn keep<K>(objects: &Objects<K>, answer: Result<K, kube::Error>) -> Result<(), PublishError>
 where
-    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    K: Ours,
 {
     match answer {
         Ok(mut object) => {

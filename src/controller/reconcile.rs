@@ -3,19 +3,16 @@
 
 use super::context::{Context, Objects};
 use super::lanes::{Lane, Priority, Waker};
-use super::publish::{self, PublishError};
+use super::publish::{self, Ours, PublishError};
 use crate::api::HasStatus;
 use crate::model::conditions::{Truth, Verdict, stamp};
 use crate::model::ids::ObjectName;
-use crate::model::time::add;
 use crate::runtime::metrics::{Kind, Reconciled};
 use async_trait::async_trait;
 use futures::FutureExt;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
-use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +21,7 @@ use std::time::Duration;
 #[async_trait]
 pub trait Subject: Sized + Send + Sync + 'static {
     /// The kind.
-    type Object: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + HasStatus
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static;
+    type Object: Ours + HasStatus;
     /// What was parsed and observed, kept for the fold.
     type Seen: Send + Sync;
     /// What a pass may do beside publishing.
@@ -47,7 +37,7 @@ pub trait Subject: Sized + Send + Sync + 'static {
     /// Parses, observes, decides. Memory only.
     fn plan(ctx: &Context, object: &Arc<Self::Object>, now: Timestamp) -> Planned<Self>;
     /// An intent of this id is written.
-    fn intended(ctx: &Context, id: &str);
+    fn intended(_: &Context, _: &str) {}
     /// Acts. `None`: not now (the lease would not outlive it); nothing was done.
     async fn act(
         ctx: &Context,
@@ -64,7 +54,7 @@ pub trait Subject: Sized + Send + Sync + 'static {
         now: Timestamp,
     ) -> (Status<Self>, Vec<Note>);
     /// A status was written in place of another.
-    fn wrote(ctx: &Context, before: Option<&Status<Self>>, after: &Status<Self>);
+    fn wrote(_: &Context, _: Option<&Status<Self>>, _: &Status<Self>) {}
     /// Wakes the object, from anywhere.
     fn waker(ctx: &Context, name: &ObjectName) -> Waker;
 }
@@ -317,6 +307,7 @@ fn until(again: Option<Timestamp>, now: Timestamp) -> Action {
 }
 
 /// What follows a failed reconcile.
+#[allow(clippy::needless_pass_by_value)] // the signature is kube's
 pub fn error_policy<S: Subject>(object: Arc<S::Object>, error: &Error, _: Arc<Context>) -> Action {
     match error {
         Error::Conflict => Action::requeue(Duration::from_millis(200)),
@@ -338,14 +329,4 @@ impl From<PublishError> for Error {
             PublishError::Kube(error) => Self::Kube(error),
         }
     }
-}
-
-/// `at`, if it is sooner than what was planned.
-pub fn sooner(planned: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
-    Some(planned.map_or(at, |planned| planned.min(at)))
-}
-
-/// A moment from now.
-pub fn soon(now: Timestamp) -> Timestamp {
-    add(now, SOON)
 }

@@ -16,7 +16,7 @@ use super::wakes::{Wakes, Wakeups};
 use super::watches;
 use super::workspaces::Workspaces;
 use crate::clock::Clock;
-use crate::http::{AddressPolicy, AllowedHost};
+use crate::http::AddressPolicy;
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::instance::{self, InstanceError};
 use crate::runtime::lease::{Ended, Leading, Terms, elect};
@@ -29,7 +29,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
-use kube::runtime::{Controller, Predicate, WatchStreamExt, controller, predicates};
+use kube::runtime::{Controller, Predicate, PredicateConfig, WatchStreamExt, controller, predicates};
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,9 +53,6 @@ pub enum RunError {
     /// No name for the marks.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// An entry of `--allowed-hosts` is none.
-    #[error("--allowed-hosts: {0}")]
-    AllowedHosts(#[from] crate::http::BadAllowedHost),
     /// The admin endpoint or the signal handlers.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -83,11 +80,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         Some(name) => name.clone(),
         None => instance::of_cluster(client.clone()).await?,
     };
-    let hosts: Vec<AllowedHost> =
-        settings.allowed_hosts.iter().flatten().map(|host| host.parse()).collect::<Result<_, _>>()?;
     let metrics = Arc::new(Metrics::default());
     let services = Arc::new(RealServices {
-        policy: AddressPolicy::new(hosts),
+        policy: AddressPolicy::new(settings.allowed_hosts.clone()),
         clock: clock.clone(),
         metrics: metrics.clone(),
     });
@@ -368,7 +363,7 @@ fn one<S: Subject>(
         .applied_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::finalizers).combine(predicates::annotations),
-            Default::default(),
+            PredicateConfig::default(),
         );
     Controller::for_stream(stream, store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
@@ -77,6 +77,28 @@ impl Secrets {
         Some(entry.view.clone())
     }
 
+    /// Reads the Secret once, past the watch: to be called when its credential was refused, since a watch may lag (API.md 1.7). Whoever uses it
+    /// is woken if it differs from what was known.
+    pub fn read_again(&self, name: ObjectName) {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &name.namespace);
+        let (watched, wakes) = (self.watched.clone(), self.wakes.clone());
+        tokio::spawn(async move {
+            let Ok(Some(secret)) = api.get_opt(&name.name).await else { return };
+            let SecretView::Present(fresh) = present(secret) else { return };
+            let differs = {
+                let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                match watched.get(&name).map(|entry| &entry.view) {
+                    Some(SecretView::Present(known)) => !same(known, &fresh),
+                    Some(SecretView::Unread | SecretView::NotFound | SecretView::Forbidden) => true,
+                    None => false,
+                }
+            };
+            if differs {
+                settle(&watched, &wakes, &name, SecretView::Present(fresh));
+            }
+        });
+    }
+
     fn watch(&self, name: ObjectName) -> JoinHandle<()> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &name.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", name.name));
@@ -104,21 +126,33 @@ impl Secrets {
                         continue;
                     }
                 };
-                let referrers: Vec<Referrer> = {
-                    let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-                    let Some(entry) = watched.get_mut(&name) else { continue };
-                    entry.view = view;
-                    entry.referrers.iter().cloned().collect()
-                };
-                for referrer in referrers {
-                    match referrer {
-                        Referrer::Workspace(name) => wakes.workspace(&name),
-                        Referrer::Site(name) => wakes.site(&name),
-                    }
-                }
+                settle(&watched, &wakes, &name, view);
             }
         })
     }
+}
+
+/// Takes a new view and wakes whoever uses the Secret.
+fn settle(watched: &Mutex<HashMap<ObjectName, Watched>>, wakes: &Wakes, name: &ObjectName, view: SecretView) {
+    let referrers: Vec<Referrer> = {
+        let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = watched.get_mut(name) else { return };
+        entry.view = view;
+        entry.referrers.iter().cloned().collect()
+    };
+    for referrer in referrers {
+        match referrer {
+            Referrer::Workspace(name) => wakes.workspace(&name),
+            Referrer::Site(name) => wakes.site(&name),
+        }
+    }
+}
+
+fn same(a: &BTreeMap<String, SecretString>, b: &BTreeMap<String, SecretString>) -> bool {
+    a.len() == b.len()
+        && a.iter().all(|(key, value)| {
+            b.get(key).is_some_and(|other| other.expose_secret() == value.expose_secret())
+        })
 }
 
 fn present(secret: Secret) -> SecretView {

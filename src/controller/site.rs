@@ -220,3 +220,7 @@ pub struct Refused {
     /// Not before this.
     pub until: Moment,
 }
+
+#[cfg(test)]
+#[path = "site_tests.rs"]
+mod tests;

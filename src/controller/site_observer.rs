@@ -21,8 +21,11 @@ const COALESCE: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Contents are looked up again at least this often, and every ten intervals where that is sooner.
 const CONTENTS_EVERY: Duration = Duration::from_secs(300);
-/// A job may have been queued this long before the moment from which its start matters.
-const QUEUED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// A job may have been queued this long before the moment from which its start matters (`model::extract` asks for as much).
+const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// A job that was just started is asked for after this, then ever more seldom up to the poll interval: short refreshes are told of soon, and
+/// long ones cost no more calls than a poll.
+const FOLLOW_FIRST: Duration = Duration::from_secs(1);
 /// A refused job list is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -37,6 +40,7 @@ pub struct Observer {
     list: JobList,
     list_refused: Option<Refused>,
     details: BTreeMap<JobId, JobAnswer>,
+    follow: Duration,
     failures: u32,
 }
 
@@ -71,6 +75,7 @@ impl Observer {
             list: JobList::Unread,
             list_refused: None,
             details: BTreeMap::new(),
+            follow: FOLLOW_FIRST,
             failures: 0,
         }
     }
@@ -86,7 +91,7 @@ impl Observer {
                 Ok(site) => {
                     self.failures = 0;
                     todo = Todo::default();
-                    (Health::Connected(site), self.setup.interval)
+                    (Health::Connected(site), self.next_look(jobs_read))
                 }
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);
@@ -100,6 +105,14 @@ impl Observer {
                 return;
             }
         }
+    }
+
+    /// When to look again while all is well.
+    fn next_look(&mut self, jobs_read: bool) -> Duration {
+        let next = if jobs_read { self.follow.min(self.setup.interval) } else { self.setup.interval };
+        self.follow =
+            if jobs_read { self.follow.mul_f64(1.5).min(self.setup.interval) } else { FOLLOW_FIRST };
+        next
     }
 
     /// Refused credentials are asked about ever more seldom: only a new Secret heals them, and that makes a new session.
@@ -158,14 +171,12 @@ impl Observer {
 
     async fn read(&mut self, todo: &Todo, jobs_read: &mut bool) -> Result<Site, TableauError> {
         let interest = self.interest();
-        let site = match (&self.site, self.failures) {
-            (Some(site), 0) => site.clone(),
-            _ => {
-                let site = self.client.site().await?;
-                self.site = Some(site.clone());
-                site
-            }
+        let known = self.site.clone().filter(|_| self.failures == 0);
+        let site = match known {
+            Some(site) => site,
+            None => self.client.site().await?,
         };
+        self.site = Some(site.clone());
         let now = self.setup.clock.moment();
         if todo.contents || now >= self.contents_due || self.is_new(&interest) {
             self.read_contents(&interest).await?;
@@ -180,12 +191,17 @@ impl Observer {
         for job in &wanted {
             if self.needs_detail(job) || todo.jobs.contains(job) {
                 *jobs_read = true;
+                if !self.details.contains_key(job) {
+                    self.follow = FOLLOW_FIRST;
+                }
                 match self.client.job(job).await {
                     Ok(answer) => {
                         self.details.insert(job.clone(), answer);
                     }
                     // Somebody else's job, which only an administrator may look at: it stays unknown, and the others are still read.
-                    Err(TableauError::Forbidden(code)) => tracing::debug!(%job, code, "a job may not be read"),
+                    Err(TableauError::Forbidden(code)) => {
+                        tracing::debug!(%job, code, "a job may not be read");
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -62,8 +62,6 @@ impl Subject for Sites {
         Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
     }
 
-    fn intended(_: &Context, _: &str) {}
-
     async fn act(_: &Context, _: &Arc<TableauSite>, (): &(), act: Never) -> Option<()> {
         match act {}
     }
@@ -77,8 +75,6 @@ impl Subject for Sites {
     ) -> (TableauSiteStatus, Vec<Note>) {
         (object.status.clone().unwrap_or_default(), Vec::new())
     }
-
-    fn wrote(_: &Context, _: Option<&TableauSiteStatus>, _: &TableauSiteStatus) {}
 
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());
@@ -131,7 +127,13 @@ fn connect(
     };
     match health {
         Health::Connecting => alone(ConnectionState::Connecting),
-        Health::Failed(error, _) => alone(ConnectionState::Failed(trouble(error, worked_before))),
+        Health::Failed(error, _) => {
+            if error == TableauError::SignInRefused {
+                let namespace = name.namespace.clone();
+                ctx.secrets.read_again(ObjectName { namespace, name: spec.secret.as_str().into() });
+            }
+            alone(ConnectionState::Failed(trouble(error, worked_before)))
+        }
         Health::Connected(site) => {
             // Another site behind the same URL: what status says about contents there would be said about strangers.
             let state = if status.site_luid.as_deref().is_some_and(|luid| luid != site.luid.as_str()) {

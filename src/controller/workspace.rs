@@ -146,11 +146,10 @@ impl WorkspaceSession {
         let snapshot = self.snapshot();
         let wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
         match snapshot.deployments.get(name) {
-            None => DeploymentView::Unread,
             Some(row) if wrote.is_some_and(|at| at >= row.read_from) => DeploymentView::Dirty,
             Some(Row { found: Ok(deployment), .. }) => DeploymentView::Present(deployment.clone()),
             Some(Row { found: Err(times), .. }) if *times >= 2 => DeploymentView::Absent,
-            Some(Row { found: Err(_), .. }) => DeploymentView::Unread,
+            None | Some(Row { found: Err(_), .. }) => DeploymentView::Unread,
         }
     }
 }
@@ -247,3 +246,7 @@ fn same(old: Option<&Row>, new: &Row) -> bool {
         (None | Some(Ok(_)), Err(_)) | (None | Some(Err(_)), Ok(_)) => false,
     }
 }
+
+#[cfg(test)]
+#[path = "workspace_tests.rs"]
+mod tests;

@@ -66,8 +66,6 @@ impl Subject for Workspaces {
         Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
     }
 
-    fn intended(_: &Context, _: &str) {}
-
     async fn act(_: &Context, _: &Arc<PrefectWorkspace>, (): &(), act: Never) -> Option<()> {
         match act {}
     }
@@ -81,8 +79,6 @@ impl Subject for Workspaces {
     ) -> (PrefectWorkspaceStatus, Vec<Note>) {
         (object.status.clone().unwrap_or_default(), Vec::new())
     }
-
-    fn wrote(_: &Context, _: Option<&PrefectWorkspaceStatus>, _: &PrefectWorkspaceStatus) {}
 
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());
@@ -134,7 +130,17 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
         Ok(link) => match link.session.snapshot().health.clone() {
             Health::Connecting => ConnectionState::Connecting,
             Health::Connected(version) => ConnectionState::Connected { version },
-            Health::Failed(error) => ConnectionState::Failed(trouble(error)),
+            Health::Failed(error) => {
+                if let (
+                    PrefectError::Unauthorized,
+                    WorkspaceAuth::Basic { secret } | WorkspaceAuth::ApiKey { secret },
+                ) = (&error, &spec.auth)
+                {
+                    let namespace = name.namespace.clone();
+                    ctx.secrets.read_again(ObjectName { namespace, name: secret.as_str().into() });
+                }
+                ConnectionState::Failed(trouble(error))
+            }
         },
         Err(error) => ConnectionState::Failed(trouble(error)),
     }

@@ -1,4 +1,4 @@
-//! Logs, on stderr. What must stay secret is a `SecretString` and has no text, so nothing is filtered here.
+//! Logs, on stderr. What must stay secret is a `SecretString` and has no text, so nothing of ours is filtered here.
 
 use std::io::stderr;
 use tracing_subscriber::layer::SubscriberExt;
@@ -19,11 +19,13 @@ pub enum LogFormat {
 /// # Errors
 /// The filter cannot be read, or logging was started before.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter(error.to_string()))?;
+    // These log whole frames at trace, and the first frame of Prefect's event stream carries the credential.
+    let quiet = format!("{filter},tungstenite=info,tokio_tungstenite=info");
+    let filter = EnvFilter::try_new(quiet).map_err(|error| TelemetryError::Filter(error.to_string()))?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(stderr);
     match format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
         LogFormat::Text => registry.with(lines.with_ansi(false)).try_init(),
     }
     .map_err(|_| TelemetryError::StartedBefore)

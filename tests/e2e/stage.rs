@@ -189,6 +189,14 @@ impl Stage {
         self.tableau.add_datasource(SITE, &["Finance", "Sales"], name, true)
     }
 
+    /// A data source `Orders`, fed by the flow `orders`, and the `ExtractRefresh` `orders` that says so; returns the LUID and the deployment's id.
+    pub async fn orders(&self) -> (String, String) {
+        let luid = self.datasource("Orders");
+        let flow = self.flow("orders").await;
+        self.declare("orders", "Orders", &["orders"]).await;
+        (luid, flow)
+    }
+
     /// An `ExtractRefresh` of `Finance/Sales/<data source>` fed by these `FlowDeployment`s.
     pub fn extract_object(&self, name: &str, datasource: &str, flows: &[&str]) -> Value {
         resources::extract_refresh(&self.namespace, name, "acme", ("Finance/Sales", datasource), flows)
@@ -206,6 +214,85 @@ impl Stage {
             is(e, "Ready", "True", "InSync") && e.status.as_ref().is_some_and(|s| s.baseline.is_some())
         })
         .await
+    }
+
+    /// The shared world.
+    pub fn info() -> Info {
+        info()
+    }
+
+    /// Waits until an extract is fresh, nothing is under way, and the last refresh succeeded.
+    pub async fn fresh(&self, name: &str) -> ExtractRefresh {
+        self.extract(name, "Fresh", |e| {
+            is(e, "Fresh", "True", "UpToDate")
+                && is(e, "Refreshing", "False", "")
+                && is(e, "LastRefreshSucceeded", "True", "Succeeded")
+                && e.status.as_ref().is_some_and(|s| s.owed.is_none() && s.attempt.is_none())
+        })
+        .await
+    }
+
+    /// Waits until so many extracts carry the annotation that follows the first status: the last thing written before they rest.
+    pub async fn annotated(&self, count: usize) {
+        let started = Instant::now();
+        loop {
+            let all = self.api::<ExtractRefresh>().list(&kube::api::ListParams::default()).await.unwrap();
+            let done = |e: &&ExtractRefresh| {
+                e.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(feedwater::api::BASELINE))
+            };
+            if all.items.iter().filter(done).count() >= count {
+                return;
+            }
+            assert!(started.elapsed() < LIMIT, "baselines are not written\n{}", self.log_tail());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until a job has ended.
+    pub async fn ended(&self, job: &str) {
+        let ended = |truth: &Truth| truth.refreshes.iter().any(|r| r.job == job && r.ended.is_some());
+        assert!(self.tableau.wait_for(LIMIT, ended).await.is_ok(), "job {job} does not end");
+    }
+
+    /// How many refreshes of a content we started.
+    pub fn ours(&self, luid: &str) -> usize {
+        let ours = |r: &&&world::tableau::Refresh| r.requested_by != world::tableau::RequestedBy::Person;
+        self.tableau.truth().refreshes_of(luid).iter().filter(ours).count()
+    }
+
+    /// Deletes an object and waits until it is gone.
+    pub async fn delete<K>(&self, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let (api, started) = (self.api::<K>(), Instant::now());
+        api.delete(name, &kube::api::DeleteParams::default()).await.unwrap();
+        while api.get_opt(name).await.unwrap().is_some() {
+            assert!(
+                started.elapsed() < LIMIT,
+                "{name} is not gone
+{}",
+                self.log_tail()
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the API server's clock shows another second than an object's creation.
+    pub async fn second_passes(&self, name: &str) {
+        let created = self.extract(name, "created", |_| true).await.metadata.creation_timestamp.unwrap().0;
+        loop {
+            // A dry run is stamped by the API server, and nothing is left of it.
+            let probe = kube::api::PostParams { dry_run: true, ..Default::default() };
+            let mut object: ExtractRefresh =
+                serde_json::from_value(self.extract_object("probe", "-", &[])).unwrap();
+            object.metadata.name = Some(format!("probe-{}", uuid::Uuid::new_v4().simple()));
+            let made = self.api::<ExtractRefresh>().create(&probe, &object).await.unwrap();
+            if made.metadata.creation_timestamp.unwrap().0 > created {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Changes an object by a merge patch.

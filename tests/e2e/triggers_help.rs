@@ -6,24 +6,10 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use world::tableau::{Outcome as Ends, Script, Step};
 
-/// Jobs that stay in the queue until released.
-pub fn queued() -> Script {
-    Script { queued: Step::UntilReleased, ..Script::default() }
-}
-
-/// Jobs that run until released.
-pub fn running() -> Script {
-    Script { running: Step::UntilReleased, ..Script::default() }
-}
-
-/// Jobs that end so at once.
-pub fn ending(outcome: Ends) -> Script {
-    Script { running: Step::For(Duration::from_millis(50)), outcome, ..Script::default() }
-}
-
 /// Jobs that fail.
 pub fn failing() -> Script {
-    ending(Ends::Failed { notes: "the database is closed".into() })
+    let outcome = Ends::Failed { notes: "the database is closed".into() };
+    Script { running: Step::For(Duration::from_millis(50)), outcome, ..Script::default() }
 }
 
 /// The status, which is there once anything was waited for.

@@ -1,5 +1,7 @@
 //! Laws of the `FlowDeployment` machine over a model Prefect, with crashes, refusals, hands in Prefect, edits and deletes in any order.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml's leave is for test functions; here everything is test
+
 mod prefect;
 mod world;
 
@@ -289,9 +291,6 @@ fn as_declared(d: &feedwater::model::flow::Desired, there: &Deployment) {
             }
         }
     }
-    let extra =
-        there.schedules.iter().filter_map(|s| s.slug.as_deref()).find(|s| !d.schedules.contains_key(*s));
-    assert!(matches!(extra, None | Some("hand")), "a schedule that left the spec is deleted: {extra:?}");
 }
 
 proptest! {

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct Prefect {
     pub deployments: Vec<Deployment>,
-    /// Since when runs of a deployment are lost that nobody asked for again.
-    pub lost: BTreeMap<DeploymentId, Timestamp>,
+    /// When runs of a deployment were dropped that nobody has asked for again.
+    pub lost: BTreeMap<DeploymentId, Vec<Timestamp>>,
     /// Deployments that a person made: no call of ours may ever name them.
     pub by_hand: Vec<DeploymentId>,
     ids: u32,
@@ -57,10 +57,11 @@ impl Prefect {
     /// None: 404.
     fn changed(&mut self, id: &DeploymentId, drops_runs: Option<Timestamp>) -> Option<&mut Deployment> {
         assert!(!self.by_hand.contains(id), "a deployment without our mark is not ours to touch");
+        let there = self.deployments.iter_mut().find(|d| d.id == *id)?;
         if let Some(now) = drops_runs {
-            self.lost.entry(id.clone()).or_insert(now);
+            self.lost.entry(id.clone()).or_default().push(now);
         }
-        self.deployments.iter_mut().find(|d| d.id == *id)
+        Some(there)
     }
 
     pub fn patch(&mut self, id: &DeploymentId, fields: &Map<String, Value>, now: Timestamp) -> Option<()> {
@@ -91,7 +92,6 @@ impl Prefect {
         let there = self.changed(id, Some(now))?;
         let place = there.schedules.iter().position(|s| s.id == *at)?;
         let old = there.schedules.remove(place);
-        assert_eq!(old.parameters, new.parameters, "a replacement must not clear the schedule's parameters");
         assert_ne!(old.slug.as_deref(), Some("hand"), "somebody else's schedule");
         let max_scheduled_runs = old.max_scheduled_runs;
         there.schedules.insert(0, Schedule { max_scheduled_runs, ..stored(old.id, new, now) });
@@ -107,9 +107,8 @@ impl Prefect {
 
     pub fn schedule_runs(&mut self, id: &DeploymentId, since: Timestamp) -> Option<()> {
         self.changed(id, None)?;
-        if let Some(lost) = self.lost.remove(id) {
-            assert!(since <= lost, "runs between {lost} and {since} stay lost");
-        }
+        self.lost.entry(id.clone()).or_default().retain(|dropped| *dropped < since);
+        self.lost.retain(|_, dropped| !dropped.is_empty());
         Some(())
     }
 

@@ -100,7 +100,7 @@ impl World {
         let now = self.now;
         let Some(resource) = &mut self.resources[n] else { return };
         if resource.object.metadata.finalizers.iter().flatten().count() == 0 {
-            self.resources[n] = None;
+            self.let_go(n, true);
         } else if resource.object.metadata.deletion_timestamp.is_none() {
             resource.object.metadata.deletion_timestamp = Some(Time(now));
             resource.object.metadata.generation = resource.object.metadata.generation.map(|g| g + 1);
@@ -170,7 +170,7 @@ impl World {
             Step::Release => {
                 self.finalizers(n, None);
                 if d.deleting.is_some() {
-                    self.resources[n] = None;
+                    self.let_go(n, d.deletion_policy == DeletionPolicy::Orphan);
                 }
             }
             Step::Do(writes) => {
@@ -199,6 +199,15 @@ impl World {
             );
             assert!(decision.status.applied_fields.len() <= 96);
             self.status_writes += 1;
+        }
+    }
+
+    /// The object is gone. What it still owed to what it leaves behind stays owed: without a finalizer no call is made.
+    fn let_go(&mut self, n: usize, leaves: bool) {
+        let Some(resource) = self.resources[n].take() else { return };
+        if leaves {
+            let left = resource.object.status.and_then(|s| s.deployment_id).map(DeploymentId::new);
+            self.prefect.lost.retain(|id, _| left.as_ref() != Some(id));
         }
     }
 
@@ -286,6 +295,11 @@ impl World {
                 assert!(since <= self.now);
             }
             WriteKind::Create | WriteKind::AddSchedule | WriteKind::ScheduleRuns | WriteKind::Delete => {}
+        }
+        if let Write::PutSchedule { schedule, new, .. } = write {
+            let seen = self.seen.iter().flatten().flat_map(|d| &d.schedules).find(|s| s.id == *schedule);
+            let kept = seen.is_some_and(|s| s.parameters == new.parameters);
+            assert!(kept, "a replacement must not clear the schedule's parameters");
         }
         if let Write::Patch { fields, .. } = write {
             for field in fields.keys().filter(|f| *f != "tags") {

@@ -7,13 +7,16 @@ use crate::api::{
     Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, Outcome, Time,
 };
 use crate::model::ids::JobId;
-use crate::model::jobs::{Job, JobAnswer, JobStatus};
-use crate::model::time::sub;
+use crate::model::jobs::{Job, JobStatus};
+use crate::model::time::{add, sub};
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// Most entries of the history, and most runs named in one.
 const HISTORY: usize = 10;
 const RUNS: usize = 5;
+/// How long an intent takes in what is seen before it is sent.
+const YOUNG: Duration = Duration::from_secs(10);
 
 impl Attempt {
     /// Tableau refused it because of another job of the target: nothing of ours is on its way.
@@ -63,15 +66,19 @@ pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> b
         && standing(p, s, attempt) != Standing::Changed
 }
 
-/// Never sent: dropped when it is no longer wanted, else it names what was seen meanwhile.
+/// Never sent: dropped when it is no longer wanted, else it names what was seen meanwhile, under a new fence (a job found later is taken for
+/// ours by its fence, and then for containing all that is named). Only while it is young, or a busy upstream would hold it for ever.
 fn prepare(p: &Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
     if !may_go(p, s, &attempt) {
         s.attempt = None;
         return;
     }
-    coverage::extend(&mut attempt.seen, marks::newest(s));
-    attempt.demands = s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default();
-    s.attempt = Some(attempt);
+    let demands = s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default();
+    let more = coverage::extend(&mut attempt.seen, marks::newest(s)) || attempt.demands != demands;
+    if let (Some(fence), true) = (p.fence(), more && add(attempt.intended_at.0, YOUNG) > p.now) {
+        (attempt.demands, attempt.fence) = (demands, fence);
+        s.attempt = Some(attempt);
+    }
 }
 
 /// Follows the job to its end.
@@ -93,13 +100,13 @@ pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: At
             }
             s.attempt = Some(attempt);
         }
-        JobStatus::Success | JobStatus::Failed | JobStatus::Cancelled => ended(p, s, &attempt, answer, job),
+        JobStatus::Success | JobStatus::Failed | JobStatus::Cancelled => ended(p, s, &attempt, job),
     }
 }
 
 /// When the job has run for `timeout`, in Tableau's time.
 pub(super) fn deadline(p: &Pass, attempt: &Attempt) -> Option<Timestamp> {
-    attempt.started_at.map(|Time(started)| crate::model::time::add(started, p.d.timeout))
+    attempt.started_at.map(|Time(started)| add(started, p.d.timeout))
 }
 
 fn overdue(p: &Pass, attempt: &Attempt) -> bool {
@@ -107,7 +114,7 @@ fn overdue(p: &Pass, attempt: &Attempt) -> bool {
     matches!((deadline(p, attempt), clock), (Some(deadline), Some(clock)) if clock.lower >= deadline)
 }
 
-fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, answer: &JobAnswer, job: &Job) {
+fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Job) {
     let recorded = job.content.as_ref().is_none_or(|luid| luid.as_str() == attempt.luid);
     let changed = match standing(p, s, attempt) {
         Standing::Unknown => return,
@@ -129,16 +136,15 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, answer: 
         JobStatus::Cancelled => {
             p.warn("RefreshCancelled", format!("The refresh of {target} was cancelled in Tableau"));
             end(p, s, attempt, Outcome::Cancelled, Some(job), None);
-            if attempt.is_ours() { retry::cancelled(p, s) } else { retry::not_ours(p, s, attempt) }
+            retry::cancelled(p, s, attempt);
         }
         JobStatus::Failed => {
             p.warn("RefreshFailed", format!("Tableau reports that the refresh of {target} failed"));
             end(p, s, attempt, Outcome::Failed, Some(job), None);
-            if attempt.is_ours() { retry::failed(p, s, attempt) } else { retry::not_ours(p, s, attempt) }
+            retry::failed(p, s, attempt);
         }
         JobStatus::Pending | JobStatus::InProgress => {}
     }
-    let _ = answer;
 }
 
 /// Tableau no longer knows the job: whether it succeeded is unknown, so it counts as not.
@@ -149,7 +155,7 @@ fn vanished(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
         Standing::Same => {
             p.warn("JobVanished", "Tableau no longer knows the refresh job: whether it succeeded is unknown");
             end(p, s, attempt, Outcome::JobVanished, None, None);
-            if attempt.is_ours() { retry::failed(p, s, attempt) } else { retry::not_ours(p, s, attempt) }
+            retry::failed(p, s, attempt);
         }
     }
 }
@@ -210,6 +216,6 @@ fn end(
 
 /// The earliest row of the job list that can matter to an attempt: another job may have been queued long before.
 pub(super) fn list_since(attempt: &Attempt) -> Timestamp {
-    const LONGEST_JOB: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    const LONGEST_JOB: Duration = Duration::from_secs(24 * 3600);
     if attempt.is_blocked() { sub(attempt.fence.0, LONGEST_JOB) } else { attempt.fence.0 }
 }

@@ -1,8 +1,9 @@
 //! When a job contains what is owed (TRIGGER.md 3). One rule for every job, whoever started it.
 
 use super::marks::{self, Place};
+use super::observed::Seen;
 use super::{Observed, Pass};
-use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Occasion, RefreshType, Time};
+use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Mark, Occasion, RefreshType, Time};
 use crate::model::jobs::{Job, JobAnswer, JobStatus};
 use crate::model::time::Moment;
 use jiff::Timestamp;
@@ -27,18 +28,17 @@ pub(super) fn known_before(o: &Observed, s: &ExtractRefreshStatus, asked: Moment
     s.marks.iter().filter_map(|mark| newest_before(o, mark, asked)).collect()
 }
 
-fn newest_before(o: &Observed, mark: &crate::api::Mark, asked: Moment) -> Option<Contained> {
-    let observed = marks::occasions(o, mark);
-    let stored = mark.seen.as_ref();
-    // In the stored `seen` and not among the observed: older than this process. What was not read proves nothing.
-    let read = marks::clock(o, mark).is_some();
-    let older =
-        stored.filter(|seen| read && marks::occasions(o, mark).all(|o| o.state.as_str() != seen.state_id));
-    let limit = stored.map(Occasion::place)?;
-    let newest: Option<Occasion> = observed
-        .filter(|seen| seen.published < asked && marks::place(seen) <= limit)
+fn newest_before(o: &Observed, mark: &Mark, asked: Moment) -> Option<Contained> {
+    // What was not read proves nothing: `seen` may have been stored after the request went out.
+    let (known, _) = marks::read(o, mark)?;
+    let stored = mark.seen.as_ref()?;
+    let before = |seen: &Seen| seen.published < asked;
+    // Stored, and not among what this process has read: older than the process, and so than any request of it.
+    let older = known.iter().find(|seen| seen.state.as_str() == stored.state_id).is_none_or(before);
+    let newest: Option<Occasion> = marks::occasions(o, mark)
+        .filter(|seen| before(seen) && marks::place(seen) <= stored.place())
         .map(|seen| marks::occasion(seen, None))
-        .chain(older.cloned())
+        .chain(Some(stored.clone()).filter(|_| older))
         .max_by(|a, b| a.place().cmp(&b.place()));
     newest.map(|occasion| Contained {
         key: mark.key.clone(),

@@ -32,7 +32,8 @@ pub fn fold(
 ) -> Folded {
     // It is no longer in the ledger, whatever was known when the act was decided.
     let o = Observed { intent: IntentView::MaybeSent { since: o.moment }, ..o.clone() };
-    let mut p = Pass::new(d, &o, now);
+    // An edit that came meanwhile is for `decide` to notice.
+    let mut p = Pass { generation: s.observed_generation, ..Pass::new(d, &o, now) };
     let mut next = s.clone();
     match next.attempt.as_ref() {
         Some(attempt) if attempt.id == sent.id => apply(&mut p, &mut next, answer),

@@ -4,7 +4,7 @@ use super::desired::Require;
 use super::marks::{self, Place};
 use super::observed::UpstreamView;
 use super::{Desired, Pass};
-use crate::api::{ExtractRefreshStatus, Mark, Occasion, Owed, OwedOccasion, Time};
+use crate::api::{ExtractRefreshStatus, Mark, Occasion, Owed, OwedOccasion, Position, Time};
 use crate::model::time::sub;
 use std::collections::BTreeSet;
 
@@ -31,7 +31,8 @@ pub(super) fn replay(p: &Pass, s: &mut ExtractRefreshStatus) {
         }
         for member in set {
             if let Some(occasion) = newest[member].take() {
-                s.marks[member].mark = occasion.position();
+                // Nobody asks how old the data there was, and status has a limit.
+                s.marks[member].mark = Position { started_at: None, ..occasion.position() };
                 let key = s.marks[member].key.clone();
                 owe(p, s, OwedOccasion { key, occasion });
             }

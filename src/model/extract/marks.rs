@@ -56,15 +56,21 @@ pub(super) fn of<'a>(s: &'a ExtractRefreshStatus, name: &str) -> Option<&'a Mark
     s.marks.iter().find(|mark| mark.live() && mark.name == name)
 }
 
-/// The occasions of a mark that this process knows of; those Prefect's clock has not reached yet are left for later.
-pub(super) fn occasions<'a>(o: &'a Observed, mark: &Mark) -> impl Iterator<Item = &'a Seen> + use<'a> {
-    let (list, most) = match o.upstreams.get(&mark.name) {
+/// What this process has read of a mark's upstream: its occasions, and Prefect's clock.
+pub(super) fn read<'a>(o: &'a Observed, mark: &Mark) -> Option<(&'a [Seen], Bounds)> {
+    match o.upstreams.get(&mark.name) {
         Some(UpstreamView::Read { key, occasions, clock, .. }) if mark.live() && *key == mark.key => {
-            (occasions.as_slice(), add(clock.upper, OVERLAP))
+            Some((occasions, *clock))
         }
-        _ => (&[][..], Timestamp::MIN),
-    };
-    list.iter().filter(move |seen| seen.at <= most)
+        _ => None,
+    }
+}
+
+/// The occasions that this process knows of; those Prefect's clock has not reached (again) yet are left for later.
+pub(super) fn occasions<'a>(o: &'a Observed, mark: &Mark) -> impl Iterator<Item = &'a Seen> + use<'a> {
+    let (list, latest) =
+        read(o, mark).map_or((&[][..], Timestamp::MIN), |(list, clock)| (list, add(clock.upper, OVERLAP)));
+    list.iter().filter(move |seen| seen.at <= latest)
 }
 
 /// Brings the marks up to date with the spec and with what was read. Nothing is known before the baseline is.
@@ -82,7 +88,7 @@ fn learn_upstreams(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     }
     follow_spec(p, s, first_sight.then_some(s.baseline).flatten());
     for index in 0..s.marks.len() {
-        let clock = clock(p.o, &s.marks[index]);
+        let clock = read(p.o, &s.marks[index]).map(|(_, clock)| clock);
         if let Some(clock) = clock
             && lower(&mut s.marks[index], clock)
         {
@@ -97,13 +103,6 @@ fn learn_upstreams(p: &mut Pass, s: &mut ExtractRefreshStatus) {
         if see(p, &mut s.marks[index]) {
             super::retry::rearm_once(p, s);
         }
-    }
-}
-
-pub(super) fn clock(o: &Observed, mark: &Mark) -> Option<Bounds> {
-    match o.upstreams.get(&mark.name) {
-        Some(UpstreamView::Read { clock, key, .. }) if mark.live() && *key == mark.key => Some(*clock),
-        _ => None,
     }
 }
 
@@ -124,29 +123,31 @@ fn follow_spec(p: &Pass, s: &mut ExtractRefreshStatus, baseline: Option<Time>) {
             continue;
         }
         let key = known_key(p, upstream);
-        let kept = key.as_deref().and_then(|k| s.marks.iter().position(|mark| !mark.live() && mark.key == k));
-        let unnamed = s.marks.iter().position(|mark| mark.live() && mark.name == upstream.name);
-        match (kept, unnamed) {
-            (Some(index), _) => {
-                s.marks[index].removed_at = None;
-                s.marks[index].name.clone_from(&upstream.name);
-                if let Some(unnamed) = unnamed {
-                    s.marks.remove(unnamed);
-                }
+        let named = |mark: &Mark| mark.name == upstream.name && mark.key.is_empty();
+        let find = |is: &dyn Fn(&Mark) -> bool| s.marks.iter().position(is);
+        // Kept since it left the spec; else waiting for its key; else both.
+        let known = find(&|mark| !mark.live() && key.as_ref() == Some(&mark.key))
+            .or_else(|| find(&|mark| mark.live() && named(mark)))
+            .or_else(|| find(&|mark| !mark.live() && named(mark)));
+        if let Some(index) = known {
+            let mark = &mut s.marks[index];
+            mark.removed_at = None;
+            mark.name.clone_from(&upstream.name);
+            mark.key = key.unwrap_or_default();
+            if !mark.key.is_empty() {
+                s.marks.retain(|mark| !(mark.live() && named(mark)));
             }
-            (None, Some(index)) => s.marks[index].key = key.unwrap_or_default(),
-            (None, None) => {
-                let since = baseline.map_or_else(|| first_seen(p, upstream), |Time(at)| at);
-                s.marks.push(Mark {
-                    name: upstream.name.clone(),
-                    key: key.unwrap_or_default(),
-                    since: Time(since),
-                    removed_at: None,
-                    seen: None,
-                    mark: Position::start(since),
-                    covered: None,
-                });
-            }
+        } else {
+            let since = baseline.map_or_else(|| first_seen(p, upstream), |Time(at)| at);
+            s.marks.push(Mark {
+                name: upstream.name.clone(),
+                key: key.unwrap_or_default(),
+                since: Time(since),
+                removed_at: None,
+                seen: None,
+                mark: Position::start(since),
+                covered: None,
+            });
         }
     }
     while s.marks.len() > MOST {
@@ -189,17 +190,18 @@ fn lower(mark: &mut Mark, clock: Bounds) -> bool {
     lowered
 }
 
-/// Moves `seen` to the newest occasion; true if it moved.
+/// Moves `seen` to the newest occasion; true if it moved. What stands in `seen` is known by its state: its place may have been lowered.
 fn see(p: &Pass, mark: &mut Mark) -> bool {
-    let Some(newest) = occasions(p.o, mark).max_by_key(|seen| (seen.at, seen.state.as_str())) else {
-        return false;
-    };
     let known = mark.seen.as_ref();
-    if known.is_some_and(|seen| seen.state_id == newest.state.as_str() || seen.place() >= place(newest)) {
-        return false;
-    }
-    mark.seen = Some(occasion(newest, p.fence()));
-    true
+    let newest = occasions(p.o, mark)
+        .filter(|seen| {
+            known.is_none_or(|known| known.state_id != seen.state.as_str() && known.place() < place(seen))
+        })
+        .max_by_key(|seen| (seen.at, seen.state.as_str()));
+    let newest = newest.map(|newest| occasion(newest, p.fence()));
+    let moved = newest.is_some();
+    mark.seen = newest.or(mark.seen.take());
+    moved
 }
 
 pub(super) fn place(seen: &Seen) -> Place<'_> {

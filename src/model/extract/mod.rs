@@ -29,6 +29,9 @@ pub use observed::{
     Bounds, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView, UpstreamView,
 };
 
+#[cfg(test)]
+mod tests;
+
 use crate::api::{ExtractRefreshStatus, RefreshType, TargetKind, Time};
 use crate::model::ids::{JobId, Luid};
 use crate::model::time::ceil_second;
@@ -158,12 +161,14 @@ struct Pass<'a> {
     d: &'a Desired,
     o: &'a Observed,
     now: Timestamp,
+    /// The generation that the status will speak about.
+    generation: i64,
     notes: Vec<Note>,
 }
 
 impl<'a> Pass<'a> {
     fn new(d: &'a Desired, o: &'a Observed, now: Timestamp) -> Self {
-        Self { d, o, now, notes: Vec::new() }
+        Self { d, o, now, generation: d.generation, notes: Vec::new() }
     }
     /// Tableau's time now, at most, rounded up: what starts from here on contains what is known now. None: Tableau has not answered.
     fn fence(&self) -> Option<Time> {

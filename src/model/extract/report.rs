@@ -35,7 +35,7 @@ pub(super) fn stamp(p: &Pass, s: &mut ExtractRefreshStatus, activity: &Activity)
     } else if ready.reason == "TargetConflict" {
         verdicts.push(Verdict { kind: "Stalled", truth: Truth::True, ..ready });
     }
-    conditions::stamp(s, &verdicts, p.d.generation, p.now);
+    conditions::stamp(s, &verdicts, p.generation, p.now);
     again
 }
 
@@ -148,7 +148,7 @@ pub(super) fn refusal(reason: &str) -> Option<&'static str> {
 /// A verdict as it stands, if it is about this generation.
 fn kept(p: &Pass, s: &ExtractRefreshStatus, kind: &'static str) -> Option<Verdict> {
     let before =
-        s.conditions.iter().find(|c| c.type_ == kind).filter(|_| s.observed_generation == p.d.generation)?;
+        s.conditions.iter().find(|c| c.type_ == kind).filter(|_| s.observed_generation == p.generation)?;
     let truth =
         [Truth::True, Truth::False, Truth::Unknown].into_iter().find(|t| t.as_str() == before.status)?;
     Some(Verdict::new(kind, truth, known(&before.reason)?, before.message.clone()))

@@ -11,6 +11,9 @@ const LONGEST_REFUSAL: Duration = Duration::from_secs(30 * 60);
 
 /// A failed try of ours: again later, or never.
 pub(super) fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
+    if !attempt.is_ours() {
+        return not_ours(p, s, attempt);
+    }
     let Some(owed) = &mut s.owed else { return };
     owed.tries = (owed.tries + 1).min(1000);
     let tries = u32::try_from(owed.tries).unwrap_or_default();
@@ -29,14 +32,17 @@ pub(super) fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attem
 }
 
 /// A person cancelled our job: they do not want it now.
-pub(super) fn cancelled(p: &Pass, s: &mut ExtractRefreshStatus) {
+pub(super) fn cancelled(p: &Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
+    if !attempt.is_ours() {
+        return not_ours(p, s, attempt);
+    }
     if let Some(owed) = &mut s.owed {
         stop(p, owed, Stopped::Cancelled);
     }
 }
 
 /// Somebody else's job, of which we hoped it would do: no try, but not at once.
-pub(super) fn not_ours(p: &Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
+fn not_ours(p: &Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
     let wait = jittered(p.d.retry.backoff.first, &[&p.d.name.to_string(), &attempt.id]);
     if let Some(owed) = &mut s.owed {
         owed.not_before = Some(after(p, wait));

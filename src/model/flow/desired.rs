@@ -229,3 +229,95 @@ fn seconds(every: &str, slug: &str) -> Result<Number, Unsupported> {
             ),
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(more: &Value) -> Result<Desired, Unsupported> {
+        let mut object = json!({
+            "apiVersion": "feedwater.dev/v1alpha1", "kind": "FlowDeployment",
+            "metadata": {"name": "orders-nightly", "namespace": "finance", "generation": 3},
+            "spec": {"workspaceRef": {"name": "prod"}, "flowName": "orders", "entrypoint": "f.py:f", "workPool": {"name": "etl"}},
+        });
+        for (key, value) in more.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        Desired::parse(&serde_json::from_value(object).unwrap(), "abc")
+    }
+
+    #[test]
+    fn only_what_is_set_is_declared() {
+        let d = parse(&json!({})).unwrap();
+        assert_eq!(d.deployment.to_string(), "orders/orders-nightly");
+        assert_eq!(d.mark, "feedwater:abc/finance/orders-nightly");
+        assert_eq!(
+            Value::Object(d.fields),
+            json!({"entrypoint": "f.py:f", "work_pool_name": "etl", "work_queue_name": "default"})
+        );
+        assert_eq!((d.tags, d.schedules.len(), d.deletion_policy), (None, 0, DeletionPolicy::Delete));
+    }
+
+    #[test]
+    fn schedules_are_what_the_server_takes() {
+        let d = parse(&json!({"schedules": [
+            {"slug": "a", "cron": {"expression": "0 2 * * *"}, "timeZone": "Europe/Berlin"},
+            {"slug": "b", "interval": {"every": "1h30m", "anchor": "2026-01-01T00:00:00Z"}, "active": false},
+            {"slug": "c", "rrule": {"rule": "FREQ=DAILY"}}]}))
+        .unwrap();
+        let rule = |slug: &str| Value::Object(d.schedules[slug].rule.clone());
+        assert_eq!(rule("a"), json!({"cron": "0 2 * * *", "day_or": true, "timezone": "Europe/Berlin"}));
+        assert_eq!(
+            rule("b"),
+            json!({"interval": 5400.0, "anchor_date": "2026-01-01T00:00:00Z", "timezone": "UTC"})
+        );
+        assert_eq!(rule("c"), json!({"rrule": "FREQ=DAILY", "timezone": "UTC"}));
+        assert!(d.schedules["a"].active && !d.schedules["b"].active);
+    }
+
+    #[test]
+    fn what_cannot_be_acted_on_says_why() {
+        for (spec, names) in [
+            (json!({"parameters": {"a": [{"__prefect_kind": "jinja", "template": "x"}]}}), "__prefect_kind"),
+            (json!({"tags": ["feedwater:abc/finance/other"]}), "Feedwater's own"),
+            (json!({"schedules": [{"slug": "a"}]}), "exactly one"),
+            (json!({"schedules": [{"slug": "a", "interval": {"every": "0s"}}]}), "above zero"),
+        ] {
+            let message = parse(&spec).unwrap_err().message;
+            assert!(message.contains(names), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_bad_spec_does_not_block_its_deletion() {
+        let mut object: FlowDeployment = serde_json::from_value(json!({
+            "apiVersion": "feedwater.dev/v1alpha1", "kind": "FlowDeployment", "metadata": {"name": "a", "namespace": "b"},
+            "spec": {"workspaceRef": {"name": "prod"}, "flowName": "orders", "entrypoint": "f.py:f", "workPool": {"name": "etl"},
+                     "schedules": [{"slug": "a"}]},
+        }))
+        .unwrap();
+        assert!(Desired::parse(&object, "abc").is_err());
+        object.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        assert_eq!(Desired::parse(&object, "abc").unwrap().deleting, Some(Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn the_old_place_comes_first() {
+        let d = parse(&json!({})).unwrap();
+        assert_eq!(d.place(&FlowDeploymentStatus::default()), d.wanted_place());
+        let status = FlowDeploymentStatus {
+            full_name: Some("old/name".into()),
+            workspace: Some("staging".into()),
+            ..FlowDeploymentStatus::default()
+        };
+        assert_eq!(
+            d.place(&status),
+            Place {
+                workspace: "staging".into(),
+                deployment: DeploymentName { flow: "old".into(), deployment: "name".into() }
+            }
+        );
+    }
+}

@@ -215,3 +215,148 @@ fn same_json(a: &Value, b: &Value) -> bool {
 fn whole(number: &serde_json::Number) -> Option<i128> {
     number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::flow::tests::{desired, there};
+
+    fn names(spec: &Value, had: &Value, applied: &[&str]) -> (Vec<String>, Value) {
+        let applied: Vec<String> = applied.iter().map(|a| (*a).to_owned()).collect();
+        let diff = Diff::between(&desired(spec), &there(had), &applied);
+        (diff.names.into_iter().collect(), Value::Object(diff.patch))
+    }
+
+    #[test]
+    fn what_the_server_makes_of_a_value_is_no_difference() {
+        for (declared, had) in [
+            (json!({"pullSteps": []}), json!({"pull_steps": null})),
+            (
+                json!({"parameterOpenApiSchema": {}}),
+                json!({"parameter_openapi_schema": {"type": "object", "properties": {}}}),
+            ),
+            (json!({"parameters": {"a": 1, "b": [2.0]}}), json!({"parameters": {"b": [2], "a": 1.0}})),
+            (json!({"parameters": {}}), json!({"parameters": {}})),
+            (
+                json!({"tags": ["b", "a", "b"]}),
+                json!({"tags": ["a", "a", "b", "feedwater:abc/finance/orders"]}),
+            ),
+            (json!({"description": ""}), json!({"description": ""})),
+            (json!({}), json!({"work_queue_name": null})),
+        ] {
+            assert_eq!(names(&declared, &had, &[]).0, Vec::<String>::new(), "{declared} against {had}");
+        }
+    }
+
+    #[test]
+    fn what_differs_is_sent_and_named() {
+        for (declared, had, name, sent) in [
+            (json!({"description": ""}), json!({}), "description", json!({"description": ""})),
+            (
+                json!({"parameters": {"a": "1"}}),
+                json!({"parameters": {"a": 1}}),
+                "parameters",
+                json!({"parameters": {"a": "1"}}),
+            ),
+            (
+                json!({"parameters": {"a": 1}}),
+                json!({"parameters": {"a": 1, "b": 2}}),
+                "parameters",
+                json!({"parameters": {"a": 1}}),
+            ),
+            (
+                json!({}),
+                json!({"work_queue_name": "fast"}),
+                "workPool",
+                json!({"work_pool_name": "etl", "work_queue_name": "default"}),
+            ),
+            (
+                json!({"tags": ["a"]}),
+                json!({"tags": ["b", "feedwater:abc/finance/orders"]}),
+                "tags",
+                json!({"tags": ["a", "feedwater:abc/finance/orders"]}),
+            ),
+            (
+                json!({}),
+                json!({"tags": ["b"]}),
+                "mark",
+                json!({"tags": ["b", "feedwater:abc/finance/orders"]}),
+            ),
+        ] {
+            assert_eq!(
+                names(&declared, &had, &[]),
+                (vec![name.to_owned()], sent),
+                "{declared} against {had}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_never_set_is_left_and_what_was_set_is_reverted() {
+        let had = json!({"description": "d", "version": "1", "path": "/p", "pull_steps": [{}], "parameters": {"a": 1},
+                         "parameter_openapi_schema": {"title": "x"}, "tags": ["t", "feedwater:abc/finance/orders"]});
+        assert_eq!(names(&json!({}), &had, &[]).0, Vec::<String>::new());
+        let all =
+            ["description", "version", "path", "pullSteps", "parameters", "parameterOpenApiSchema", "tags"];
+        let reverted = json!({"description": null, "version": null, "path": null, "pull_steps": [], "parameters": {},
+                              "parameter_openapi_schema": {}, "tags": ["feedwater:abc/finance/orders"]});
+        assert_eq!(names(&json!({}), &had, &all).1, reverted);
+        // Reverted already: nothing is sent again.
+        let bare = json!({"parameter_openapi_schema": {"type": "object", "properties": {}}});
+        assert_eq!(names(&json!({}), &bare, &all).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn schedules_go_by_slug_and_those_of_others_stay() {
+        let cron = |slug: Option<&str>, id: &str, at: &str| Schedule {
+            id: ScheduleId::new(id),
+            slug: slug.map(str::to_owned),
+            active: true,
+            rule: Map::from_iter([("cron".into(), json!(at)), ("timezone".into(), Value::Null)]),
+            parameters: Map::from_iter([("x".into(), json!(2))]),
+            max_scheduled_runs: None,
+        };
+        let mut had = there(&json!({}));
+        had.schedules = vec![
+            cron(None, "1", "1 1 * * *"),
+            cron(Some("hand"), "2", "2 2 * * *"),
+            cron(Some("gone"), "3", "3 3 * * *"),
+            cron(Some("kept"), "4", "4 4 * * *"),
+            cron(Some("changed"), "5", "5 5 * * *"),
+        ];
+        let d = desired(&json!({"schedules": [
+            {"slug": "kept", "cron": {"expression": "4 4 * * *"}},
+            {"slug": "changed", "cron": {"expression": "6 6 * * *"}},
+            {"slug": "new", "cron": {"expression": "7 7 * * *"}}]}));
+        let applied = ["schedules/gone".to_owned(), "schedules/changed".to_owned()];
+        let diff = Diff::between(&d, &had, &applied);
+        let since: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let writes = diff.writes(&had, Some(since));
+        let [
+            Write::DeleteSchedule { schedule: gone, .. },
+            Write::PutSchedule { schedule, new: put, .. },
+            repair,
+            Write::AddSchedule { new, .. },
+        ] = writes.as_slice()
+        else {
+            panic!("{writes:?}");
+        };
+        assert_eq!((gone.as_str(), schedule.as_str()), ("3", "5"));
+        assert_eq!((put.rule["cron"].as_str(), &put.parameters["x"]), (Some("6 6 * * *"), &json!(2)));
+        assert!(matches!(repair, Write::ScheduleRuns { since: from, .. } if *from == since));
+        assert_eq!(new.slug, "new");
+        assert!(diff.drops_runs());
+        let only_new = Diff::between(
+            &d,
+            &Deployment {
+                schedules: vec![
+                    cron(Some("kept"), "4", "4 4 * * *"),
+                    cron(Some("changed"), "5", "6 6 * * *"),
+                ],
+                ..had
+            },
+            &[],
+        );
+        assert!(!only_new.drops_runs(), "adding a schedule costs no runs");
+    }
+}

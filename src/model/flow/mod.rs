@@ -13,6 +13,8 @@ mod outcome;
 mod parting;
 mod pass;
 mod rule;
+#[cfg(test)]
+mod tests;
 
 pub use claim::{Claim, Claimant, Heir, MARK_PREFIX, claim, heir};
 pub use desired::{Desired, DesiredSchedule, Place, Unsupported};

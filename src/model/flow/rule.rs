@@ -95,20 +95,20 @@ mod tests {
     use crate::model::ids::ScheduleId;
     use serde_json::json;
 
-    fn map(value: Value) -> Map<String, Value> {
+    fn map(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
-    fn have(rule: Value) -> Schedule {
+    fn have(rule: &Value) -> Schedule {
         Schedule {
             id: ScheduleId::new("s"),
             slug: Some("a".into()),
             active: true,
             rule: map(rule),
-            parameters: map(json!({"x": 2})),
+            parameters: map(&json!({"x": 2})),
             max_scheduled_runs: Some(5),
         }
     }
-    fn want(rule: Value) -> DesiredSchedule {
+    fn want(rule: &Value) -> DesiredSchedule {
         DesiredSchedule { rule: map(rule), active: true }
     }
 
@@ -148,27 +148,27 @@ mod tests {
             (&started, json!({"rrule": "DTSTART:20200101T000000\nRRULE:FREQ=DAILY"}), false),
         ];
         for (wanted, had, expected) in table {
-            assert_eq!(same(&want(wanted.clone()), &have(had.clone())), expected, "{wanted} against {had}");
+            assert_eq!(same(&want(wanted), &have(&had)), expected, "{wanted} against {had}");
         }
     }
 
     #[test]
     fn a_paused_schedule_is_a_difference() {
         let rule = json!({"cron": "0 6 * * *", "timezone": "UTC"});
-        let mut paused = have(rule.clone());
+        let mut paused = have(&rule);
         paused.active = false;
-        assert!(!same(&want(rule), &paused));
+        assert!(!same(&want(&rule), &paused));
     }
 
     #[test]
     fn a_replacement_keeps_parameters_and_the_phase_of_an_interval() {
-        let had = have(json!({"interval": 60.0, "anchor_date": "2026-11-24T16:07:54Z", "timezone": "UTC"}));
-        let sent = whole("a", &want(json!({"interval": 90.0, "timezone": "UTC"})), Some(&had));
+        let had = have(&json!({"interval": 60.0, "anchor_date": "2026-11-24T16:07:54Z", "timezone": "UTC"}));
+        let sent = whole("a", &want(&json!({"interval": 90.0, "timezone": "UTC"})), Some(&had));
         assert_eq!(sent.parameters, had.parameters);
         assert_eq!(sent.rule["anchor_date"], "2026-11-24T16:07:54Z");
         let declared = json!({"interval": 90.0, "timezone": "UTC", "anchor_date": "2026-01-01T00:00:00Z"});
-        assert_eq!(whole("a", &want(declared), Some(&had)).rule["anchor_date"], "2026-01-01T00:00:00Z");
-        let cron = whole("a", &want(json!({"cron": "0 6 * * *", "timezone": "UTC"})), Some(&had));
+        assert_eq!(whole("a", &want(&declared), Some(&had)).rule["anchor_date"], "2026-01-01T00:00:00Z");
+        let cron = whole("a", &want(&json!({"cron": "0 6 * * *", "timezone": "UTC"})), Some(&had));
         assert!(!cron.rule.contains_key("anchor_date"));
     }
 }

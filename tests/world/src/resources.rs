@@ -81,11 +81,16 @@ pub fn extract_refresh(
     object("ExtractRefresh", namespace, name, &spec)
 }
 
-/// Several objects in one, as `kubectl apply` takes them; it takes no list within a list, so that those are laid flat.
+/// Several objects in one, as `kubectl apply` takes them. Lists among them are laid flat: a list within a list is refused.
 pub fn list(items: &[Value]) -> Value {
-    let flat = |item: &Value| item["items"].as_array().cloned().unwrap_or_else(|| vec![item.clone()]);
-    let items: Vec<Value> = items.iter().flat_map(flat).collect();
-    json!({"apiVersion": "v1", "kind": "List", "items": items})
+    let flat: Vec<&Value> = items
+        .iter()
+        .flat_map(|item| match item["items"].as_array() {
+            Some(inner) if item["kind"] == "List" => inner.iter().collect(),
+            _ => vec![item],
+        })
+        .collect();
+    json!({"apiVersion": "v1", "kind": "List", "items": flat})
 }
 
 /// The status (`True`, `False`, `Unknown`) and the reason of a condition; `None` when it is absent.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 use serde_json::Value;
 
 use super::refusal::Refusal;
@@ -125,7 +125,9 @@ fn element(start: &BytesStart<'_>) -> Result<Input, Refusal> {
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| malformed(&error.to_string()))?;
         let key = String::from_utf8_lossy(attribute.key.as_ref()).into_owned();
-        let value = attribute.unescape_value().map_err(|error| malformed(&error.to_string()))?;
+        let value = attribute
+            .normalized_value(XmlVersion::default())
+            .map_err(|error| malformed(&error.to_string()))?;
         match key.as_str() {
             "xmlns" if value != "http://tableau.com/api" => {
                 return Err(malformed(&format!("The namespace '{value}' is unknown.")));

@@ -5,14 +5,16 @@ mod tables;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use world::operator::{self, Operator, OperatorOptions};
 use world::prefect::Rest;
+use world::process::tail;
 use world::progress::Progress;
 use world::proxy::Proxy;
-use world::resources::is_true;
 use world::tableau::Simulator;
 use world::tools::Tools;
-use world::{Kubectl, Options, World, audit, layout, overlay};
+use world::{Kubectl, Options, World, audit, layout, overlay, resources};
 
 use super::{Failure, say, until_interrupted};
 
@@ -26,9 +28,14 @@ mod example {
     pub const TOKEN: (&str, &str) = ("feedwater", "demo");
     pub const DATA_SOURCE: (&[&str], &str) = (&["Finance", "Sales"], "Orders");
     pub const WORKBOOK: (&[&str], &str) = (&["Finance", "Reports"], "Revenue");
-    pub const FLOW: &str = "orders";
-    pub const FLOW_DEPLOYMENT: &str = "orders-nightly";
-    pub const EXTRACT_REFRESH: &str = "orders";
+    /// The deployments in Prefect, as flow and name.
+    pub const ORDERS: (&str, &str) = ("orders", "orders-nightly");
+    pub const FX: (&str, &str) = ("fx", "hourly");
+    /// The `FlowDeployment`s that declare them.
+    pub const FLOW_DEPLOYMENTS: [&str; 2] = ["orders-nightly", "fx-hourly"];
+    /// The `ExtractRefresh` that waits for orders, and the one that waits for both.
+    pub const AFTER_ORDERS: &str = "orders";
+    pub const AFTER_BOTH: &str = "revenue";
 }
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -55,15 +62,15 @@ async fn play(progress: Progress) -> Result<(), Failure> {
     let operator = Operator::start(&stage.kubectl, &world.info().directory, options).await?;
     task.done();
 
-    stage.apply_examples(&world, &progress).await?;
-    stage.flow_runs(&progress).await?;
-    stage.extract_is_fresh(&progress).await?;
-    stage.show(&world, &operator).await?;
+    let told = stage.tell(&world, &operator, &progress).await;
+    if told.is_err() {
+        say::line(&format!("The end of the operator's log:\n{}\n", tail(operator.log())));
+    }
     let task = progress.task("Stopping everything");
     drop(operator);
     world.stop().await;
     task.done();
-    Ok(())
+    told
 }
 
 /// The world with a counter in front of Prefect, and with content on the Tableau site.
@@ -90,39 +97,54 @@ impl Stage {
         })
     }
 
-    /// Applies `examples/` as they are, except for the two URLs, and waits until the flow is deployed in Prefect.
-    async fn apply_examples(&self, world: &World, progress: &Progress) -> Result<(), Failure> {
-        let task = progress.task("Applying the examples; Feedwater deploys the flow to Prefect");
+    /// The main job, and what it looks like.
+    async fn tell(&self, world: &World, operator: &Operator, progress: &Progress) -> Result<(), Failure> {
+        let task = progress.task("`kubectl apply -k examples`: Feedwater deploys two flows to Prefect");
+        self.apply_examples(world).await?;
+        task.done();
+        let task = progress.task("Flow `orders` is started in Prefect, and the worker runs it");
+        self.run(example::ORDERS).await?;
+        task.done();
+        let task =
+            progress.task("Feedwater refreshes the data source `Orders`, and follows the job to its end");
+        self.until("extractrefresh", example::AFTER_ORDERS, "Fresh", "UpToDate").await?;
+        task.done();
+        let task = progress.task("The workbook `Revenue` needs flow `fx`, too, and waits");
+        self.until("extractrefresh", example::AFTER_BOTH, "Refreshing", "WaitingForUpstreams").await?;
+        task.done();
+        let task = progress.task("Flow `fx` runs, and Feedwater refreshes `Revenue`");
+        self.run(example::FX).await?;
+        self.until("extractrefresh", example::AFTER_BOTH, "Fresh", "UpToDate").await?;
+        task.done();
+        self.show(world, operator).await
+    }
+
+    /// Applies `examples/` as they are, except for the two URLs, and waits until the flows are deployed in Prefect.
+    async fn apply_examples(&self, world: &World) -> Result<(), Failure> {
         let directory = world.info().directory.join("demo");
         overlay::write(&directory, self.prefect_seen_by_operator.url(), &self.tableau.url())?;
         self.kubectl.run(&["apply", "--server-side", "-k", &directory.to_string_lossy()]).await?;
-        self.until("flowdeployment", example::FLOW_DEPLOYMENT, "Ready").await?;
-        task.done();
+        for name in example::FLOW_DEPLOYMENTS {
+            self.until("flowdeployment", name, "Ready", "InSync").await?;
+        }
         Ok(())
     }
 
-    /// Starts a run as a person would, in Prefect; the real worker runs it.
-    async fn flow_runs(&self, progress: &Progress) -> Result<(), Failure> {
-        let task = progress.task("A person starts the flow in Prefect; the worker runs it");
-        let deployment = self.prefect.deployment(example::FLOW, example::FLOW_DEPLOYMENT).await?;
-        let deployment = deployment.ok_or("Prefect has no such deployment")?;
+    /// Starts a run as a person would, in Prefect, and waits until the worker has run it.
+    async fn run(&self, (flow, name): (&str, &str)) -> Result<(), Failure> {
+        let deployment = self.prefect.deployment(flow, name).await?;
+        let deployment = deployment.ok_or_else(|| format!("Prefect has no deployment {flow}/{name}"))?;
         let run = self.prefect.run(deployment["id"].as_str().unwrap_or_default()).await?;
         self.prefect.until(&run, "COMPLETED", LIMIT).await?;
-        task.done();
         Ok(())
     }
 
-    async fn extract_is_fresh(&self, progress: &Progress) -> Result<(), Failure> {
-        let task = progress.task("Feedwater refreshes the extract in Tableau");
-        self.until("extractrefresh", example::EXTRACT_REFRESH, "Fresh").await?;
-        task.done();
-        Ok(())
-    }
-
-    async fn until(&self, kind: &str, name: &str, condition: &str) -> Result<(), Failure> {
-        let what = format!("{condition} of {kind}/{name}");
+    async fn until(&self, kind: &str, name: &str, condition: &str, reason: &str) -> Result<(), Failure> {
+        let what = format!("{condition}/{reason} of {kind}/{name}");
         let object = [kind, name, "--namespace", example::NAMESPACE];
-        self.kubectl.until(&what, &object, LIMIT, |object| is_true(object, condition)).await?;
+        let holds =
+            |object: &Value| resources::condition(object, condition).is_some_and(|(_, now)| now == reason);
+        self.kubectl.until(&what, &object, LIMIT, holds).await?;
         Ok(())
     }
 
@@ -130,7 +152,7 @@ impl Stage {
     async fn show(&self, world: &World, operator: &Operator) -> Result<(), Failure> {
         for command in [
             vec!["get", "flowdeployments,extractrefreshes", "--namespace", example::NAMESPACE],
-            vec!["describe", "extractrefresh", example::EXTRACT_REFRESH, "--namespace", example::NAMESPACE],
+            vec!["describe", "extractrefresh", example::AFTER_ORDERS, "--namespace", example::NAMESPACE],
         ] {
             say::line(&format!("\n$ kubectl {}", command.join(" ")));
             say::line(&self.kubectl.run(&command).await?);

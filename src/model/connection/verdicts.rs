@@ -1,192 +1,7 @@
-//! The two connections: what their specs say, and what their conditions are.
+//! What is so with a connection, in conditions (API.md 4).
 
-use super::conditions::{Truth, Verdict};
-use super::time::parse_duration;
-use crate::api::{PrefectWorkspace, TableauSite};
-use std::time::Duration;
-
-/// What is so with a connection, as its observer knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectionState {
-    /// There is no such Secret.
-    SecretNotFound {
-        /// Its name.
-        name: String,
-    },
-    /// RBAC forbids reading it.
-    SecretAccessDenied {
-        /// Its name.
-        name: String,
-        /// The namespace whose Role is missing.
-        namespace: String,
-    },
-    /// The Secret lacks a key, or it is empty or no text.
-    SecretKeyMissing {
-        /// Name of the Secret.
-        name: String,
-        /// The key.
-        key: &'static str,
-    },
-    /// Not answered yet.
-    Connecting,
-    /// The server answered to these credentials.
-    Connected {
-        /// Version of the server or of its API.
-        version: String,
-    },
-    /// The last call failed in a way that concerns the connection.
-    Failed(Trouble),
-}
-
-/// Why a connection does not work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// The credentials are refused; whether this very Secret value had signed in before (the keyed hash in status).
-    CredentialsRefused {
-        /// It had.
-        worked_before: bool,
-    },
-    /// Tableau ends each session at once: somebody else signs in with the token.
-    SessionContested,
-    /// The credentials are good, and not enough.
-    PermissionDenied,
-    /// The URL's host is not allowed.
-    HostNotAllowed {
-        /// The host.
-        host: String,
-    },
-    /// The name does not resolve.
-    Dns,
-    /// The TLS handshake failed.
-    Tls,
-    /// No connection, or no answer.
-    Unreachable,
-    /// What answers is another kind of server.
-    WrongServer,
-    /// The server is too old.
-    UnsupportedVersion {
-        /// Its version.
-        version: String,
-        /// The oldest that is supported.
-        oldest: &'static str,
-    },
-    /// The server asks to slow down.
-    RateLimited,
-    /// Another site answers than before.
-    SiteChanged,
-}
-
-/// How often a connection is read where its spec is silent.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The spec of a `PrefectWorkspace`, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DesiredWorkspace {
-    /// Base URL of the API, without a slash at its end.
-    pub api_url: String,
-    /// How it signs in.
-    pub auth: WorkspaceAuth,
-    /// How often it is read.
-    pub poll_interval: Duration,
-}
-
-/// How a workspace signs in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkspaceAuth {
-    /// Not at all.
-    None,
-    /// Secret keys `username`, `password`.
-    Basic {
-        /// Name of the Secret.
-        secret: String,
-    },
-    /// Secret key `apiKey`.
-    ApiKey {
-        /// Name of the Secret.
-        secret: String,
-    },
-}
-
-/// The spec of a `TableauSite`, parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DesiredSite {
-    /// Base URL of the server, without a slash at its end.
-    pub server_url: String,
-    /// Content URL of the site; empty: the Default site.
-    pub content_url: String,
-    /// Name of the Secret with the personal access token, keys `name`, `secret`.
-    pub secret: String,
-    /// How often it is read.
-    pub poll_interval: Duration,
-}
-
-/// The spec is none that can be acted on; the sentence says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadConnection(pub String);
-
-impl DesiredWorkspace {
-    /// Reads the spec.
-    ///
-    /// # Errors
-    /// It declares no usable connection.
-    pub fn parse(r: &PrefectWorkspace) -> Result<Self, BadConnection> {
-        let auth = match &r.spec.auth {
-            None => WorkspaceAuth::None,
-            Some(auth) => match (&auth.basic, &auth.api_key) {
-                (Some(basic), None) => WorkspaceAuth::Basic { secret: basic.secret_ref.name.clone() },
-                (None, Some(key)) => WorkspaceAuth::ApiKey { secret: key.secret_ref.name.clone() },
-                (None, None) | (Some(_), Some(_)) => {
-                    return Err(BadConnection("spec.auth needs exactly one of basic, apiKey".into()));
-                }
-            },
-        };
-        Ok(Self {
-            api_url: base_url(&r.spec.api_url, "spec.apiUrl")?,
-            auth,
-            poll_interval: poll_interval(r.spec.poll_interval.as_ref())?,
-        })
-    }
-}
-
-impl DesiredSite {
-    /// Reads the spec.
-    ///
-    /// # Errors
-    /// It declares no usable connection.
-    pub fn parse(r: &TableauSite) -> Result<Self, BadConnection> {
-        let token = r.spec.auth.personal_access_token.as_ref();
-        let token = token.ok_or_else(|| BadConnection("spec.auth needs personalAccessToken".into()))?;
-        Ok(Self {
-            server_url: base_url(&r.spec.server_url, "spec.serverUrl")?,
-            content_url: r.spec.site_content_url.clone().unwrap_or_default(),
-            secret: token.secret_ref.name.clone(),
-            poll_interval: poll_interval(r.spec.poll_interval.as_ref())?,
-        })
-    }
-}
-
-fn base_url(text: &str, field: &str) -> Result<String, BadConnection> {
-    url::Url::parse(text)
-        .ok()
-        .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
-        .filter(|u| u.username().is_empty() && u.password().is_none())
-        .filter(|u| u.query().is_none() && u.fragment().is_none())
-        .map(|u| u.as_str().trim_end_matches('/').to_owned())
-        .ok_or_else(|| {
-            BadConnection(format!(
-                "{field} must be an http or https URL with a host and without user, password, query or fragment"
-            ))
-        })
-}
-
-fn poll_interval(text: Option<&crate::api::Duration>) -> Result<Duration, BadConnection> {
-    let Some(text) = text else { return Ok(POLL_INTERVAL) };
-    parse_duration(&text.0)
-        .ok()
-        .filter(|every| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(every))
-        .ok_or_else(|| BadConnection("spec.pollInterval must be a duration between 1s and 10m".into()))
-}
+use super::{BadConnection, ConnectionState, DesiredSite, DesiredWorkspace, Trouble, WorkspaceAuth};
+use crate::model::conditions::{Truth, Verdict};
 
 /// `Ready`, with `Reconciling` or `Stalled` beside it, of a `PrefectWorkspace`.
 pub fn workspace_verdicts(
@@ -382,4 +197,129 @@ fn ready(
     let ready = Verdict::new("Ready", truth, reason, message);
     let beside = beside.map(|kind| Verdict::new(kind, Truth::True, reason, ready.message.clone()));
     [ready].into_iter().chain(beside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn workspace(state: &ConnectionState, auth: WorkspaceAuth) -> Vec<Verdict> {
+        let api_url = "https://prefect.acme.internal/api".into();
+        workspace_verdicts(
+            &Ok(DesiredWorkspace { api_url, auth, poll_interval: Duration::from_secs(30) }),
+            state,
+        )
+    }
+
+    fn site(state: &ConnectionState) -> Vec<Verdict> {
+        site_verdicts(
+            &Ok(DesiredSite {
+                server_url: "https://tableau.acme.internal".into(),
+                content_url: String::new(),
+                secret: "pat".into(),
+                poll_interval: Duration::from_secs(30),
+            }),
+            state,
+        )
+    }
+
+    /// Reason, truth of Ready, what stands beside it, and what the message must name.
+    #[test]
+    fn each_state_has_its_reason_and_says_what_to_do() {
+        use ConnectionState::{
+            Connected, Connecting, Failed, SecretAccessDenied, SecretKeyMissing, SecretNotFound,
+        };
+        use Truth::{False, True, Unknown};
+        let host = || "prefect.acme.internal".to_owned();
+        let table = [
+            (Connecting, "Progressing", Unknown, Some("Reconciling"), "Connects"),
+            (Connected { version: "3.9.1".into() }, "Connected", True, None, "3.9.1"),
+            (SecretNotFound { name: "pat".into() }, "SecretNotFound", False, None, "`pat`"),
+            (
+                SecretAccessDenied { name: "pat".into(), namespace: "finance".into() },
+                "SecretAccessDenied",
+                False,
+                None,
+                "manifests/tenant in namespace `finance`",
+            ),
+            (
+                SecretKeyMissing { name: "pat".into(), key: "secret" },
+                "SecretKeyMissing",
+                False,
+                None,
+                "`secret`",
+            ),
+            (
+                Failed(Trouble::HostNotAllowed { host: host() }),
+                "HostNotAllowed",
+                False,
+                Some("Stalled"),
+                "--allowed-hosts=prefect.acme.internal",
+            ),
+            (Failed(Trouble::Dns), "DnsFailed", False, None, "resolve"),
+            (Failed(Trouble::Tls), "TlsFailed", False, None, "certificate"),
+            (Failed(Trouble::Unreachable), "Unreachable", False, None, "network"),
+            (Failed(Trouble::WrongServer), "WrongServer", False, Some("Stalled"), "spec.serverUrl"),
+            (
+                Failed(Trouble::UnsupportedVersion { version: "3.4".into(), oldest: "3.8" }),
+                "UnsupportedVersion",
+                False,
+                Some("Stalled"),
+                "3.8 or later",
+            ),
+            (Failed(Trouble::RateLimited), "RateLimited", False, None, "pollInterval"),
+            (Failed(Trouble::SiteChanged), "SiteChanged", False, Some("Stalled"), "another TableauSite"),
+            (Failed(Trouble::SessionContested), "SessionContested", False, None, "token of its own"),
+            (Failed(Trouble::PermissionDenied), "PermissionDenied", False, None, "site administrator"),
+            (
+                Failed(Trouble::CredentialsRefused { worked_before: true }),
+                "PatRevoked",
+                False,
+                None,
+                "revoked",
+            ),
+            (
+                Failed(Trouble::CredentialsRefused { worked_before: false }),
+                "CredentialsInvalid",
+                False,
+                None,
+                "siteContentUrl",
+            ),
+        ];
+        for (state, reason, truth, beside, names) in table {
+            let verdicts = site(&state);
+            let ready = &verdicts[0];
+            assert_eq!((ready.kind, ready.reason, ready.truth), ("Ready", reason, truth), "{state:?}");
+            assert!(ready.message.contains(names), "{}", ready.message);
+            assert_eq!(
+                verdicts.get(1).map(|v| (v.kind, v.reason)),
+                beside.map(|kind| (kind, reason)),
+                "{state:?}"
+            );
+            assert_eq!(usable(&verdicts), if truth == True { Ok(()) } else { Err(reason) });
+        }
+    }
+
+    #[test]
+    fn prefect_keys_are_never_revoked_tokens() {
+        let refused = ConnectionState::Failed(Trouble::CredentialsRefused { worked_before: true });
+        for (auth, names) in [
+            (WorkspaceAuth::None, "set spec.auth"),
+            (WorkspaceAuth::ApiKey { secret: "s".into() }, "the Secret"),
+        ] {
+            let verdicts = workspace(&refused, auth);
+            assert_eq!(verdicts[0].reason, "CredentialsInvalid");
+            assert!(verdicts[0].message.contains(names));
+        }
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_used_stalls() {
+        let verdicts = workspace_verdicts(
+            &Err(BadConnection("spec.auth needs one".into())),
+            &ConnectionState::Connecting,
+        );
+        assert_eq!((verdicts[0].reason, verdicts[1].kind), ("UnsupportedSpec", "Stalled"));
+    }
 }

@@ -1,10 +1,48 @@
-//! Which completions make a set, and what is refreshed.
+//! Sets, targets and retries over several rounds: what was used up, held or ended stays so until something new comes.
 
 use crate::stage::{SITE, Stage, is};
-use crate::triggers_help::{assert_ended, status};
-use feedwater::api::{ExtractRefresh, JobOrigin, Outcome};
-use serde_json::json;
+use crate::triggers_help::{failing, status};
+use feedwater::api::{ExtractRefresh, Stopped};
+use serde_json::{Value, json};
 use std::time::Duration;
+use world::tableau::{Kind, Script};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_upstreams_refresh_only_together_and_a_persons_refresh_uses_up_neither() {
+    let stage = Stage::set("together").await;
+    let orders = stage.datasource("Orders");
+    let witness = stage.datasource("Witness");
+    let (a, b) = (stage.flow("a").await, stage.flow("b").await);
+    stage.declare("orders", "Orders", &["a", "b"]).await;
+    stage.declare("witness", "Witness", &["a"]).await;
+
+    let first = stage.prefect.complete(&a).await.unwrap();
+    stage.refreshes(&witness, 1).await;
+    let waiting = stage.sees("orders", "a", &first).await;
+    assert!(is(&waiting, "Refreshing", "False", "WaitingForUpstreams"), "{waiting:#?}");
+    assert!(status(&waiting).owed.is_none());
+
+    stage.tableau.start_refresh(&orders, Kind::Full, "ann").unwrap();
+    let second = stage.prefect.complete(&a).await.unwrap();
+    stage.refreshes(&witness, 2).await;
+    stage.sees("orders", "a", &second).await;
+    assert_eq!(stage.refreshed(&orders), 1, "only Ann's");
+
+    let last = stage.prefect.complete(&b).await.unwrap();
+    stage.refreshes(&orders, 2).await;
+    let extract = stage.settled("orders", 1).await;
+    let mut runs = status(&extract).history[0].runs.clone();
+    let mut both = vec![second, last];
+    (runs.sort(), both.sort());
+    assert_eq!(runs, both);
+
+    // The set is used up: neither alone makes another.
+    let third = stage.prefect.complete(&b).await.unwrap();
+    stage.sees("orders", "b", &third).await;
+    stage.prefect.complete(&a).await.unwrap();
+    stage.settled("orders", 2).await;
+    assert_eq!(stage.refreshed(&orders), 3);
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn completions_too_far_apart_make_no_set() {
@@ -23,7 +61,7 @@ async fn completions_too_far_apart_make_no_set() {
     let refreshing = conditions.iter().find(|c| c.type_ == "Refreshing").unwrap();
     assert_eq!(refreshing.reason, "WaitingForUpstreams");
     assert!(
-        refreshing.message.ends_with("completed too long ago for trigger.within: a"),
+        refreshing.message.ends_with("completed too long ago for trigger.within: `a`"),
         "{}",
         refreshing.message
     );
@@ -54,27 +92,6 @@ async fn any_upstream_and_a_count_of_one_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn targets_are_named_by_luid_and_may_be_workbooks() {
-    let stage = Stage::set("kinds").await;
-    let orders = stage.datasource("Orders");
-    let board = stage.tableau.add_workbook(SITE, &["Finance", "Sales"], "Board", true);
-    let flow = stage.flow("orders").await;
-    let mut by_luid = stage.extract_object("by-luid", "Orders", &["orders"]);
-    by_luid["spec"]["target"] = json!({ "kind": "Datasource", "luid": orders });
-    let mut workbook = stage.extract_object("workbook", "Board", &["orders"]);
-    workbook["spec"]["target"]["kind"] = "Workbook".into();
-    stage.apply(&[by_luid, workbook]).await;
-    stage.ready("by-luid").await;
-    stage.ready("workbook").await;
-
-    stage.prefect.complete(&flow).await.unwrap();
-    stage.settled("by-luid", 1).await;
-    stage.settled("workbook", 1).await;
-    assert_eq!((stage.refreshed(&orders), stage.refreshed(&board)), (1, 1));
-    assert_eq!(stage.tableau.truth().count("refreshWorkbook"), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moved_target_is_missed_and_refreshed_once_it_is_back() {
     let stage = Stage::set("moved").await;
     let orders = stage.datasource("Orders");
@@ -92,24 +109,6 @@ async fn a_moved_target_is_missed_and_refreshed_once_it_is_back() {
     stage.ready("orders").await;
     stage.settled("orders", 1).await;
     stage.one_more("orders", &flow, &orders, 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_published_anew_is_refreshed_once() {
-    let stage = Stage::set("anew").await;
-    let old = stage.datasource("Orders");
-    let flow = stage.flow("orders").await;
-    stage.declare("orders", "Orders", &["orders"]).await;
-    stage.one_more("orders", &flow, &old, 0).await;
-
-    stage.tableau.remove_content(&old);
-    let new = stage.datasource("Orders");
-    let extract = stage.settled("orders", 2).await;
-    let ended = &status(&extract).history[0];
-    assert_ended(ended, Outcome::Succeeded, JobOrigin::Ours);
-    assert_eq!((&*ended.cause, &ended.luid), ("Republished", &new));
-    stage.one_more("orders", &flow, &new, 1).await;
-    assert_eq!(stage.refreshed(&old), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,4 +154,76 @@ async fn of_two_on_one_target_the_older_acts_and_the_younger_takes_over() {
     let before = stage.settled("b-younger", 1).await;
     assert!(is(&before, "Fresh", "True", "UpToDate"));
     stage.one_more("b-younger", &flow, &orders, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_are_used_up_and_new_data_or_a_person_starts_again() {
+    let mut stage = Stage::set("retries").await;
+    let orders = stage.datasource("Orders");
+    let flow = stage.flow("orders").await;
+    stage.declare_with("orders", "Orders", &["orders"], once_again()).await;
+    stage.tableau.script(&orders, failing());
+
+    stage.prefect.complete(&flow).await.unwrap();
+    let extract = stage.activity("orders", "False", "RetriesExhausted").await;
+    assert!(is(&extract, "LastRefreshSucceeded", "False", "RetriesExhausted"), "{extract:#?}");
+    assert!(is(&extract, "Fresh", "Unknown", "NotYetRefreshed"));
+    assert_eq!(status(&extract).history.len(), 2);
+    assert_eq!(stage.refreshed(&orders), 2, "one try and one more");
+
+    // New data is worth one try.
+    stage.prefect.complete(&flow).await.unwrap();
+    let again = |s: &feedwater::api::ExtractRefreshStatus| {
+        s.history.len() == 3 && s.owed.as_ref().is_some_and(|o| o.stopped == Some(Stopped::Exhausted))
+    };
+    stage.extract("orders", "exhausted again", |e| e.status.as_ref().is_some_and(again)).await;
+    assert_eq!(stage.refreshed(&orders), 3);
+
+    stage.tableau.script(&orders, Script::default());
+    stage.ask("orders", "please").await;
+    let extract = stage.settled("orders", 4).await;
+    assert!(
+        is(&extract, "LastRefreshSucceeded", "True", "Succeeded")
+            && is(&extract, "Fresh", "True", "UpToDate")
+    );
+    assert_eq!(status(&extract).last_handled_refresh_token.as_deref(), Some("please"));
+    assert_eq!(status(&extract).history[0].cause, "Requested");
+
+    // The request is handled once, also over a restart; another token is another request.
+    stage.operator.terminate().await;
+    stage.operator.restart().await.unwrap();
+    stage.one_more("orders", &flow, &orders, 4).await;
+    stage.ask("orders", "once more").await;
+    stage.settled("orders", 6).await;
+    assert_eq!(stage.refreshed(&orders), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspended_it_counts_and_resumed_it_refreshes_once() {
+    let stage = Stage::set("suspended").await;
+    let orders = stage.datasource("Orders");
+    let flow = stage.flow("orders").await;
+    stage.declare("orders", "Orders", &["orders"]).await;
+    stage.edit("orders", json!({ "suspend": true })).await;
+    stage.activity("orders", "False", "Suspended").await;
+    let mut last = String::new();
+    for _ in 0..3 {
+        last = stage.prefect.complete(&flow).await.unwrap();
+        stage.sees("orders", "orders", &last).await;
+    }
+    stage.ask("orders", "not while suspended").await;
+    let suspended = stage
+        .extract("orders", "the request taken", |e| status(e).last_handled_refresh_token.is_some())
+        .await;
+    assert!(status(&suspended).owed.is_some() && status(&suspended).attempt.is_none(), "{suspended:#?}");
+    assert_eq!(stage.refreshed(&orders), 0);
+
+    stage.edit("orders", json!({ "suspend": false })).await;
+    let extract = stage.settled("orders", 1).await;
+    assert_eq!(status(&extract).history[0].runs, [last]);
+    stage.one_more("orders", &flow, &orders, 1).await;
+}
+
+fn once_again() -> Value {
+    json!({ "retry": { "limit": 1, "backoff": { "duration": "1s", "maxDuration": "1s" } } })
 }

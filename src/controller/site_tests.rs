@@ -1,0 +1,201 @@
+//! A session with its observer on paused time, against the fake: what is seen, when, and at which cost.
+
+use super::*;
+use crate::api::{ExtractRefresh, RefreshType};
+use crate::controller::wakes::Wakeups;
+use crate::model::ids::ObjectName;
+use crate::model::jobs::JobStatus;
+use crate::tableau::fake::FakeTableau;
+use kube::runtime::watcher::Event;
+use serde_json::{Value, json};
+
+const POLL: Duration = Duration::from_secs(30);
+
+struct Rig {
+    tableau: Arc<FakeTableau>,
+    clock: Clock,
+    index: Arc<Index>,
+    session: Arc<SiteSession>,
+    wakeups: Wakeups,
+}
+
+async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
+    let clock = Clock::virtual_from("2026-11-24T10:00:00Z".parse().unwrap());
+    let tableau = Arc::new(FakeTableau::new(clock.clone()));
+    before(&tableau);
+    let index = Arc::new(Index::default());
+    for (n, target) in targets.iter().enumerate() {
+        index.on_refresh(&Event::Apply(extract(n, target, &json!({}))));
+    }
+    let users = Arc::new(Users::default());
+    users.add(ObjectName { namespace: "a".into(), name: "acme".into() });
+    let (wakes, wakeups) = Wakes::new();
+    let session = SiteSession::start(
+        tableau.clone(),
+        Setup {
+            clock: clock.clone(),
+            index: index.clone(),
+            wakes,
+            users,
+            interval: POLL,
+            metrics: Arc::new(Metrics::default()),
+        },
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Rig { tableau, clock, index, session, wakeups }
+}
+
+fn extract(n: usize, target: &Value, status: &Value) -> ExtractRefresh {
+    serde_json::from_value(json!({
+        "apiVersion": "feedwater.dev/v1alpha1", "kind": "ExtractRefresh",
+        "metadata": {"name": format!("e{n}"), "namespace": "a", "uid": n.to_string()},
+        "spec": {"siteRef": {"name": "acme"}, "target": target}, "status": status
+    }))
+    .unwrap()
+}
+
+fn orders() -> Value {
+    json!({"kind": "Datasource", "projectPath": "Finance/Sales", "name": "Orders"})
+}
+
+fn publish_orders(tableau: &FakeTableau) {
+    let finance = tableau.project("Finance", None);
+    let sales = tableau.project("Sales", Some(&finance));
+    // Names are unique per parent only.
+    let other = tableau.project("Sales", None);
+    tableau.publish(TargetKind::Datasource, "Orders", &sales);
+    tableau.publish(TargetKind::Datasource, "Orders", &other);
+}
+
+impl Rig {
+    fn resolve(&self, path: &str, name: &str) -> TargetView {
+        let snapshot = self.session.snapshot();
+        let target = Target::Named {
+            kind: TargetKind::Datasource,
+            path: ProjectPath::parse(path).unwrap(),
+            name: name.into(),
+        };
+        snapshot.contents.resolve(snapshot.health.site().unwrap(), &target)
+    }
+    fn woken(&mut self) -> usize {
+        std::iter::from_fn(|| self.wakeups.refreshes.try_recv().ok()).count()
+    }
+    /// The extract owes a refresh from now on, with this job to follow.
+    fn owes(&self, job: Option<&JobId>) {
+        let now = self.clock.now();
+        let mut attempt = json!({
+            "id": "i", "phase": "Submitted", "intendedAt": now, "fence": now, "siteLuid": "site-1",
+            "kind": "Datasource", "luid": "content-1", "refreshType": "Full"
+        });
+        if let Some(job) = job {
+            attempt["jobId"] = job.as_str().into();
+        }
+        self.index.on_refresh(&Event::Apply(extract(0, &orders(), &json!({"attempt": attempt}))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_names_one_content_among_namesakes() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let TargetView::Found(found) = rig.resolve("Finance/Sales", "Orders") else { panic!("not found") };
+    assert_eq!(found.path.as_deref(), Some("Finance/Sales"));
+    let TargetView::Found(other) = rig.resolve("Sales", "Orders") else { panic!("not found") };
+    assert_ne!(found.luid, other.luid);
+    assert_eq!(rig.resolve("Finance", "Orders"), TargetView::NotFound);
+    assert_eq!(rig.resolve("Finance/Sales", "Returns"), TargetView::Unread, "nobody asked for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_only_the_contents_are_read_and_that_every_few_minutes() {
+    let mut rig = rig(&[orders()], publish_orders).await;
+    rig.woken();
+    let before = rig.tableau.operations().len();
+    rig.tableau.state().calls.clear();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let calls = rig.tableau.operations();
+    assert!(before > 0 && calls.iter().all(|call| call == "projects" || call == "contents"), "{calls:?}");
+    assert!(calls.len() <= 2 * 12, "{} calls in an hour", calls.len());
+    assert_eq!(rig.woken(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_followed_to_its_end_closely_at_first_and_then_by_the_list() {
+    let mut rig = rig(&[orders()], publish_orders).await;
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    rig.owes(Some(&job));
+    rig.session.hint(Hint::Jobs([job.clone()].into()));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let queued = rig.session.snapshot().details[&job].clone();
+    assert_eq!(queued.job.as_ref().map(|j| j.status), Some(JobStatus::Pending));
+    assert!(rig.woken() > 0);
+
+    rig.tableau.advance(&job, JobStatus::InProgress).unwrap();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    rig.tableau.state().calls.clear();
+    tokio::time::sleep(POLL * 10).await;
+    let asked = rig.tableau.operations().iter().filter(|call| *call == "job").count();
+    assert_eq!(asked, 0, "the list shows it running");
+
+    rig.tableau.advance(&job, JobStatus::Success).unwrap();
+    tokio::time::sleep(POLL * 2).await;
+    let ended = rig.session.snapshot().details[&job].job.clone().unwrap();
+    assert_eq!(ended.status, JobStatus::Success);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_list_that_may_not_be_read_is_said_to_be_so_and_the_job_is_followed_by_itself() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    rig.tableau.fail("jobs", TableauError::Forbidden("403004".into()));
+    rig.owes(Some(&job));
+    tokio::time::sleep(POLL + Duration::from_secs(1)).await;
+    let snapshot = rig.session.snapshot();
+    assert_eq!(snapshot.list, JobList::NotAllowed);
+    assert!(snapshot.details.contains_key(&job));
+    assert!(matches!(snapshot.health, Health::Connected(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_job_that_may_not_be_read_does_not_stop_the_others() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    rig.owes(Some(&job));
+    rig.tableau.fail("job", TableauError::Forbidden("403004".into()));
+    // Sorted before our own, so that it is asked for first.
+    rig.session.hint(Hint::Jobs(["a-foreign-job".into(), job.clone()].into()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let snapshot = rig.session.snapshot();
+    assert!(snapshot.details.contains_key(&job));
+    assert!(matches!(snapshot.health, Health::Connected(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_sign_in_is_no_hot_loop() {
+    let refuse = |tableau: &FakeTableau| {
+        for _ in 0..1000 {
+            tableau.fail("site", TableauError::SignInRefused);
+        }
+    };
+    let rig = rig(&[orders()], refuse).await;
+    assert_eq!(rig.session.snapshot().health, Health::Failed(TableauError::SignInRefused, None));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let tries = rig.tableau.operations().iter().filter(|call| *call == "site").count();
+    assert!((3..20).contains(&tries), "{tries} in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_interest_is_read_at_once_and_its_owner_woken() {
+    let mut rig = rig(&[orders()], publish_orders).await;
+    rig.woken();
+    let returns = json!({"kind": "Datasource", "projectPath": "Sales", "name": "Returns"});
+    let project = rig.tableau.state().projects[2].id.clone();
+    rig.tableau.publish(TargetKind::Datasource, "Returns", &project);
+    rig.index.on_refresh(&Event::Apply(extract(1, &returns, &json!({}))));
+    rig.session.hint(Hint::Interest);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(matches!(rig.resolve("Sales", "Returns"), TargetView::Found(_)));
+    assert_eq!(rig.woken(), 1);
+}

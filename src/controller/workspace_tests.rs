@@ -1,0 +1,240 @@
+//! A session with its observer on paused time, against the fake: what is seen, when, and at which cost.
+
+use super::*;
+use crate::api::{ExtractRefresh, FlowDeployment};
+use crate::controller::wakes::Wakeups;
+use crate::prefect::NewDeployment;
+use crate::prefect::fake::FakePrefect;
+use kube::runtime::watcher::Event;
+use serde_json::json;
+
+const POLL: Duration = Duration::from_secs(30);
+
+struct Rig {
+    prefect: Arc<FakePrefect>,
+    clock: Clock,
+    index: Arc<Index>,
+    session: Arc<WorkspaceSession>,
+    wakeups: Wakeups,
+    cursors: Arc<Mutex<Vec<jiff::Timestamp>>>,
+}
+
+fn name() -> DeploymentName {
+    DeploymentName { flow: "orders".into(), deployment: "nightly".into() }
+}
+
+async fn deploy(prefect: &FakePrefect) {
+    let flow = prefect.ensure_flow("orders").await.unwrap();
+    let new = NewDeployment { name: "nightly".into(), fields: serde_json::Map::new() };
+    prefect.create_deployment(&flow, &new).await.unwrap();
+}
+
+/// A workspace with one deployment that one extract is fed by.
+async fn rig(gap: bool, before: impl AsyncFnOnce(&FakePrefect)) -> Rig {
+    let clock = Clock::virtual_from("2026-11-24T10:00:00Z".parse().unwrap());
+    let prefect = Arc::new(FakePrefect::new(clock.clone()));
+    before(&prefect).await;
+    prefect.state().calls.clear();
+    let index = Arc::new(Index::default());
+    let flow: FlowDeployment = serde_json::from_value(json!({
+        "apiVersion": "feedwater.dev/v1alpha1", "kind": "FlowDeployment",
+        "metadata": {"name": "f", "namespace": "a", "uid": "1"},
+        "spec": {"workspaceRef": {"name": "prod"}, "flowName": "orders", "deploymentName": "nightly",
+                 "entrypoint": "x.py:x", "workPool": {"name": "etl"}}
+    }))
+    .unwrap();
+    index.on_flow(&Event::Apply(flow));
+    let extract: ExtractRefresh = serde_json::from_value(json!({
+        "apiVersion": "feedwater.dev/v1alpha1", "kind": "ExtractRefresh",
+        "metadata": {"name": "e", "namespace": "a", "uid": "2"},
+        "spec": {"siteRef": {"name": "acme"}, "target": {"kind": "Datasource", "projectPath": "P", "name": "N"},
+                 "upstreams": [{"name": "orders", "flowDeploymentRef": {"name": "f"}}]}
+    }))
+    .unwrap();
+    index.on_refresh(&Event::Apply(extract));
+    let users = Arc::new(Users::default());
+    users.add(ObjectName { namespace: "a".into(), name: "prod".into() });
+    let (wakes, wakeups) = Wakes::new();
+    let cursors: Arc<Mutex<Vec<jiff::Timestamp>>> = Arc::default();
+    let told = cursors.clone();
+    let session = WorkspaceSession::start(
+        prefect.clone(),
+        Setup {
+            clock: clock.clone(),
+            index: index.clone(),
+            wakes,
+            users,
+            interval: POLL,
+            metrics: Arc::new(Metrics::default()),
+            gap,
+            cursor: Arc::new(move |at| told.lock().unwrap().push(at)),
+            connected: Arc::new(|_| {}),
+        },
+    );
+    Rig { prefect, clock, index, session, wakeups, cursors }
+}
+
+impl Rig {
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+    fn occasions(&self) -> Vec<String> {
+        let snapshot = self.session.snapshot();
+        snapshot
+            .runs
+            .get(&name())
+            .map_or_else(Vec::new, |runs| runs.occasions.iter().map(|seen| seen.run.to_string()).collect())
+    }
+    fn woken(&mut self) -> usize {
+        std::iter::from_fn(|| self.wakeups.refreshes.try_recv().ok()).count()
+    }
+    fn reads(&self) -> usize {
+        self.prefect.operations().iter().filter(|call| *call != "events").count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completion_is_seen_at_once_by_its_event_and_within_the_interval_without_events() {
+    let mut rig = rig(false, deploy).await;
+    rig.pass(Duration::from_secs(1)).await;
+    rig.woken();
+    let run = rig.prefect.run(&name(), StateType::Completed);
+    rig.pass(Duration::from_millis(200)).await;
+    assert_eq!(rig.occasions(), [run.id.to_string()]);
+    assert_eq!(rig.woken(), 1);
+
+    rig.prefect.cut_events();
+    rig.prefect.fail("events", PrefectError::Ambiguous);
+    for _ in 0..20 {
+        rig.prefect.fail("events", PrefectError::Ambiguous);
+    }
+    rig.pass(Duration::from_secs(5)).await;
+    rig.woken();
+    let later = rig.prefect.run(&name(), StateType::Completed);
+    rig.pass(POLL + Duration::from_secs(1)).await;
+    assert_eq!(rig.occasions(), [run.id.to_string(), later.id.to_string()]);
+    assert_eq!(rig.woken(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_rest_a_cycle_costs_three_calls_and_wakes_nobody() {
+    let mut rig = rig(false, deploy).await;
+    rig.prefect.run(&name(), StateType::Completed);
+    rig.pass(POLL * 3).await;
+    rig.woken();
+    let (before, at) = (rig.reads(), rig.clock.now());
+    rig.pass(POLL * 10).await;
+    let cycles = 10;
+    assert!(rig.reads() - before <= cycles * 3, "{} calls since {at}", rig.reads() - before);
+    assert_eq!(rig.woken(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_rows_than_a_page_in_one_end_time_are_all_seen() {
+    let rig = rig(false, async |prefect| {
+        deploy(prefect).await;
+        // Time stands still here: all of these end in the same moment.
+        for _ in 0..450 {
+            prefect.run(&name(), StateType::Completed);
+        }
+    })
+    .await;
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.occasions().len(), 450);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_change_keeps_its_end_time_and_is_found_by_the_sweep() {
+    let rig = rig(false, async |prefect| {
+        deploy(prefect).await;
+        prefect.run(&name(), StateType::Crashed);
+    })
+    .await;
+    rig.pass(Duration::from_secs(3600)).await;
+    // A later end takes the cursor past the crash.
+    rig.prefect.run(&name(), StateType::Failed);
+    rig.pass(POLL * 2).await;
+    assert_eq!(rig.occasions(), Vec::<String>::new());
+    // Nobody hears of it: the events are cut, and its end is an hour behind the cursor.
+    for _ in 0..200 {
+        rig.prefect.fail("events", PrefectError::Ambiguous);
+    }
+    rig.prefect.cut_events();
+    rig.pass(Duration::from_secs(2)).await;
+    let crashed = rig.prefect.state().runs[0].clone();
+    let end = crashed.ended_at;
+    let forced = rig.prefect.set_state(&crashed.id, StateType::Completed).unwrap();
+    assert_eq!(forced.ended_at, end, "as measured: the fake must not help");
+    rig.pass(Duration::from_secs(700)).await;
+    assert_eq!(rig.occasions(), [crashed.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_completion_is_asked_for_at_first_sight_and_not_again() {
+    let rig = rig(false, async |prefect| {
+        deploy(prefect).await;
+        prefect.run(&name(), StateType::Completed);
+        // Two days ago, as far as the window of a day is concerned.
+        let mut state = prefect.state();
+        let run = &mut state.runs[0];
+        let long_ago = run.state_at - jiff::SignedDuration::from_hours(48);
+        (run.state_at, run.ended_at) = (long_ago, Some(long_ago));
+    })
+    .await;
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.occasions().len(), 1);
+    let calls = rig.prefect.state().calls.iter().filter(|c| c.starts_with("runs")).count();
+    rig.pass(POLL * 4).await;
+    let later = rig.prefect.state().calls.iter().filter(|c| c.starts_with("runs")).count();
+    assert!(later - calls <= 5, "{} reads of runs in four cycles", later - calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn absence_counts_after_two_complete_reads_and_never_after_a_failed_one() {
+    let rig = rig(false, async |_| {}).await;
+    rig.prefect.fail("deployments", PrefectError::Unavailable);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.session.deployment(&name()), DeploymentView::Unread);
+    rig.pass(POLL * 3).await;
+    assert_eq!(rig.session.deployment(&name()), DeploymentView::Absent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_we_wrote_is_dirty_until_a_read_begun_later_is_back() {
+    let rig = rig(false, deploy).await;
+    rig.pass(Duration::from_secs(1)).await;
+    assert!(matches!(rig.session.deployment(&name()), DeploymentView::Present(_)));
+    rig.session.wrote(&name(), rig.clock.moment());
+    assert_eq!(rig.session.deployment(&name()), DeploymentView::Dirty);
+    rig.pass(Duration::from_millis(200)).await;
+    assert!(matches!(rig.session.deployment(&name()), DeploymentView::Present(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_goes_forward_only_and_stays_behind_prefects_clock() {
+    let rig = rig(false, deploy).await;
+    for _ in 0..5 {
+        rig.prefect.run(&name(), StateType::Completed);
+        rig.pass(Duration::from_secs(300)).await;
+    }
+    let cursors = rig.cursors.lock().unwrap().clone();
+    assert!(cursors.len() > 3);
+    assert!(cursors.is_sorted());
+    assert!(*cursors.last().unwrap() <= rig.clock.now() - jiff::SignedDuration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_server_is_asked_ever_more_seldom_and_what_was_asked_for_is_not_forgotten() {
+    let rig = rig(false, deploy).await;
+    rig.pass(Duration::from_secs(1)).await;
+    for _ in 0..6 {
+        rig.prefect.fail("deployments", PrefectError::Unavailable);
+    }
+    rig.prefect.run(&name(), StateType::Completed);
+    let before = rig.prefect.operations().len();
+    rig.pass(Duration::from_secs(20 * 60)).await;
+    assert!(rig.prefect.operations().len() - before < 200);
+    assert_eq!(rig.occasions().len(), 1);
+    assert!(matches!(rig.session.snapshot().health, Health::Connected(_)));
+    let _ = &rig.index;
+}

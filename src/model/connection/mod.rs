@@ -1,0 +1,240 @@
+//! The two connections: what their specs say, and what their conditions are.
+
+mod verdicts;
+
+pub use verdicts::{site_verdicts, usable, workspace_verdicts};
+
+use super::time::parse_duration;
+use crate::api::{PrefectWorkspace, TableauSite};
+use std::time::Duration;
+
+/// What is so with a connection, as its observer knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// There is no such Secret.
+    SecretNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// RBAC forbids reading it.
+    SecretAccessDenied {
+        /// Its name.
+        name: String,
+        /// The namespace whose Role is missing.
+        namespace: String,
+    },
+    /// The Secret lacks a key, or it is empty or no text.
+    SecretKeyMissing {
+        /// Name of the Secret.
+        name: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// Not answered yet.
+    Connecting,
+    /// The server answered to these credentials.
+    Connected {
+        /// Version of the server or of its API.
+        version: String,
+    },
+    /// The last call failed in a way that concerns the connection.
+    Failed(Trouble),
+}
+
+/// Why a connection does not work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The credentials are refused; whether this very Secret value had signed in before (the keyed hash in status).
+    CredentialsRefused {
+        /// It had.
+        worked_before: bool,
+    },
+    /// Tableau ends each session at once: somebody else signs in with the token.
+    SessionContested,
+    /// The credentials are good, and not enough.
+    PermissionDenied,
+    /// The URL's host is not allowed.
+    HostNotAllowed {
+        /// The host.
+        host: String,
+    },
+    /// The name does not resolve.
+    Dns,
+    /// The TLS handshake failed.
+    Tls,
+    /// No connection, or no answer.
+    Unreachable,
+    /// What answers is another kind of server.
+    WrongServer,
+    /// The server is too old.
+    UnsupportedVersion {
+        /// Its version.
+        version: String,
+        /// The oldest that is supported.
+        oldest: &'static str,
+    },
+    /// The server asks to slow down.
+    RateLimited,
+    /// Another site answers than before.
+    SiteChanged,
+}
+
+/// How often a connection is read where its spec is silent.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The spec of a `PrefectWorkspace`, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredWorkspace {
+    /// Base URL of the API, without a slash at its end.
+    pub api_url: String,
+    /// How it signs in.
+    pub auth: WorkspaceAuth,
+    /// How often it is read.
+    pub poll_interval: Duration,
+}
+
+/// How a workspace signs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkspaceAuth {
+    /// Not at all.
+    None,
+    /// Secret keys `username`, `password`.
+    Basic {
+        /// Name of the Secret.
+        secret: String,
+    },
+    /// Secret key `apiKey`.
+    ApiKey {
+        /// Name of the Secret.
+        secret: String,
+    },
+}
+
+/// The spec of a `TableauSite`, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredSite {
+    /// Base URL of the server, without a slash at its end.
+    pub server_url: String,
+    /// Content URL of the site; empty: the Default site.
+    pub content_url: String,
+    /// Name of the Secret with the personal access token, keys `name`, `secret`.
+    pub secret: String,
+    /// How often it is read.
+    pub poll_interval: Duration,
+}
+
+/// The spec is none that can be acted on; the sentence says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadConnection(pub String);
+
+impl DesiredWorkspace {
+    /// Reads the spec.
+    ///
+    /// # Errors
+    /// It declares no usable connection.
+    pub fn parse(r: &PrefectWorkspace) -> Result<Self, BadConnection> {
+        let auth = match &r.spec.auth {
+            None => WorkspaceAuth::None,
+            Some(auth) => match (&auth.basic, &auth.api_key) {
+                (Some(basic), None) => WorkspaceAuth::Basic { secret: basic.secret_ref.name.clone() },
+                (None, Some(key)) => WorkspaceAuth::ApiKey { secret: key.secret_ref.name.clone() },
+                (None, None) | (Some(_), Some(_)) => {
+                    return Err(BadConnection("spec.auth needs exactly one of basic, apiKey".into()));
+                }
+            },
+        };
+        Ok(Self {
+            api_url: base_url(&r.spec.api_url, "spec.apiUrl")?,
+            auth,
+            poll_interval: poll_interval(r.spec.poll_interval.as_ref())?,
+        })
+    }
+}
+
+impl DesiredSite {
+    /// Reads the spec.
+    ///
+    /// # Errors
+    /// It declares no usable connection.
+    pub fn parse(r: &TableauSite) -> Result<Self, BadConnection> {
+        let token = r.spec.auth.personal_access_token.as_ref();
+        let token = token.ok_or_else(|| BadConnection("spec.auth needs personalAccessToken".into()))?;
+        Ok(Self {
+            server_url: base_url(&r.spec.server_url, "spec.serverUrl")?,
+            content_url: r.spec.site_content_url.clone().unwrap_or_default(),
+            secret: token.secret_ref.name.clone(),
+            poll_interval: poll_interval(r.spec.poll_interval.as_ref())?,
+        })
+    }
+}
+
+fn base_url(text: &str, field: &str) -> Result<String, BadConnection> {
+    url::Url::parse(text)
+        .ok()
+        .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
+        .filter(|u| u.username().is_empty() && u.password().is_none())
+        .filter(|u| u.query().is_none() && u.fragment().is_none())
+        .map(|u| u.as_str().trim_end_matches('/').to_owned())
+        .ok_or_else(|| {
+            BadConnection(format!(
+                "{field} must be an http or https URL with a host and without user, password, query or fragment"
+            ))
+        })
+}
+
+fn poll_interval(text: Option<&crate::api::Duration>) -> Result<Duration, BadConnection> {
+    let Some(text) = text else { return Ok(POLL_INTERVAL) };
+    parse_duration(&text.0)
+        .ok()
+        .filter(|every| (Duration::from_secs(1)..=Duration::from_secs(600)).contains(every))
+        .ok_or_else(|| BadConnection("spec.pollInterval must be a duration between 1s and 10m".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn workspace(spec: &Value) -> Result<DesiredWorkspace, BadConnection> {
+        let object = json!({"apiVersion": "feedwater.dev/v1alpha1", "kind": "PrefectWorkspace", "metadata": {}, "spec": spec});
+        DesiredWorkspace::parse(&serde_json::from_value(object).unwrap())
+    }
+
+    fn site(spec: &Value) -> Result<DesiredSite, BadConnection> {
+        let object = json!({"apiVersion": "feedwater.dev/v1alpha1", "kind": "TableauSite", "metadata": {}, "spec": spec});
+        DesiredSite::parse(&serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn what_is_unset_has_its_default() {
+        let parsed = workspace(&json!({"apiUrl": "https://prefect.acme.internal/api/"})).unwrap();
+        assert_eq!(parsed.api_url, "https://prefect.acme.internal/api");
+        assert_eq!((parsed.auth, parsed.poll_interval), (WorkspaceAuth::None, Duration::from_secs(30)));
+        let pat = json!({"personalAccessToken": {"secretRef": {"name": "pat"}}});
+        let parsed = site(&json!({"serverUrl": "https://10ay.online.tableau.com", "auth": pat})).unwrap();
+        assert_eq!((parsed.content_url.as_str(), parsed.secret.as_str()), ("", "pat"));
+        assert_eq!(parsed.server_url, "https://10ay.online.tableau.com");
+    }
+
+    #[test]
+    fn unions_and_bounds_hold_without_the_apiserver() {
+        let secret = json!({"secretRef": {"name": "s"}});
+        let url = "https://prefect.acme.internal/api";
+        assert!(workspace(&json!({"apiUrl": url, "auth": {"basic": secret, "apiKey": secret}})).is_err());
+        assert!(workspace(&json!({"apiUrl": url, "auth": {}})).is_err());
+        assert!(site(&json!({"serverUrl": "https://t.acme.internal", "auth": {}})).is_err());
+        for (every, good) in [("1s", true), ("10m", true), ("999ms", false), ("10m1s", false), ("1d", false)]
+        {
+            assert_eq!(workspace(&json!({"apiUrl": url, "pollInterval": every})).is_ok(), good, "{every}");
+        }
+        for bad in [
+            "ftp://x.acme.internal",
+            "https://",
+            "https://u:p@x.acme.internal",
+            "https://x.acme.internal/?a=b",
+        ] {
+            assert!(workspace(&json!({"apiUrl": bad})).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! API.md 4: what a person reads.
+
+use super::*;
+use crate::model::runs::StateType;
+
+#[test]
+fn a_missing_reference_is_waited_for_five_minutes() {
+    let mut bench = Bench::new();
+    bench.o.upstreams.insert("b".into(), UpstreamView::Missing { message: "no b".into(), reference: true });
+    bench.wait(1);
+    bench.rest();
+    assert_eq!(bench.reason("Ready"), "Unknown/DependencyNotFound");
+    assert_eq!(bench.reason("Reconciling"), "True/DependencyNotFound");
+    assert_eq!(bench.reason("UpstreamsHealthy"), "False/UpstreamNotFound");
+    let decision = decide(&bench.d, &bench.o, &bench.s, bench.now(), String::new);
+    assert_eq!(decision.again, Some(add(bench.now(), Duration::from_secs(300))));
+    bench.wait(300);
+    bench.rest();
+    assert_eq!(bench.reason("Ready"), "False/DependencyNotFound");
+    assert_eq!(bench.reason("Stalled"), "");
+    bench.wait(300);
+    bench.rest();
+    assert_eq!(bench.reason("Ready"), "False/DependencyNotFound");
+}
+
+#[test]
+fn an_outage_flips_only_those_with_something_due() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    bench.refreshes("job-1");
+    let before = bench.s.clone();
+    bench.o.site = SiteView::NotReady { reason: "Unreachable" };
+    bench.o.target = TargetView::Unread;
+    bench.o.claim = Claim::Unresolved;
+    bench.o.upstreams = BTreeMap::new();
+    bench.rest();
+    assert_eq!(bench.s, before, "at rest nothing is written");
+    bench.d.refresh_token = Some("t".into());
+    bench.rest();
+    assert_eq!(bench.reason("Refreshing"), "False/ConnectionUnavailable");
+    assert_eq!(bench.reason("Ready"), "True/InSync");
+}
+
+#[test]
+fn a_new_resource_on_an_unreachable_site_says_so() {
+    let mut bench = Bench::new();
+    bench.s = ExtractRefreshStatus::default();
+    bench.o.site = SiteView::NotReady { reason: "Unreachable" };
+    bench.o.target = TargetView::Unread;
+    bench.rest();
+    assert_eq!(bench.reason("Ready"), "Unknown/ConnectionUnavailable");
+    bench.o.site = SiteView::Ready { luid: SITE.into() };
+    bench.rest();
+    assert_eq!(bench.reason("Ready"), "Unknown/Progressing");
+}
+
+#[test]
+fn only_a_conflict_stalls_and_it_names_the_other() {
+    let mut bench = Bench::new();
+    bench.o.claim = Claim::Taken { by: ObjectName { namespace: "finance".into(), name: "older".into() } };
+    bench.rest();
+    assert_eq!(bench.reason("Ready"), "False/TargetConflict");
+    assert_eq!(bench.reason("Stalled"), "True/TargetConflict");
+    assert!(bench.s.conditions.iter().any(|c| c.type_ == "Ready" && c.message.contains("finance/older")));
+}
+
+#[test]
+fn upstreams_show_what_is_wrong_with_them() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.reason("UpstreamsHealthy"), "True/AllHealthy");
+    let mut set = |state: Option<StateType>, is_paused: bool| {
+        if let Some(UpstreamView::Read { newest_ended, paused, .. }) = bench.o.upstreams.get_mut("a") {
+            (*newest_ended, *paused) = (state.map(|state| (state, "run".into())), is_paused);
+        }
+        bench.rest();
+        bench.reason("UpstreamsHealthy")
+    };
+    assert_eq!(set(Some(StateType::Crashed), false), "False/UpstreamFailing");
+    assert_eq!(set(Some(StateType::Completed), true), "False/UpstreamPaused");
+    assert_eq!(set(Some(StateType::Completed), false), "True/AllHealthy");
+}
+
+#[test]
+fn waiting_names_who_is_missing_and_who_is_too_old() {
+    let mut bench = Bench::new();
+    bench.d.upstreams.push(upstream("c"));
+    bench.read("c");
+    bench.d.within = Some(Duration::from_secs(60));
+    bench.completes("a");
+    bench.wait(100);
+    bench.completes("b");
+    bench.rest();
+    assert_eq!(bench.reason("Refreshing"), "False/WaitingForUpstreams");
+    let refreshing = bench.s.conditions.iter().find(|c| c.type_ == "Refreshing").unwrap();
+    assert_eq!(
+        refreshing.message,
+        "trigger.require is All; not completed anew: `c`; completed too long ago for trigger.within: `a`"
+    );
+}
+
+#[test]
+fn an_edit_stamps_every_condition_even_if_nothing_else_changes() {
+    let mut bench = Bench::new();
+    bench.d.generation = 7;
+    bench.rest();
+    assert_eq!(bench.s.observed_generation, 7);
+    assert!(bench.s.conditions.iter().all(|c| c.observed_generation == Some(7)));
+}
+
+#[test]
+fn an_unsupported_spec_keeps_the_machine() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    bench.rest();
+    let why = Unsupported { message: "another version wrote this".into() };
+    let status = unsupported(&bench.s, &why, 9, bench.now());
+    assert_eq!(status.observed_generation, 9);
+    assert_eq!((&status.owed, &status.marks), (&bench.s.owed, &bench.s.marks));
+    assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.reason == "UnsupportedSpec"));
+    assert_eq!(unsupported(&status, &why, 9, add(bench.now(), Duration::from_secs(60))), status);
+}
+
+#[test]
+fn messages_hold_no_clock_times_and_no_counters() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    for job in ["job-1", "job-2", "job-3"] {
+        bench.submits(job);
+        bench.job(job, JobStatus::Failed, None);
+        bench.rest();
+        for condition in &bench.s.conditions {
+            assert!(!condition.message.contains(|c: char| c.is_ascii_digit()), "{}", condition.message);
+        }
+        bench.wait(1000);
+    }
+}
+
+#[test]
+fn status_stays_under_48_kib_with_32_upstreams() {
+    let mut bench = Bench::new();
+    let name = |n: usize| format!("warehouse-orders-{n:02}");
+    bench.d.upstreams = (0..32).map(|n| upstream(&name(n))).collect();
+    for n in 0..32 {
+        bench.read(&name(n));
+    }
+    bench.wait(0);
+    bench.rest();
+    for job in 0..12 {
+        for n in 0..32 {
+            bench.completes(&name(n));
+        }
+        bench.submits(&format!("job-{job}"));
+        if job < 11 {
+            bench.succeeds(&format!("job-{job}"));
+        }
+        bench.rest();
+    }
+    assert!(bench.s.attempt.is_some() && bench.s.owed.is_some() && bench.s.history.len() == 10);
+    // Ids and times as long as the real ones.
+    let uuid = "0e31bd11-9c3e-4dd2-a52f-d4ac2a2a6f8c";
+    let mut text = serde_json::to_string(&bench.s).unwrap();
+    for field in ["runId", "stateId"] {
+        let mut parts = text.split(&format!("\"{field}\":\"")).map(str::to_owned).collect::<Vec<_>>();
+        for part in &mut parts[1..] {
+            *part = format!("{uuid}{}", &part[part.find('"').unwrap()..]);
+        }
+        text = parts.join(&format!("\"{field}\":\""));
+    }
+    let fractions = text.matches("Z\"").count() * 7;
+    let size = text.len() + fractions;
+    assert!((30_000..48 * 1024).contains(&size), "{size}");
+}

@@ -1,0 +1,93 @@
+//! Leaving a deployment.
+
+use super::*;
+
+#[test]
+fn deletion_deletes_hands_over_or_lets_go() {
+    let live = desired(&json!({}));
+    let status = settled(&live);
+    let deleting =
+        |policy| Desired { deleting: Some(now()), generation: 2, deletion_policy: policy, ..live.clone() };
+    let d = deleting(DeletionPolicy::Delete);
+    let Step::Do(writes) = decide(&d, &present(&json!({})), &status, later(1)).step else { panic!() };
+    assert_eq!(writes, [Write::Delete { id: DeploymentId::new("id") }]);
+    assert_eq!(decide(&d, &seen(View::Absent), &status, later(2)).step, Step::Release);
+    assert_eq!(
+        decide(&d, &present(&json!({"tags": ["feedwater:abc/finance/other"]})), &status, later(2)).step,
+        Step::Release
+    );
+    // Another resource declares it: it is handed over, and the runs that cost are asked for again.
+    let heir = Observed {
+        heir: Heir::Ready(other()),
+        ..present(&json!({"tags": ["t", "feedwater:abc/finance/orders"]}))
+    };
+    let intent = decide(&d, &heir, &status, later(1));
+    assert_eq!(intent.step, Step::Intend);
+    let Step::Do(writes) = decide(&d, &heir, &intent.status, later(1)).step else { panic!() };
+    let [Write::Patch { fields, .. }, Write::ScheduleRuns { .. }] = writes.as_slice() else {
+        panic!("{writes:?}")
+    };
+    assert_eq!(fields["tags"], json!(["t", "feedwater:abc/finance/other"]));
+    // An heir that is not ready is waited for, not forever.
+    let soon = Observed { heir: Heir::Soon, ..present(&json!({})) };
+    assert_eq!(decide(&d, &soon, &status, later(29)).step, Step::Rest);
+    assert!(matches!(decide(&d, &soon, &status, later(30)).step, Step::Do(_)));
+    // The escape.
+    let unreachable = Observed { workspace: WorkspaceView::Missing, ..seen(View::Unread) };
+    assert_eq!(
+        decide(&deleting(DeletionPolicy::Orphan), &unreachable, &status, later(1)).step,
+        Step::Release
+    );
+}
+
+#[test]
+fn a_blocked_deletion_ends_at_the_deadline() {
+    let live = desired(&json!({}));
+    let status = settled(&live);
+    let d = Desired { deleting: Some(now()), generation: 2, ..live };
+    let refused = Memory {
+        generation: 2,
+        tries: 5,
+        until: later(100_000),
+        failure: Some((WriteKind::Delete, Failure::Forbidden)),
+    };
+    for o in [
+        Observed { workspace: WorkspaceView::Missing, ..seen(View::Unread) },
+        Observed {
+            workspace: WorkspaceView::NotReady { reason: "SecretNotFound".into() },
+            ..seen(View::Unread)
+        },
+        Observed { memory: Some(refused), ..present(&json!({})) },
+    ] {
+        let blocked = decide(&d, &o, &status, later(599));
+        assert_eq!((ready(&blocked), blocked.again), (("False", "DeletionBlocked"), Some(later(600))));
+        let end = decide(&d, &o, &status, later(600));
+        assert_eq!((end.step, end.notes[0].reason), (Step::Release, "Orphaned"));
+    }
+    // A process that has just started has not tried yet.
+    let starting = Observed {
+        workspace: WorkspaceView::NotReady { reason: "Progressing".into() },
+        ..seen(View::Unread)
+    };
+    assert_eq!(decide(&d, &starting, &status, later(9000)).step, Step::Rest);
+}
+
+#[test]
+fn a_renamed_deployment_is_left_before_the_new_one_is_made() {
+    let status = settled(&desired(&json!({})));
+    let renamed = |spec: Value| Desired { generation: 2, ..desired(&spec) };
+    for spec in [json!({"deploymentName": "hourly"}), json!({"workspaceRef": {"name": "staging"}})] {
+        let d = renamed(spec);
+        let Step::Do(writes) = decide(&d, &present(&json!({})), &status, now()).step else { panic!() };
+        assert_eq!(writes[0].kind(), WriteKind::Delete);
+        let left = fold(&d, &present(&json!({})), &status, &[Ack::Done(WriteKind::Delete)], now());
+        assert_eq!(d.place(&left.status), d.wanted_place());
+    }
+    let d = Desired {
+        has_finalizer: false,
+        ..renamed(json!({"deploymentName": "hourly", "deletionPolicy": "Orphan"}))
+    };
+    let left = decide(&d, &present(&json!({})), &status, now());
+    assert_eq!((left.step, left.notes[0].reason), (Step::Intend, "Orphaned"));
+    assert_eq!(d.place(&left.status), d.wanted_place());
+}
