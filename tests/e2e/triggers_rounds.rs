@@ -67,10 +67,12 @@ async fn completions_too_far_apart_make_no_set() {
     );
     assert_eq!(stage.refreshed(&orders), 0);
 
-    let (one, other) = tokio::join!(stage.prefect.complete(&a), stage.prefect.complete(&b));
+    // `a` last: it makes the set, with the newest of `b`.
+    let other = stage.prefect.complete(&b).await.unwrap();
+    let one = stage.prefect.complete(&a).await.unwrap();
     let extract = stage.settled("orders", 1).await;
     let mut runs = status(&extract).history[0].runs.clone();
-    let mut both = vec![one.unwrap(), other.unwrap()];
+    let mut both = vec![one, other];
     (runs.sort(), both.sort());
     assert_eq!(runs, both);
     assert_eq!(stage.refreshed(&orders), 1);
