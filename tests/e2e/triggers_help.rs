@@ -19,7 +19,7 @@ pub fn status(extract: &ExtractRefresh) -> &ExtractRefreshStatus {
 
 impl Stage {
     /// Puts fields into the spec of an [`ExtractRefresh`] before it is applied.
-    pub fn extract_with(&self, name: &str, datasource: &str, flows: &[&str], fields: Value) -> Value {
+    pub fn extract_with(&self, name: &str, datasource: &str, flows: &[&str], fields: &Value) -> Value {
         let mut object = self.extract_object(name, datasource, flows);
         for (key, value) in fields.as_object().expect("fields") {
             object["spec"][key] = value.clone();
@@ -29,7 +29,7 @@ impl Stage {
 
     /// Applies an object of [`Self::extract_with`] and waits until its completions count.
     pub async fn declare_with(&self, name: &str, datasource: &str, flows: &[&str], fields: Value) {
-        self.apply(&[self.extract_with(name, datasource, flows, fields)]).await;
+        self.apply(&[self.extract_with(name, datasource, flows, &fields)]).await;
         self.ready(name).await;
     }
 

@@ -33,7 +33,8 @@ async fn two_upstreams_refresh_only_together_and_a_persons_refresh_uses_up_neith
     let extract = stage.settled("orders", 1).await;
     let mut runs = status(&extract).history[0].runs.clone();
     let mut both = vec![second, last];
-    (runs.sort(), both.sort());
+    runs.sort();
+    both.sort();
     assert_eq!(runs, both);
 
     // The set is used up: neither alone makes another.
@@ -73,7 +74,8 @@ async fn completions_too_far_apart_make_no_set() {
     let extract = stage.settled("orders", 1).await;
     let mut runs = status(&extract).history[0].runs.clone();
     let mut both = vec![one, other];
-    (runs.sort(), both.sort());
+    runs.sort();
+    both.sort();
     assert_eq!(runs, both);
     assert_eq!(stage.refreshed(&orders), 1);
 }
@@ -151,10 +153,11 @@ async fn of_two_on_one_target_the_older_acts_and_the_younger_takes_over() {
     let younger = stage.api::<ExtractRefresh>().get("b-younger").await.unwrap();
     assert!(conflict(&younger) && status(&younger).history.is_empty(), "{younger:#?}");
 
-    stage.api::<ExtractRefresh>().delete("a-older", &Default::default()).await.unwrap();
+    stage.delete::<ExtractRefresh>("a-older").await;
     stage.ready("b-younger").await;
-    let before = stage.settled("b-younger", 1).await;
-    assert!(is(&before, "Fresh", "True", "UpToDate"));
+    // It owes what it saw meanwhile and cannot prove whose jobs contained it: one refresh at most.
+    let taken_over = stage.settled("b-younger", 1).await;
+    assert!(is(&taken_over, "Fresh", "True", "UpToDate"));
     stage.one_more("b-younger", &flow, &orders, 3).await;
 }
 
