@@ -11,6 +11,8 @@ mod seen;
 mod stage;
 
 mod triggers;
+mod triggers_help;
+mod triggers_rounds;
 
 use stage::Stage;
 

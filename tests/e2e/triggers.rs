@@ -83,6 +83,7 @@ async fn ten_completions_during_a_running_refresh_make_exactly_one_more() {
         .await;
     assert_eq!(extract.status.unwrap().history[0].runs, [last]);
     assert_eq!(stage.refreshed(&orders), 2);
+    stage.one_more("orders", &flow, &orders, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,6 +99,7 @@ async fn a_crashed_run_set_to_completed_by_hand_is_a_completion() {
     stage.prefect.set_state(&run, "COMPLETED").await.unwrap();
     stage.refreshes(&orders, 1).await;
     assert_eq!(stage.fresh("orders").await.status.unwrap().history[0].runs, [run]);
+    stage.one_more("orders", &flow, &orders, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,6 +122,8 @@ async fn a_target_edited_while_its_job_runs_is_refreshed_and_the_old_job_is_not_
     assert_eq!(history[1].luid, old);
     assert_eq!(history[1].outcome, Outcome::Superseded);
     assert_eq!((stage.refreshed(&old), stage.refreshed(&new)), (1, 1));
+    stage.one_more("orders", &flow, &new, 1).await;
+    assert_eq!(stage.refreshed(&old), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
