@@ -53,6 +53,7 @@ fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     coverage::settle(s);
     s.data_time = marks::data_time(s).or(s.data_time);
     attempt::advance(p, s);
+    others::learn_ends(p, s);
     // From here on the connection itself says when it is usable again: no own wait on top of that.
     if !matches!(p.o.site, SiteView::Ready { .. })
         && let Some(owed) = &mut s.owed
@@ -116,7 +117,22 @@ const RULES: [Rule; 11] = [
 
 pub(super) fn choose(p: &Pass, s: &ExtractRefreshStatus) -> Activity {
     let nothing = || Activity::rests("UpToDate", "Nothing is waiting to be refreshed");
-    RULES.iter().find_map(|rule| rule(p, s)).unwrap_or_else(nothing)
+    glance(p, s, RULES.iter().find_map(|rule| rule(p, s)).unwrap_or_else(nothing))
+}
+
+/// While something is owed, jobs of others that succeeded are looked at: one may contain it. What waited is not started without that.
+fn glance(p: &Pass, s: &ExtractRefreshStatus, activity: Activity) -> Activity {
+    let starts = match activity.plan {
+        Plan::Intend => true,
+        Plan::Rest => false,
+        Plan::Post(_) | Plan::Look { .. } | Plan::Cancel(_) => return activity,
+    };
+    if !connected(p) {
+        return activity;
+    }
+    let jobs = others::unlooked_ends(p, s);
+    let list = others::list_to_read(p, s).filter(|_| starts);
+    if jobs.is_empty() && list.is_none() { activity } else { activity.plan(Plan::Look { jobs, list }) }
 }
 
 fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {

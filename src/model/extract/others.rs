@@ -7,7 +7,9 @@ use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, Refresh
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
 use crate::model::time::Moment;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Adopts a job that contains what is owed; else waits for the end of the one that is running; else leaves it to the wait.
 pub(super) fn evaluate(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
@@ -58,6 +60,81 @@ pub(super) fn evaluate(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: 
     }
 }
 
+/// How long something may be owed before its start is preceded by a look at what others did meanwhile. What is started at once needs none.
+const WAITED: Duration = Duration::from_secs(10);
+/// How old the list may be for that.
+const LATELY: Duration = Duration::from_secs(30);
+
+/// A job that succeeded while something was owed may contain all of it, whoever started it: then nothing is started (TRIGGER.md 3).
+pub(super) fn learn_ends(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    let Some(stand_in) = stand_in(p, s) else { return };
+    for row in succeeded(p, s) {
+        let Looked::Target(job) = look(p, s, &stand_in, row) else { continue };
+        let Some(answer) = p.o.jobs.details.get(&row.id) else { continue };
+        if adopt(p, s, &stand_in, answer, job, row.refresh_type, p.o.moment) {
+            return;
+        }
+    }
+}
+
+/// Jobs that succeeded while something was owed and were not asked for by id yet.
+pub(super) fn unlooked_ends(p: &Pass, s: &ExtractRefreshStatus) -> BTreeSet<JobId> {
+    let Some(stand_in) = stand_in(p, s) else { return BTreeSet::new() };
+    let titled = |row: &&JobRow| super::recover::is_titled(s, &stand_in, row);
+    first_titled(p, s, &stand_in, succeeded(p, s).into_iter().filter(titled))
+}
+
+/// Since when the list has to be read before what waited is started; `None`: it was read lately, or need not or may not be.
+pub(super) fn list_to_read(p: &Pass, s: &ExtractRefreshStatus) -> Option<Timestamp> {
+    // A blocked attempt has looked already.
+    let owed = s.owed.as_ref().filter(|_| s.attempt.is_none())?;
+    let Time(since) = earliest_fence(s)?;
+    let waited = p.now.duration_since(owed.formed_at.0) >= SignedDuration::try_from(WAITED).ok()?;
+    let read = match &p.o.jobs.list {
+        JobList::Unread => false,
+        JobList::NotAllowed => true,
+        JobList::Read { asked, since: rows_since, .. } => {
+            p.o.moment.since(*asked) <= LATELY && *rows_since <= since
+        }
+    };
+    (waited && !read).then_some(since)
+}
+
+fn succeeded<'a>(p: &Pass<'a>, s: &ExtractRefreshStatus) -> Vec<&'a JobRow> {
+    in_question(p, s).into_iter().filter(|row| row.status == JobStatus::Success).collect()
+}
+
+/// What an attempt would be, if a job of somebody else were taken for it. `None`: there is one, or nothing to take it for.
+fn stand_in(p: &Pass, s: &ExtractRefreshStatus) -> Option<Attempt> {
+    let target = s.target.as_ref().filter(|_| s.attempt.is_none() && s.owed.is_some())?;
+    Some(Attempt {
+        id: String::new(),
+        phase: AttemptPhase::Intended,
+        intended_at: Time(p.now),
+        fence: earliest_fence(s)?,
+        site_luid: target.site_luid.clone(),
+        kind: target.kind,
+        luid: target.luid.clone(),
+        refresh_type: target.refresh_type,
+        seen: Vec::new(),
+        demands: Vec::new(),
+        job_id: None,
+        origin: None,
+        started_at: None,
+        blocked: 0,
+        not_before: None,
+        waits_for_job: None,
+    })
+}
+
+/// When Tableau's clock had certainly passed the first sight of the first of what is owed.
+fn earliest_fence(s: &ExtractRefreshStatus) -> Option<Time> {
+    let owed = s.owed.as_ref();
+    let occasions = owed.into_iter().flat_map(|owed| &owed.occasions).map(|o| o.occasion.fence);
+    let demands = owed.into_iter().flat_map(|owed| &owed.demands).map(|demand| demand.fence);
+    occasions.chain(demands).flatten().min()
+}
+
 /// When our POST was refused, at the latest.
 pub(super) fn refused_at(p: &Pass) -> Moment {
     match p.o.intent {
@@ -77,10 +154,7 @@ pub(super) fn read_since(p: &Pass, sent: Moment, attempt: &Attempt) -> bool {
 
 /// Refreshes that have not ended, and such as succeeded after something owed was first seen.
 fn in_question<'a>(p: &Pass<'a>, s: &ExtractRefreshStatus) -> Vec<&'a JobRow> {
-    let owed = s.owed.as_ref();
-    let occasions = owed.into_iter().flat_map(|owed| &owed.occasions).map(|o| o.occasion.fence);
-    let demands = owed.into_iter().flat_map(|owed| &owed.demands).map(|demand| demand.fence);
-    let earliest = occasions.chain(demands).flatten().min();
+    let earliest = earliest_fence(s);
     rows(p)
         .iter()
         .filter(|row| row.refresh_type.is_some())

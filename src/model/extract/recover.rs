@@ -90,7 +90,7 @@ pub(super) fn first_titled<'a>(
     first.into_iter().take(AT_ONCE).map(|row| row.id.clone()).collect()
 }
 
-fn is_titled(s: &ExtractRefreshStatus, attempt: &Attempt, row: &JobRow) -> bool {
+pub(super) fn is_titled(s: &ExtractRefreshStatus, attempt: &Attempt, row: &JobRow) -> bool {
     let of_target = |target: &&TargetStatus| target.luid == attempt.luid;
     row.title.is_some()
         && row.title == s.target.as_ref().filter(of_target).and_then(|target| target.name.clone())

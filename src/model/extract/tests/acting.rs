@@ -350,7 +350,7 @@ fn tries_wait_by_the_backoff_within_ten_per_cent_until_they_are_used_up() {
     assert_eq!(bench.rest(), Step::Rest);
 }
 
-fn exhausted() -> Bench {
+pub(super) fn exhausted() -> Bench {
     let mut bench = Bench::any();
     bench.d.retry.limit = 0;
     bench.completes("a");

@@ -3,6 +3,7 @@
 mod acting;
 mod covering;
 mod gating;
+mod others;
 mod reporting;
 mod targets;
 
@@ -192,6 +193,15 @@ impl Bench {
         for _ in 0..10 {
             let before = self.s.clone();
             let step = self.pass();
+            // What waited is not started before the list was read; it reads as before.
+            if let (Step::Look { list: Some(_), .. }, None) = (&step, &self.s.attempt) {
+                let rows = match &self.o.jobs.list {
+                    JobList::Read { rows, .. } => rows.clone(),
+                    JobList::Unread | JobList::NotAllowed => Vec::new(),
+                };
+                self.list(rows);
+                continue;
+            }
             if self.s == before {
                 return step;
             }
