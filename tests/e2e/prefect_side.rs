@@ -1,0 +1,203 @@
+//! What tests ask of Prefect, and a line to it that can be held.
+
+use crate::stage::{LIMIT, Stage};
+use k8s_openapi::api::core::v1::Event;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use world::proxy::Proxy;
+
+/// The deployment of a flow object of [`Stage::flow_object`].
+pub async fn prefect(stage: &Stage, name: &str) -> Option<Value> {
+    stage.prefect.deployment(&format!("{}-{name}", stage.namespace), name).await.unwrap()
+}
+
+/// Its tags, sorted.
+pub fn tags(there: &Value) -> Vec<String> {
+    let mut tags: Vec<String> = serde_json::from_value(there["tags"].clone()).unwrap();
+    tags.sort();
+    tags
+}
+
+/// How often a deployment was POSTed, which overwrites whatever is there.
+pub fn post_count(proxy: &Proxy) -> usize {
+    proxy.requests().get("POST /api/deployments/").copied().unwrap_or_default()
+}
+
+/// The requests that ask for a change, and how many of each.
+pub fn writes(proxy: &Proxy) -> BTreeMap<String, usize> {
+    let reads = ["/filter", "/paginate", "/count"];
+    let is_write = |r: &String| !r.starts_with("GET ") && !reads.iter().any(|end| r.ends_with(end));
+    proxy.requests().into_iter().filter(|(request, _)| is_write(request)).collect()
+}
+
+/// Messages of the `DriftDetected` Events of a resource.
+pub async fn drift_events(stage: &Stage, name: &str) -> Vec<String> {
+    let events = stage.api::<Event>().list(&kube::api::ListParams::default()).await.unwrap();
+    events
+        .into_iter()
+        .filter(|e| e.involved_object.name.as_deref() == Some(name))
+        .filter(|e| e.reason.as_deref() == Some("DriftDetected"))
+        .filter_map(|e| e.message)
+        .collect()
+}
+
+/// The scheduled runs of a deployment: (schedule, time due) and how many.
+#[derive(Debug, Clone)]
+pub struct Runs(BTreeMap<(String, String), usize>);
+
+impl Runs {
+    /// As they are now.
+    pub async fn read(stage: &Stage, deployment: &str) -> Self {
+        let mut runs = BTreeMap::new();
+        for offset in (0..).step_by(200) {
+            let filter = json!({
+                "deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+                "sort": "ID_DESC", "limit": 200, "offset": offset,
+            });
+            let page = stage.prefect.call(Method::POST, "/flow_runs/filter", Some(filter)).await.unwrap();
+            let page = page.as_array().unwrap();
+            for run in page {
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                *runs
+                    .entry((text(&run["created_by"]["id"]), text(&run["expected_start_time"])))
+                    .or_insert(0) += 1;
+            }
+            if page.len() < 200 {
+                break;
+            }
+        }
+        Self(runs)
+    }
+
+    /// Once Prefect has made so many.
+    pub async fn at_least(stage: &Stage, deployment: &str, count: usize) -> Self {
+        let started = tokio::time::Instant::now();
+        loop {
+            let runs = Self::read(stage, deployment).await;
+            if runs.0.len() >= count {
+                return runs;
+            }
+            assert!(started.elapsed() < LIMIT, "Prefect schedules no runs: {runs:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Those of one schedule.
+    pub fn of(&self, schedule: &str) -> Self {
+        let of: BTreeMap<_, _> = self.0.clone().into_iter().filter(|((by, _), _)| by == schedule).collect();
+        assert!(!of.is_empty(), "no run of schedule {schedule}");
+        Self(of)
+    }
+
+    /// Asserts that each of those is here, and once.
+    pub fn hold(&self, those: &Self) {
+        let lost: Vec<_> = those.0.keys().filter(|run| !self.0.contains_key(*run)).collect();
+        assert!(lost.is_empty(), "{} of {} runs are lost: {lost:?}", lost.len(), those.0.len());
+        let doubled: Vec<_> = self.0.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(doubled.is_empty(), "doubled: {doubled:?}");
+    }
+}
+
+/// A line to Prefect on which the answer to one kind of request can be withheld, after the work is done.
+pub struct Gate {
+    /// Prefect's API through this line.
+    pub url: String,
+    held: Arc<watch::Sender<Option<String>>>,
+    taken: Arc<watch::Sender<bool>>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+/// An answer that is waited for.
+pub struct Held(watch::Receiver<bool>);
+
+impl Held {
+    /// Returns once the request was passed on.
+    pub async fn taken(mut self) {
+        self.0.wait_for(|taken| *taken).await.unwrap();
+    }
+}
+
+impl Gate {
+    /// A line on a free port.
+    pub async fn start(target: &str) -> Self {
+        let target = url::Url::parse(target).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut url = target.clone();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let (held, taken) = (Arc::new(watch::Sender::new(None)), Arc::new(watch::Sender::new(false)));
+        let gate =
+            Self { url: url.to_string(), held: held.clone(), taken: taken.clone(), seen: Arc::default() };
+        let seen = gate.seen.clone();
+        let address = target.socket_addrs(|| None).unwrap()[0];
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (held, taken, seen) = (held.clone(), taken.clone(), seen.clone());
+                tokio::spawn(async move {
+                    if let Ok(server) = TcpStream::connect(address).await {
+                        serve(client, server, &held, &taken, &seen).await;
+                    }
+                });
+            }
+        });
+        gate
+    }
+
+    /// From now on requests that begin so are passed on, and nothing comes back on their connections.
+    pub fn hold_answer(&self, request: &str) -> Held {
+        self.held.send_replace(Some(request.to_owned()));
+        Held(self.taken.subscribe())
+    }
+
+    /// New connections are free again.
+    pub fn release(&self) {
+        self.held.send_replace(None);
+    }
+
+    /// The request lines that came.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// Passes bytes on. The client writes each request head in one piece.
+async fn serve(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    held: &watch::Sender<Option<String>>,
+    taken: &watch::Sender<bool>,
+    seen: &Mutex<Vec<String>>,
+) {
+    let (mut asked, mut answered) = (vec![0; 65536], vec![0; 65536]);
+    let mut silent = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let Ok(length @ 1..) = read else { return };
+                let text = String::from_utf8_lossy(&asked[..length]).into_owned();
+                let line = text.lines().next().unwrap_or_default();
+                if line.ends_with(" HTTP/1.1") {
+                    seen.lock().unwrap().push(line.to_owned());
+                }
+                silent |= held.borrow().as_ref().is_some_and(|begin| line.starts_with(begin.as_str()));
+                if server.write_all(&asked[..length]).await.is_err() {
+                    return;
+                }
+                if silent {
+                    taken.send_replace(true);
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(length @ 1..) = read else { return };
+                if !silent && client.write_all(&answered[..length]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
