@@ -28,7 +28,7 @@ async fn it_is_created_by_one_post_as_declared_and_then_nothing_is_written() {
         (&json!("eu"), Some(1.0))
     );
     let mark = format!("feedwater:{0}/{0}/orders", stage.namespace);
-    assert_eq!(tags(&there), ["finance", &mark, "nightly"]);
+    assert_eq!(tags(&there), [&mark, "finance", "nightly"]);
     assert_eq!(schedule(&there, "cron")["schedule"]["cron"], "0 12 * * *");
     assert_eq!(schedule(&there, "cron")["schedule"]["timezone"], "Europe/Berlin");
     assert_eq!(schedule(&there, "interval")["schedule"]["interval"], 21600.0);

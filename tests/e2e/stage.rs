@@ -340,6 +340,13 @@ where
     })
 }
 
+/// The message of a condition; empty where there is none.
+pub fn told<K: HasStatus>(object: &K, kind: &str) -> String {
+    use feedwater::api::Conditioned;
+    let conditions = object.status().into_iter().flat_map(|s| s.conditions());
+    conditions.filter(|c| c.type_ == kind).map(|c| c.message.clone()).collect()
+}
+
 fn info() -> Info {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Info::shared() {
