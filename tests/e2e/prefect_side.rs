@@ -1,4 +1,4 @@
-//! What tests ask of Prefect, and a line to it that can be held.
+//! What tests ask of Prefect, and a line to it that counts and can be held.
 
 use crate::stage::{LIMIT, Stage};
 use k8s_openapi::api::core::v1::Event;
@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use world::proxy::Proxy;
 
 /// The deployment of a flow object of [`Stage::flow_object`].
 pub async fn prefect(stage: &Stage, name: &str) -> Option<Value> {
@@ -22,18 +21,6 @@ pub fn tags(there: &Value) -> Vec<String> {
     let mut tags: Vec<String> = serde_json::from_value(there["tags"].clone()).unwrap();
     tags.sort();
     tags
-}
-
-/// How often a deployment was POSTed, which overwrites whatever is there.
-pub fn post_count(proxy: &Proxy) -> usize {
-    proxy.requests().get("POST /api/deployments/").copied().unwrap_or_default()
-}
-
-/// The requests that ask for a change, and how many of each.
-pub fn writes(proxy: &Proxy) -> BTreeMap<String, usize> {
-    let reads = ["/filter", "/paginate", "/count"];
-    let is_write = |r: &String| !r.starts_with("GET ") && !reads.iter().any(|end| r.ends_with(end));
-    proxy.requests().into_iter().filter(|(request, _)| is_write(request)).collect()
 }
 
 /// Messages of the `DriftDetected` Events of a resource.
@@ -104,13 +91,13 @@ impl Runs {
     }
 }
 
-/// A line to Prefect on which the answer to one kind of request can be withheld, after the work is done.
-pub struct Gate {
+/// A line to Prefect that keeps what was asked and how it was answered, and that can withhold an answer after the work is done.
+pub struct Line {
     /// Prefect's API through this line.
     pub url: String,
     held: Arc<watch::Sender<Option<String>>>,
     taken: Arc<watch::Sender<bool>>,
-    seen: Arc<Mutex<Vec<String>>>,
+    answers: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 /// An answer that is waited for.
@@ -123,7 +110,7 @@ impl Held {
     }
 }
 
-impl Gate {
+impl Line {
     /// A line on a free port.
     pub async fn start(target: &str) -> Self {
         let target = url::Url::parse(target).unwrap();
@@ -131,21 +118,21 @@ impl Gate {
         let mut url = target.clone();
         url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
         let (held, taken) = (Arc::new(watch::Sender::new(None)), Arc::new(watch::Sender::new(false)));
-        let gate =
-            Self { url: url.to_string(), held: held.clone(), taken: taken.clone(), seen: Arc::default() };
-        let seen = gate.seen.clone();
+        let line =
+            Self { url: url.to_string(), held: held.clone(), taken: taken.clone(), answers: Arc::default() };
+        let answers = line.answers.clone();
         let address = target.socket_addrs(|| None).unwrap()[0];
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (held, taken, seen) = (held.clone(), taken.clone(), seen.clone());
+                let (held, taken, answers) = (held.clone(), taken.clone(), answers.clone());
                 tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(address).await {
-                        serve(client, server, &held, &taken, &seen).await;
+                        serve(client, server, &held, &taken, &answers).await;
                     }
                 });
             }
         });
-        gate
+        line
     }
 
     /// From now on requests that begin so are passed on, and nothing comes back on their connections.
@@ -159,9 +146,19 @@ impl Gate {
         self.held.send_replace(None);
     }
 
-    /// The request lines that came.
-    pub fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+    /// The requests that changed something, as method and path, in order. A server on SQLite answers 503 when two writes meet, and then
+    /// has done nothing.
+    pub fn writes(&self) -> Vec<String> {
+        let reads = ["/filter", "/paginate", "/count"];
+        let is_write = |r: &String| !r.starts_with("GET ") && !reads.iter().any(|end| r.ends_with(end));
+        let answers = self.answers.lock().unwrap().clone();
+        let done = answers.into_iter().filter(|(_, status)| status.starts_with('2'));
+        done.map(|(request, _)| request).filter(is_write).collect()
+    }
+
+    /// How often this was done.
+    pub fn count(&self, write: &str) -> usize {
+        self.writes().iter().filter(|w| *w == write).count()
     }
 }
 
@@ -171,18 +168,18 @@ async fn serve(
     mut server: TcpStream,
     held: &watch::Sender<Option<String>>,
     taken: &watch::Sender<bool>,
-    seen: &Mutex<Vec<String>>,
+    answers: &Mutex<Vec<(String, String)>>,
 ) {
     let (mut asked, mut answered) = (vec![0; 65536], vec![0; 65536]);
-    let mut silent = false;
+    let (mut silent, mut request) = (false, String::new());
     loop {
         tokio::select! {
             read = client.read(&mut asked) => {
                 let Ok(length @ 1..) = read else { return };
                 let text = String::from_utf8_lossy(&asked[..length]).into_owned();
                 let line = text.lines().next().unwrap_or_default();
-                if line.ends_with(" HTTP/1.1") {
-                    seen.lock().unwrap().push(line.to_owned());
+                if let Some(head) = line.strip_suffix(" HTTP/1.1") {
+                    request = head.split('?').next().unwrap_or_default().to_owned();
                 }
                 silent |= held.borrow().as_ref().is_some_and(|begin| line.starts_with(begin.as_str()));
                 if server.write_all(&asked[..length]).await.is_err() {
@@ -194,6 +191,10 @@ async fn serve(
             }
             read = server.read(&mut answered) => {
                 let Ok(length @ 1..) = read else { return };
+                let text = String::from_utf8_lossy(&answered[..length]);
+                if let Some(status) = text.strip_prefix("HTTP/1.1 ") {
+                    answers.lock().unwrap().push((request.clone(), status.chars().take(3).collect()));
+                }
                 if !silent && client.write_all(&answered[..length]).await.is_err() {
                     return;
                 }
