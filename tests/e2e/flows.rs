@@ -1,12 +1,11 @@
 //! `FlowDeployment` against the real Prefect: what is written, how often, and what is left alone.
 
-use crate::prefect_side::{Line, Runs, drift_events, prefect, tags};
+use crate::prefect_side::{Line, Runs, corrected_by, drift_events, prefect, schedule, schedule_ids, tags};
 use crate::stage::{LIMIT, Setting, Stage, is};
 use feedwater::api::{Drift, FlowDeployment};
 use kube::ResourceExt;
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
 use world::layout;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -390,32 +389,4 @@ async fn call(stage: &Stage, method: Method, path: &str, body: Value) {
 
 fn owes(flow: &FlowDeployment) -> bool {
     flow.status.as_ref().is_some_and(|s| s.pending_write.is_some())
-}
-
-fn schedule<'a>(there: &'a Value, slug: &str) -> &'a Value {
-    there["schedules"].as_array().unwrap().iter().find(|s| s["slug"] == slug).unwrap_or(&Value::Null)
-}
-
-/// Slug and id of each schedule that has a slug; by slug, the last first.
-fn schedule_ids(there: &Value) -> Vec<(String, String)> {
-    let text = |v: &Value| v.as_str().map(str::to_owned);
-    let schedules = there["schedules"].as_array().unwrap();
-    let mut ids: Vec<_> =
-        schedules.iter().filter_map(|s| Some((text(&s["slug"])?, text(&s["id"])?))).collect();
-    ids.sort();
-    ids.reverse();
-    ids
-}
-
-/// The deployment, once it is as wanted.
-async fn corrected_by(stage: &Stage, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let started = tokio::time::Instant::now();
-    loop {
-        let there = prefect(stage, name).await.unwrap_or_default();
-        if wanted(&there) {
-            return there;
-        }
-        assert!(started.elapsed() < LIMIT, "not corrected: {there:#}\n{}", stage.log_tail());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

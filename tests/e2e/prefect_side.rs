@@ -1,6 +1,6 @@
 //! What tests ask of Prefect, and a line to it that counts and can be held.
 
-use crate::stage::Stage;
+use crate::stage::{LIMIT, Stage};
 use k8s_openapi::api::core::v1::Event;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,6 +20,35 @@ pub fn tags(there: &Value) -> Vec<String> {
     let mut tags: Vec<String> = serde_json::from_value(there["tags"].clone()).unwrap();
     tags.sort();
     tags
+}
+
+/// The schedule of a slug; null where there is none.
+pub fn schedule<'a>(there: &'a Value, slug: &str) -> &'a Value {
+    there["schedules"].as_array().unwrap().iter().find(|s| s["slug"] == slug).unwrap_or(&Value::Null)
+}
+
+/// Slug and id of each schedule that has a slug; by slug, the last first.
+pub fn schedule_ids(there: &Value) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    let schedules = there["schedules"].as_array().unwrap();
+    let mut ids: Vec<_> =
+        schedules.iter().filter_map(|s| Some((text(&s["slug"])?, text(&s["id"])?))).collect();
+    ids.sort();
+    ids.reverse();
+    ids
+}
+
+/// The deployment, once it is as wanted.
+pub async fn corrected_by(stage: &Stage, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let started = tokio::time::Instant::now();
+    loop {
+        let there = prefect(stage, name).await.unwrap_or_default();
+        if wanted(&there) {
+            return there;
+        }
+        assert!(started.elapsed() < LIMIT, "not corrected: {there:#}\n{}", stage.log_tail());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 /// Messages of the `DriftDetected` Events of a resource.

@@ -342,8 +342,7 @@ where
 
 /// The message of a condition; empty where there is none.
 pub fn told<K: HasStatus>(object: &K, kind: &str) -> String {
-    use feedwater::api::Conditioned;
-    let conditions = object.status().into_iter().flat_map(|s| s.conditions());
+    let conditions = object.status().into_iter().flat_map(feedwater::api::Conditioned::conditions);
     conditions.filter(|c| c.type_ == kind).map(|c| c.message.clone()).collect()
 }
 
