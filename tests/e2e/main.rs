@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cel;
+mod connections;
 mod faults;
+mod flows;
+mod prefect_side;
 mod rest;
 mod seen;
 mod stage;

@@ -132,6 +132,20 @@ impl Stage {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
+        self.until_within(LIMIT, name, what, holds).await
+    }
+
+    /// The same, for what takes longer by its nature.
+    pub async fn until_within<K>(
+        &self,
+        limit: Duration,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&K) -> bool,
+    ) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
         let (api, started) = (self.api::<K>(), Instant::now());
         loop {
             let seen = api.get_opt(name).await;
@@ -141,7 +155,7 @@ impl Stage {
                 return object.clone();
             }
             assert!(
-                started.elapsed() < LIMIT,
+                started.elapsed() < limit,
                 "{name} never came to be: {what}\nlast seen: {seen:#?}\noperator's log:\n{}",
                 self.log_tail()
             );
@@ -348,6 +362,12 @@ where
                 && c.observed_generation == object.meta().generation
         })
     })
+}
+
+/// The message of a condition; empty where there is none.
+pub fn told<K: HasStatus>(object: &K, kind: &str) -> String {
+    let conditions = object.status().into_iter().flat_map(feedwater::api::Conditioned::conditions);
+    conditions.filter(|c| c.type_ == kind).map(|c| c.message.clone()).collect()
 }
 
 fn info() -> Info {

@@ -225,14 +225,15 @@ pub(super) fn no_pool(d: &Desired) -> Ready {
     )
 }
 
-/// How long to wait after a failure: a refusal repeats itself (1 min, doubling to 30), a hiccup passes (5 s, doubling to 1 min).
+/// How long to wait after a failure: a refusal repeats itself (1 min, doubling to 30), a hiccup passes (5 s, doubling to 1 min), and a
+/// missing pool is often made right after what needs it, which no event tells (10 s, doubling to 5 min).
 pub(super) fn delay(failure: &Failure, tries: u32) -> Duration {
     match failure {
         Failure::Throttled(Some(asked)) => (*asked).max(HICCUP.0),
         Failure::Throttled(None) => doubled(REFUSAL, 1),
         Failure::Unavailable | Failure::Unreachable | Failure::Ambiguous => doubled(HICCUP, tries),
-        Failure::WorkPoolNotFound
-        | Failure::ParametersRejected { .. }
+        Failure::WorkPoolNotFound => doubled(ABSENCE, tries),
+        Failure::ParametersRejected { .. }
         | Failure::Invalid { .. }
         | Failure::Forbidden
         | Failure::Unauthorized
@@ -246,6 +247,7 @@ pub(super) fn patience(tries: u32) -> Duration {
 }
 
 const REFUSAL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1800));
+const ABSENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 const HICCUP: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 fn doubled((first, most): (Duration, Duration), tries: u32) -> Duration {
