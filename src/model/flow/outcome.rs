@@ -34,6 +34,14 @@ pub fn fold(
                 decision.notes.extend(done(&p, *kind, &mut next));
                 if *kind != WriteKind::ScheduleRuns {
                     decision.memory = Some(wrote(&p));
+                } else if decision
+                    .memory
+                    .as_ref()
+                    .and_then(|m| m.failure.as_ref())
+                    .is_some_and(|f| f.1.is_passing())
+                {
+                    // The hiccup is over; what differs from here on is somebody's doing and is to be named.
+                    decision.memory = None;
                 }
             }
             Ack::Failed(kind, failure) => {
