@@ -122,6 +122,13 @@ impl<S> Connections<S> {
         Ok(link)
     }
 
+    /// Takes the session from the object if it leads elsewhere than the spec now says: nothing may go on at a place the user has left.
+    pub fn leave_other(&self, name: &ObjectName, origin: &str) {
+        if self.get(name).is_some_and(|link| link.key.origin != origin) {
+            self.unlink(name);
+        }
+    }
+
     /// Takes the session from the object.
     pub fn unlink(&self, name: &ObjectName) -> bool {
         let before = self.links.write().unwrap_or_else(PoisonError::into_inner).remove(name);

@@ -126,11 +126,12 @@ impl Subject for Flows {
                     if !ctx.lease.now().outlives(WRITE_DEADLINE) {
                         break;
                     }
-                    let kind = write.kind();
+                    let (kind, slug) = (write.kind(), slug(&write));
                     let result = send(&session, &name, write).await;
                     // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
                     session.wrote(&name, ctx.clock.moment());
-                    let ack = result.unwrap_or_else(|error| Ack::Failed(kind, failure(kind, error)));
+                    let ack = result
+                        .unwrap_or_else(|error| Ack::Failed(kind, failure(kind, slug.as_deref(), error)));
                     let ended = matches!(ack, Ack::Failed(..) | Ack::AlreadyThere);
                     acks.push(ack);
                     if ended {
@@ -204,7 +205,6 @@ fn observe(
         claim: flow::claim(desired, &deployment, &others),
         heir: flow::heir(&others),
         deployment,
-        work_pool: None,
         clock: session.and_then(|s| s.client.clock()).map(|reading| reading.lower(moment)),
         cleanup_deadline: ctx.cleanup_deadline,
         memory: ctx.memory.lock().unwrap_or_else(PoisonError::into_inner).get(&desired.name).cloned(),
@@ -288,13 +288,30 @@ async fn send(session: &WorkspaceSession, name: &DeploymentName, write: Write) -
     Ok(Ack::Done(kind))
 }
 
-fn failure(kind: WriteKind, error: PrefectError) -> Failure {
+/// The schedule a write is about: Prefect names fields within a schedule, not which.
+fn slug(write: &Write) -> Option<String> {
+    match write {
+        Write::AddSchedule { new, .. } | Write::PutSchedule { new, .. } => Some(new.slug.clone()),
+        Write::Create { .. }
+        | Write::Patch { .. }
+        | Write::DeleteSchedule { .. }
+        | Write::ScheduleRuns { .. }
+        | Write::Delete { .. } => None,
+    }
+}
+
+fn failure(kind: WriteKind, slug: Option<&str>, error: PrefectError) -> Failure {
     match (error, kind) {
         (PrefectError::NotFound, WriteKind::Create) => Failure::WorkPoolNotFound,
         (PrefectError::Conflict, WriteKind::Create | WriteKind::Patch) => {
             Failure::ParametersRejected { fields: Vec::new() }
         }
-        (PrefectError::Invalid { fields }, _) => Failure::Invalid { fields },
+        (PrefectError::Invalid { fields }, _) => Failure::Invalid {
+            fields: match slug {
+                Some(slug) => vec![format!("schedule `{slug}`")],
+                None => fields,
+            },
+        },
         (PrefectError::Forbidden, _) => Failure::Forbidden,
         (PrefectError::Unauthorized, _) => Failure::Unauthorized,
         (PrefectError::Throttled { retry_after }, _) => Failure::Throttled(retry_after),

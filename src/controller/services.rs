@@ -113,7 +113,8 @@ fn count(metrics: &Metrics, call: &CallRecord) {
         Outcome::Success => Called::Ok,
         Outcome::Redirect | Outcome::Refused => Called::Rejected,
         Outcome::Throttled => Called::Throttled,
-        Outcome::ServerError | Outcome::Unanswered => Called::Ambiguous,
+        Outcome::ServerError => Called::ServerError,
+        Outcome::Unanswered => Called::Ambiguous,
         Outcome::Unreachable => Called::Unreachable,
     };
     metrics.called(service, call.operation, outcome, call.duration);

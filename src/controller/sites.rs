@@ -89,6 +89,8 @@ fn connect(
     spec: &DesiredSite,
     status: &TableauSiteStatus,
 ) -> Connected {
+    let origin = format!("{}#{}", spec.server_url, spec.content_url);
+    ctx.sites.leave_other(name, &origin);
     let alone = |state| Connected { state, site: None, fingerprint: None };
     let referrer = Referrer::Site(name.clone());
     let credential = keys(ctx, &referrer, name, &spec.secret).and_then(|keys| {
@@ -102,7 +104,6 @@ fn connect(
         // What is signed in stays so: a Secret that is gone for a moment must not stop what runs.
         Err(state) => return alone(state),
     };
-    let origin = format!("{}#{}", spec.server_url, spec.content_url);
     let parts = [credential.name.expose_secret(), credential.secret.expose_secret()];
     let key = SessionKey::new(origin, &parts, spec.poll_interval);
     let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));

@@ -88,6 +88,7 @@ impl Subject for Workspaces {
 
 /// Makes sure that the object has the session its spec and Secret ask for, and tells how that is.
 fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> ConnectionState {
+    ctx.workspaces.leave_other(name, &spec.api_url);
     let (credential, parts) = match credential(ctx, name, &spec.auth) {
         Ok(found) => found,
         // What was connected stays so: a Secret that is gone for a moment must not stop what runs.

@@ -76,6 +76,8 @@ pub enum Called {
     Throttled,
     /// Refused for another reason.
     Rejected,
+    /// Answered with a 5xx; Prefect's 503 has done nothing.
+    ServerError,
     /// No usable answer; it may have been done.
     Ambiguous,
     /// Not sent.

@@ -149,7 +149,6 @@ impl World {
             claim: claim(d, &deployment, &others),
             heir: heir(&others),
             deployment,
-            work_pool: Some(true),
             clock: Some(sub(self.now, Duration::from_secs(1))),
             cleanup_deadline: Duration::from_secs(1_000_000_000),
             memory: self.resources[n].as_ref().and_then(|r| r.memory.clone()),

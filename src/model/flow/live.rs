@@ -2,7 +2,7 @@
 
 use super::claim::{Owner, owner};
 use super::diff::{self, Diff};
-use super::pass::{Drifted, Pass, Ready, drift, no_pool, repair_since, set, told, unavailable, warned};
+use super::pass::{Drifted, Pass, Ready, drift, repair_since, set, told, unavailable, warned};
 use super::{Claim, Decision, Desired, Observed, Step, View, WorkspaceView, Write, WriteKind, parting};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
@@ -173,9 +173,6 @@ fn create(p: &Pass) -> Decision {
     if p.status.deployment_id.is_some() {
         return vanished(p);
     }
-    if p.o.work_pool == Some(false) {
-        return p.rest(p.with(no_pool(p.d), Drifted::stored(p.status)));
-    }
     if let Some(waiting) = backing_off(p, &BTreeSet::from(["deployment".to_owned()])) {
         return waiting;
     }
@@ -207,7 +204,7 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
         .and_then(|m| m.failure.as_ref())
         .is_some_and(|(kind, failure)| *kind == WriteKind::ScheduleRuns || failure.is_passing());
     let due = owed.is_some() || !diff.is_empty();
-    let held_back = backing_off(p, &diff.names).filter(|_| busy && due).or_else(|| pool_missing(p));
+    let held_back = backing_off(p, &diff.names).filter(|_| busy && due);
     let held_back = held_back.or_else(|| backing_off(p, &diff.names).filter(|_| !diff.is_empty()));
     match (owed, held_back) {
         // What a write of ours made Prefect drop does not wait until a refused one is tried again.
@@ -278,10 +275,6 @@ fn announce_or(p: &Pass, next: FlowDeploymentStatus, message: &str, writes: Vec<
 fn hold(p: &Pass) -> Option<Decision> {
     let needed = p.d.deletion_policy == DeletionPolicy::Delete && !p.d.has_finalizer;
     needed.then(|| p.decision(p.status.clone(), Step::Hold))
-}
-
-fn pool_missing(p: &Pass) -> Option<Decision> {
-    (p.o.work_pool == Some(false)).then(|| p.rest(p.with(no_pool(p.d), Drifted::stored(p.status))))
 }
 
 /// A failed try waits for its time; a new generation does not.

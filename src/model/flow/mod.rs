@@ -34,8 +34,6 @@ pub struct Observed {
     pub workspace: WorkspaceView,
     /// The deployment of the place's name.
     pub deployment: View<Deployment>,
-    /// Whether the spec's work pool exists; none: not known.
-    pub work_pool: Option<bool>,
     /// Whose the place is: see [`claim()`].
     pub claim: Claim,
     /// Another live resource that declares the same deployment, see [`heir()`]: it gets the mark when we leave.

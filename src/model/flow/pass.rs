@@ -128,8 +128,9 @@ impl<'a> Pass<'a> {
     /// next try has shown otherwise.
     fn keeps(&self) -> bool {
         let wrong = match self.ready().map(|r| r.reason.as_str()) {
-            Some("InSync" | "RemoteRejected" | "ParametersRejected" | "PermissionDenied") => true,
-            Some("WorkPoolNotFound") => self.o.work_pool != Some(true),
+            Some(
+                "InSync" | "RemoteRejected" | "ParametersRejected" | "PermissionDenied" | "WorkPoolNotFound",
+            ) => true,
             _ => false,
         };
         wrong || (self.ready().is_some() && self.memory().is_some_and(|m| m.failure.is_some()))
@@ -217,7 +218,7 @@ pub(super) fn unavailable(workspace: &str) -> Ready {
 }
 
 /// The declared pool is not there.
-pub(super) fn no_pool(d: &Desired) -> Ready {
+fn no_pool(d: &Desired) -> Ready {
     let pool = d.fields.get("work_pool_name").and_then(|p| p.as_str()).unwrap_or_default();
     Ready::wrong(
         "WorkPoolNotFound",

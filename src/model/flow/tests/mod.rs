@@ -61,7 +61,6 @@ fn seen(deployment: View<Deployment>) -> Observed {
     Observed {
         workspace: WorkspaceView::Ready,
         deployment,
-        work_pool: Some(true),
         claim: Claim::Ours,
         heir: Heir::None,
         clock: Some(at("2026-11-24T09:59:58Z")),
@@ -128,8 +127,6 @@ fn each_way_to_be_blocked_has_its_reason_and_writes_nothing() {
             "TargetConflict",
             "Stalled",
         ),
-        (Observed { work_pool: Some(false), ..absent() }, "False", "WorkPoolNotFound", ""),
-        (Observed { work_pool: Some(false), ..present(&json!({})) }, "False", "WorkPoolNotFound", ""),
     ];
     for (o, truth, reason, beside) in table {
         let d = desired(&json!({"description": "x"}));
