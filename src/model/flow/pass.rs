@@ -127,12 +127,12 @@ impl<'a> Pass<'a> {
     /// The stored conditions stay while we work: in sync so far (a correction is no flapping condition), or known to be wrong until the
     /// next try has shown otherwise.
     fn keeps(&self) -> bool {
-        let wrong = match self.ready().map(|r| r.reason.as_str()) {
+        let wrong = matches!(
+            self.ready().map(|r| r.reason.as_str()),
             Some(
-                "InSync" | "RemoteRejected" | "ParametersRejected" | "PermissionDenied" | "WorkPoolNotFound",
-            ) => true,
-            _ => false,
-        };
+                "InSync" | "RemoteRejected" | "ParametersRejected" | "PermissionDenied" | "WorkPoolNotFound"
+            )
+        );
         wrong || (self.ready().is_some() && self.memory().is_some_and(|m| m.failure.is_some()))
     }
 
