@@ -121,6 +121,9 @@ pub enum Error {
 /// Passes in one go; an object that needs more has its turn again later, so that it cannot keep a worker for itself.
 const MOST_PASSES: usize = 12;
 const SOON: Duration = Duration::from_secs(1);
+const IN_LINE: Duration = Duration::from_secs(10);
+/// The shortest wait: whatever the model says, no object spins.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Reconciles one object; a panic stays with it.
 ///
@@ -183,7 +186,8 @@ async fn passes<S: Subject>(
                         let waker = S::waker(ctx, &name);
                         match lane.enter(&name.namespace, &name.name, priority, waker) {
                             Some(pass) => Some(pass),
-                            None => return Ok((Action::await_change(), Reconciled::Waiting)),
+                            // Woken when a slot is free; and should whoever is woken not want it any more, then by the clock.
+                            None => return Ok((Action::requeue(IN_LINE), Reconciled::Waiting)),
                         }
                     }
                 };
@@ -301,7 +305,7 @@ fn until(again: Option<Timestamp>, now: Timestamp) -> Action {
         Some(at) => {
             let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             // Rounded up a little: waking just before the moment would decide the same again.
-            Action::requeue(wait + Duration::from_millis(20))
+            Action::requeue((wait + Duration::from_millis(20)).max(SHORTEST))
         }
     }
 }

@@ -214,7 +214,7 @@ pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, jobs_read: bool
     }
 }
 
-/// What the observer remembers of a refused job list: asked again after a while, since rights are given and taken.
+/// What the observer remembers of a refused read: asked again after a while, since rights are given and taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused {
     /// Not before this.

@@ -26,7 +26,7 @@ const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A job that was just started is asked for after this, then ever more seldom up to the poll interval: short refreshes are told of soon, and
 /// long ones cost no more calls than a poll.
 const FOLLOW_FIRST: Duration = Duration::from_secs(1);
-/// A refused job list is asked for again after this.
+/// A refused job list, or job, is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// See the module.
@@ -39,6 +39,8 @@ pub struct Observer {
     contents_due: Moment,
     list: JobList,
     list_refused: Option<Refused>,
+    /// Jobs that may not be read, each for a while.
+    denied: HashMap<JobId, Refused>,
     details: BTreeMap<JobId, JobAnswer>,
     follow: Duration,
     failures: u32,
@@ -74,6 +76,7 @@ impl Observer {
             contents_due,
             list: JobList::Unread,
             list_refused: None,
+            denied: HashMap::new(),
             details: BTreeMap::new(),
             follow: FOLLOW_FIRST,
             failures: 0,
@@ -184,31 +187,18 @@ impl Observer {
         }
         let since = [interest.list, todo.list].into_iter().flatten().min();
         if let Some(since) = since {
-            *jobs_read = true;
-            self.read_list(sub(since, QUEUED_FOR)).await?;
+            *jobs_read |= self.read_list(sub(since, QUEUED_FOR)).await?;
         }
         let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
         for job in &wanted {
             if self.needs_detail(job) || todo.jobs.contains(job) {
-                *jobs_read = true;
-                if !self.details.contains_key(job) {
-                    self.follow = FOLLOW_FIRST;
-                }
-                match self.client.job(job).await {
-                    Ok(answer) => {
-                        self.details.insert(job.clone(), answer);
-                    }
-                    // Somebody else's job, which only an administrator may look at: it stays unknown, and the others are still read.
-                    Err(TableauError::Forbidden(code)) => {
-                        tracing::debug!(%job, code, "a job may not be read");
-                    }
-                    Err(error) => return Err(error),
-                }
+                *jobs_read |= self.read_job(job, interest.jobs.contains(job)).await?;
             }
         }
         // Answers about jobs nobody follows any more are of no use; with nothing active none is kept.
         if since.is_none() && wanted.is_empty() {
             self.details.clear();
+            self.denied.clear();
             self.list = JobList::Unread;
         }
         Ok(site)
@@ -254,7 +244,11 @@ impl Observer {
                 if let Some(facts) = self.setup.index.facts(&who) {
                     all.jobs.extend(facts.jobs);
                     if facts.active {
-                        all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
+                        // What is owed may be so for weeks, suspended or given up; the list must not grow with it.
+                        let recent = sub(self.setup.clock.now(), QUEUED_FOR);
+                        let since =
+                            facts.jobs_since.map(|at| if facts.attempting { at } else { at.max(recent) });
+                        all.list = [all.list, since].into_iter().flatten().min();
                     }
                 }
             }
@@ -307,10 +301,41 @@ impl Observer {
         Ok(())
     }
 
-    async fn read_list(&mut self, since: Timestamp) -> Result<(), TableauError> {
+    /// `false`: there is nothing new. Whoever asks for what may not be read must not be woken by that, or he would ask again at once.
+    async fn read_job(&mut self, job: &JobId, followed: bool) -> Result<bool, TableauError> {
+        let asked = self.setup.clock.moment();
+        if self.denied.get(job).is_some_and(|refused| asked < refused.until) {
+            return Ok(false);
+        }
+        if !self.details.contains_key(job) {
+            self.follow = FOLLOW_FIRST;
+        }
+        match self.client.job(job).await {
+            Ok(answer) => {
+                self.details.insert(job.clone(), answer);
+                Ok(true)
+            }
+            Err(TableauError::Forbidden(code)) => {
+                tracing::debug!(%job, code, "a job may not be read");
+                self.denied.insert(job.clone(), Refused { until: asked.plus(ASK_AGAIN) });
+                // Who starts a job may read it: one that may not be read is none of ours, and whose it is stays unknown. One that is followed
+                // is not said to be gone.
+                if !followed {
+                    self.details.insert(job.clone(), JobAnswer { asked, job: None });
+                }
+                Ok(!followed)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `false`: there is nothing new.
+    async fn read_list(&mut self, since: Timestamp) -> Result<bool, TableauError> {
         let asked = self.setup.clock.moment();
         if self.list_refused.is_some_and(|refused| asked < refused.until) {
-            return Ok(());
+            let told = self.list == JobList::NotAllowed;
+            self.list = JobList::NotAllowed;
+            return Ok(!told);
         }
         match self.client.jobs(since).await {
             Ok(rows) => {
@@ -325,7 +350,7 @@ impl Observer {
             }
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Publishes first, then wakes: whoever is woken finds at least this.

@@ -173,6 +173,29 @@ async fn somebody_elses_job_that_may_not_be_read_does_not_stop_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_not_be_read_wakes_nobody_to_ask_again() {
+    let mut rig = rig(&[orders()], publish_orders).await;
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    for _ in 0..500 {
+        rig.tableau.fail("jobs", TableauError::Forbidden("403004".into()));
+        rig.tableau.fail("job", TableauError::Forbidden("403004".into()));
+    }
+    rig.owes(Some(&job));
+    rig.tableau.state().calls.clear();
+    // As the reconcile does: woken, it asks again.
+    for _ in 0..200 {
+        if rig.woken() > 0 {
+            rig.session.hint(Hint::JobList(rig.clock.now()));
+            rig.session.hint(Hint::Jobs([job.clone()].into()));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let asked = rig.tableau.operations().iter().filter(|call| call.starts_with("job")).count();
+    assert!((1..12).contains(&asked), "{asked} calls in a hundred seconds");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_sign_in_is_no_hot_loop() {
     let refuse = |tableau: &FakeTableau| {
         for _ in 0..1000 {

@@ -26,6 +26,11 @@ pub fn on_refresh(ctx: &Context, event: &Event<ExtractRefresh>) {
     for change in ctx.index.on_refresh(event) {
         spread(ctx, &change);
     }
+    if let Event::Delete(refresh) = event
+        && let Some(attempt) = refresh.status.as_ref().and_then(|status| status.attempt.as_ref())
+    {
+        ctx.ledger.forget(&attempt.id);
+    }
 }
 
 /// A `PrefectWorkspace` came, changed or went.

@@ -25,7 +25,7 @@ pub async fn run(
         let began = clock.moment();
         match client.events().await {
             Ok(mut events) => {
-                connected(true);
+                let _up = Up::new(&connected);
                 // What happened while nobody listened is read now, and every reconnect is a poll (reference 10).
                 if hints.send(Hint::Reconnected).is_err() {
                     return;
@@ -43,7 +43,6 @@ pub async fn run(
                         }
                     }
                 }
-                connected(false);
             }
             Err(error) => {
                 tracing::debug!(%error, "Prefect's event stream is not available; polling goes on");
@@ -54,5 +53,21 @@ pub async fn run(
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Says that the stream is connected, and takes it back however the task ends.
+struct Up<'a>(&'a Arc<dyn Fn(bool) + Send + Sync>);
+
+impl<'a> Up<'a> {
+    fn new(connected: &'a Arc<dyn Fn(bool) + Send + Sync>) -> Self {
+        connected(true);
+        Self(connected)
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        (self.0)(false);
     }
 }
