@@ -35,13 +35,14 @@ impl Clock {
         Self { epoch, start: Instant::now(), wall: Wall::Virtual, last: Arc::default() }
     }
 
-    /// Wall time, for what is written down.
+    /// Wall time to the millisecond, for what is written down and read by people.
     #[allow(clippy::disallowed_methods)] // the one place
     pub fn now(&self) -> Timestamp {
-        match self.wall {
+        let now = match self.wall {
             Wall::System => Timestamp::now(),
             Wall::Virtual => crate::model::time::add(self.epoch, self.start.elapsed()),
-        }
+        };
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 
     /// A moment later than every moment given before.

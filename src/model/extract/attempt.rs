@@ -2,7 +2,7 @@
 
 use super::observed::{Claim, IntentView, SiteView};
 use super::target::{Standing, standing};
-use super::{Pass, coverage, marks, others, recover, retry, target};
+use super::{Pass, coverage, marks, others, recover, retry};
 use crate::api::{
     Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, Outcome, Time,
 };
@@ -121,12 +121,12 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
         Standing::Changed => true,
         Standing::Same => !recorded,
     };
-    let target = target::named(&p.d.target);
+    // Events are told apart by their reason alone, and a repeat keeps the first message: so none names what may change.
     match job.status {
         _ if changed => superseded(p, s, attempt, Some(job)),
         JobStatus::Success => {
             let runs = coverage::credit(p, s, attempt, job.started_at);
-            p.tell("RefreshSucceeded", format!("The extract {target} is refreshed"));
+            p.tell("RefreshSucceeded", "The extract is refreshed");
             end(p, s, attempt, Outcome::Succeeded, Some(job), Some(runs));
         }
         JobStatus::Cancelled if attempt.phase == AttemptPhase::Cancelling => {
@@ -134,12 +134,12 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
             retry::failed(p, s, attempt);
         }
         JobStatus::Cancelled => {
-            p.warn("RefreshCancelled", format!("The refresh of {target} was cancelled in Tableau"));
+            p.warn("RefreshCancelled", "The refresh was cancelled in Tableau");
             end(p, s, attempt, Outcome::Cancelled, Some(job), None);
             retry::cancelled(p, s, attempt);
         }
         JobStatus::Failed => {
-            p.warn("RefreshFailed", format!("Tableau reports that the refresh of {target} failed"));
+            p.warn("RefreshFailed", "Tableau reports that the refresh failed; the job in Tableau says why");
             end(p, s, attempt, Outcome::Failed, Some(job), None);
             retry::failed(p, s, attempt);
         }

@@ -76,8 +76,7 @@ fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
             if let Some(owed) = &mut s.owed {
                 (owed.refusals, owed.refused) = (0, None);
             }
-            let target = super::target::named(&p.d.target);
-            return p.tell("RefreshStarted", format!("A refresh of {target} is queued in Tableau"));
+            return p.tell("RefreshStarted", "A refresh is queued in Tableau");
         }
         Answer::AlreadyQueued | Answer::Forbidden => {
             attempt.blocked = (attempt.blocked + 1).min(1000);
