@@ -127,7 +127,9 @@ impl Subject for Flows {
                         break;
                     }
                     let (kind, slug) = (write.kind(), slug(&write));
-                    let result = send(&session, &name, write).await;
+                    // No longer than the lease was asked for; given up, it may or may not have been done.
+                    let sent = tokio::time::timeout(WRITE_DEADLINE, send(&session, &name, write)).await;
+                    let result = sent.unwrap_or(Err(PrefectError::Ambiguous));
                     // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
                     session.wrote(&name, ctx.clock.moment());
                     let ack = result
