@@ -208,6 +208,10 @@ pub struct Owed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub refused: Option<String>,
+    /// Salted hash of the credential that was refused: another one is tried at once. Of no use to sign in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub refused_with: Option<String>,
 }
 
 /// An occasion that is owed.

@@ -47,7 +47,8 @@ pub struct Completions {
 
 /// A background read of the last day, a page at a time: it finds forced changes, which keep their old `end_time`.
 struct Sweep {
-    ids: Vec<DeploymentId>,
+    chunks: Vec<Vec<DeploymentId>>,
+    after: Timestamp,
     pager: Pager,
 }
 
@@ -80,11 +81,13 @@ impl Completions {
     pub async fn read(&mut self, interest: &Watched, named: &BTreeSet<RunId>) -> Result<(), PrefectError> {
         // With `within` the order of completions matters, so an event only hastens the poll; the run it names is read by id besides, since a
         // forced change keeps its old `end_time` and no poll would find it.
-        let mut found = self.read_ended(interest).await?;
-        if !named.is_empty() {
-            found.extend(self.read_named(named).await?);
-        }
+        let found = self.read_ended(interest).await?;
+        // Filed before anything else can fail: the cursor has passed them.
         self.take(found);
+        if !named.is_empty() {
+            let found = self.read_named(named).await?;
+            self.take(found);
+        }
         Ok(())
     }
 
@@ -113,10 +116,18 @@ impl Completions {
 
     /// Runs that ended since the cursor; the last day for deployments not read before; the newest completion where none was ever seen.
     async fn read_ended(&mut self, interest: &Watched) -> Result<Vec<Run>, PrefectError> {
+        // Prefect's clock before the first row was read: what ends while pages are read is beyond it.
+        let clock = self.client.clock();
+        if let (Some(cursor), Some(clock)) = (self.cursor, clock)
+            && clock.date < cursor
+        {
+            tracing::warn!("Prefect's clock went back; the last day is read again");
+            self.cursor = None;
+            self.read.clear();
+        }
         let watched: Vec<(&DeploymentName, bool)> =
             interest.iter().filter_map(|(name, unseen)| unseen.map(|unseen| (name, unseen))).collect();
-        self.runs.retain(|name, _| interest.contains_key(name));
-        self.read.retain(|name| interest.contains_key(name));
+        self.forget_others(interest);
         let ids = |names: &[&DeploymentName], runs: &BTreeMap<DeploymentName, Runs>| -> Vec<DeploymentId> {
             names
                 .iter()
@@ -128,7 +139,6 @@ impl Completions {
             watched.iter().copied().partition(|(name, _)| self.read.contains(*name));
         let mut found = Vec::new();
         let mut newest: Option<Timestamp> = None;
-        let mut clock = None;
         for (group, whole_day) in [(old, false), (new, true)] {
             let names: Vec<&DeploymentName> = group.iter().map(|(name, _)| *name).collect();
             let group_ids = ids(&names, &self.runs);
@@ -142,7 +152,6 @@ impl Completions {
                 newest = newest.max(rows.iter().filter_map(|run| run.ended_at).max());
                 found.extend(rows);
             }
-            clock = self.client.clock();
             if whole_day {
                 for (name, unseen) in &group {
                     if *unseen || self.setup.gap {
@@ -165,7 +174,7 @@ impl Completions {
             let next = sub(limit, OVERLAP);
             // Without any row the clock alone moves it: what ends later has a later `end_time`.
             let next = if newest.is_none() { sub(clock.date, OVERLAP) } else { next };
-            if self.cursor.is_none_or(|cursor| next > cursor) {
+            if !self.read.is_empty() && self.cursor.is_none_or(|cursor| next > cursor) {
                 self.cursor = Some(next);
                 (self.setup.cursor)(next);
             }
@@ -173,8 +182,28 @@ impl Completions {
         Ok(found)
     }
 
+    /// What nobody is interested in is forgotten whole: should somebody be again, it is read and told anew.
+    fn forget_others(&mut self, interest: &Watched) {
+        let known = &mut self.known;
+        self.runs.retain(|name, runs| {
+            let kept = interest.contains_key(name);
+            if !kept {
+                runs.occasions.iter().for_each(|seen| {
+                    known.remove(&seen.state);
+                });
+            }
+            kept
+        });
+        self.read.retain(|name| interest.contains_key(name));
+    }
+
+    /// Whether a run of this deployment can be an occasion.
+    pub fn watches(&self, id: &DeploymentId) -> bool {
+        self.runs.values().any(|runs| runs.ids.iter().any(|(known, _)| known == id))
+    }
+
     async fn read_window(&self, ids: &[DeploymentId], after: Timestamp) -> Result<Vec<Run>, PrefectError> {
-        let mut pager = Pager { after, before: None, offset: 0, done: false };
+        let mut pager = Pager::since(after);
         let mut rows: HashMap<(RunId, StateId), Run> = HashMap::new();
         while !pager.done {
             for run in pager.next(&*self.client, ids).await? {
@@ -270,27 +299,29 @@ impl Completions {
                 .iter()
                 .filter_map(|name| self.runs.get(name))
                 .flat_map(|runs| runs.ids.iter().map(|(id, _)| id.clone()))
-                .take(CHUNK)
                 .collect();
+            let chunks = ids.chunks(CHUNK).map(<[DeploymentId]>::to_vec).collect();
             let after = sub(self.prefect_now(), DAY);
-            self.sweep = Some(Sweep { ids, pager: Pager { after, before: None, offset: 0, done: false } });
+            self.sweep = Some(Sweep { chunks, after, pager: Pager::since(after) });
         }
         let Some(mut sweep) = self.sweep.take() else { return false };
         let before = self.known.len();
-        let page = if sweep.ids.is_empty() {
-            sweep.pager.done = true;
-            Ok(Vec::new())
-        } else {
-            sweep.pager.next(&*self.client, &sweep.ids).await
+        let page = match sweep.chunks.last() {
+            Some(ids) => sweep.pager.next(&*self.client, ids).await,
+            None => Ok(Vec::new()),
         };
         match page {
             Ok(rows) => self.take(rows),
             Err(error) => {
                 tracing::debug!(%error, "the background read of the last day stopped; it begins again later");
-                sweep.pager.done = true;
+                sweep.chunks.clear();
             }
         }
         if sweep.pager.done {
+            sweep.chunks.pop();
+            sweep.pager = Pager::since(sweep.after);
+        }
+        if sweep.chunks.is_empty() {
             self.next_sweep = self.setup.clock.moment().plus(SWEEP_EVERY);
         } else {
             self.sweep = Some(sweep);
@@ -307,6 +338,10 @@ impl Completions {
 }
 
 impl Pager {
+    fn since(after: Timestamp) -> Self {
+        Self { after, before: None, offset: 0, done: false }
+    }
+
     async fn next(&mut self, client: &dyn Prefect, ids: &[DeploymentId]) -> Result<Vec<Run>, PrefectError> {
         let query = RunQuery {
             deployments: ids.to_vec(),

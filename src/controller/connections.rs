@@ -6,6 +6,7 @@ use crate::model::ids::ObjectName;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 /// What is really behind a connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -14,19 +15,17 @@ pub struct SessionKey {
     pub origin: String,
     /// SHA-256 of the credential; never shown.
     credential: [u8; 32],
-    /// How often it is read: another interval is another session.
-    pub interval: std::time::Duration,
 }
 
 impl SessionKey {
     /// A key. The parts of the credential are hashed at once.
-    pub fn new(origin: String, credential: &[&str], interval: std::time::Duration) -> Self {
+    pub fn new(origin: String, credential: &[&str]) -> Self {
         let mut hash = Sha256::new();
         for part in credential {
             hash.update(part.len().to_le_bytes());
             hash.update(part.as_bytes());
         }
-        Self { origin, credential: hash.finalize().into(), interval }
+        Self { origin, credential: hash.finalize().into() }
     }
 
     /// Recognises a credential later, without being it: salted with the identity of the resource.
@@ -94,20 +93,22 @@ impl<S> Connections<S> {
         &self,
         name: &ObjectName,
         key: SessionKey,
+        interval: Duration,
         start: impl FnOnce(Arc<Users>) -> Result<Arc<S>, E>,
     ) -> Result<Link<S>, E> {
         if let Some(link) = self.get(name).filter(|link| link.key == key) {
+            link.users.add(name.clone(), interval);
             return Ok(link);
         }
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         let existing =
             shared.get(&key).and_then(|(session, users)| Some((session.upgrade()?, users.clone())));
         let (session, users) = if let Some((session, users)) = existing {
-            users.add(name.clone());
+            users.add(name.clone(), interval);
             (session, users)
         } else {
             let users = Arc::new(Users::default());
-            users.add(name.clone());
+            users.add(name.clone(), interval);
             (start(users.clone())?, users)
         };
         shared.retain(|_, (session, _)| session.strong_count() > 0);
@@ -143,17 +144,16 @@ impl<S> Connections<S> {
 mod tests {
     use super::*;
     use std::convert::Infallible;
-    use std::time::Duration;
 
     #[test]
     fn two_objects_share_one_session_and_the_last_one_ends_it() {
         let connections = Connections::<()>::default();
         let name = |n: &str| ObjectName { namespace: "a".into(), name: n.into() };
-        let key = || SessionKey::new("https://x".into(), &["user", "pass"], Duration::from_secs(1));
+        let key = || SessionKey::new("https://x".into(), &["user", "pass"]);
         let mut started = 0;
         let mut link = |who: &str, key: SessionKey| {
             connections
-                .link(&name(who), key, |_| {
+                .link(&name(who), key, Duration::from_secs(1), |_| {
                     started += 1;
                     Ok::<_, Infallible>(Arc::new(()))
                 })
@@ -162,8 +162,7 @@ mod tests {
         let one = link("one", key());
         let two = link("two", key());
         assert!(Arc::ptr_eq(&one.session, &two.session));
-        let other =
-            link("two", SessionKey::new("https://x".into(), &["userp", "ass"], Duration::from_secs(1)));
+        let other = link("two", SessionKey::new("https://x".into(), &["userp", "ass"]));
         assert!(!Arc::ptr_eq(&one.session, &other.session));
         assert_eq!(started, 2);
         assert_eq!(one.users.all(), [name("one")]);

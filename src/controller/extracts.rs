@@ -9,7 +9,10 @@ use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::site::{Health, Hint, SiteSession};
 use super::workspace::{DeploymentView, Health as PrefectHealth};
-use crate::api::{Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome};
+use crate::api::{
+    Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome, TableauSite,
+};
+use crate::http::Unreachable;
 use crate::model::conditions;
 use crate::model::extract::{
     self, Answer, Bounds, Claim, Desired, IntentView, JobList, JobsView, Observed, SiteView, Source, Step,
@@ -18,7 +21,7 @@ use crate::model::extract::{
 use crate::model::ids::{DeploymentName, JobId, ObjectName};
 use crate::model::time::{ClockReading, Moment};
 use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
-use crate::tableau::RefreshError;
+use crate::tableau::{RefreshError, TableauError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -281,6 +284,7 @@ fn observe(
     };
     Observed {
         site: site_view(ctx, at, snapshot.as_ref().map(|snapshot| &snapshot.health)),
+        credential: ctx.sites.get(at).map(|link| link.key.fingerprint(&format!("{}/{at}", ctx.instance))),
         target,
         claim,
         upstreams,
@@ -306,8 +310,30 @@ fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteVie
             SiteView::Ready { luid: site.luid.clone() }
         }
         Some(Health::Connected(_)) => SiteView::NotReady { reason: "SiteChanged" },
-        Some(Health::Failed(..)) => SiteView::NotReady { reason: "Unreachable" },
+        Some(Health::Failed(error, _)) => SiteView::NotReady { reason: reason(&object, error) },
         None | Some(Health::Connecting) => SiteView::NotReady { reason: "Progressing" },
+    }
+}
+
+/// Why the site fails: what its own condition says, or will say.
+fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
+    match error {
+        TableauError::SignInRefused => {
+            // Which of the two is for the site to tell: it knows whether this credential ever worked.
+            let told = site.status.as_ref().and_then(|status| conditions::reason_of(status, "Ready"));
+            if told == Some("PatRevoked") { "PatRevoked" } else { "CredentialsInvalid" }
+        }
+        TableauError::SessionContested => "SessionContested",
+        TableauError::Forbidden(_) => "PermissionDenied",
+        TableauError::Throttled { .. } => "RateLimited",
+        TableauError::WrongServer | TableauError::NotFound(_) => "WrongServer",
+        TableauError::UnsupportedVersion(_) => "UnsupportedVersion",
+        TableauError::Unreachable(Unreachable::Dns) => "DnsFailed",
+        TableauError::Unreachable(Unreachable::Tls) => "TlsFailed",
+        TableauError::Unreachable(Unreachable::HostNotAllowed(_)) => "HostNotAllowed",
+        TableauError::Unreachable(Unreachable::Connect)
+        | TableauError::Ambiguous
+        | TableauError::Rejected(_) => "Unreachable",
     }
 }
 

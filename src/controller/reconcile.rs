@@ -195,7 +195,7 @@ async fn passes<S: Subject>(
                     return Ok((Action::requeue(SOON), Reconciled::Waiting));
                 };
                 drop(pass);
-                acknowledge::<S>(ctx, &name, &planned.seen, &ack, &planned.notes).await?;
+                acknowledge::<S>(ctx, &object, &planned.seen, &ack, &planned.notes).await?;
                 outcome = Reconciled::Acted;
             }
         }
@@ -222,15 +222,17 @@ async fn publish<S: Subject>(
 /// Something was done outside, and that is a fact: it is written whatever else happened to the object meanwhile, for as long as we lead.
 async fn acknowledge<S: Subject>(
     ctx: &Context,
-    name: &ObjectName,
+    acted: &S::Object,
     seen: &S::Seen,
     ack: &S::Ack,
     planned: &[Note],
 ) -> Result<(), Error> {
+    let Some(name) = &super::index::object_name(acted) else { return Ok(()) };
     let mut wait = Duration::from_millis(100);
     let mut object = S::objects(ctx).get(name);
     loop {
-        let Some(current) = object.clone() else { return Ok(()) };
+        // A namesake made meanwhile has nothing to do with it.
+        let Some(current) = object.clone().filter(|now| now.uid() == acted.uid()) else { return Ok(()) };
         let (status, mut notes) = S::fold(ctx, &current, seen, ack, ctx.clock.now());
         notes.extend(planned.iter().cloned());
         let error = match publish::<S>(ctx, &current, status, &notes).await {

@@ -16,7 +16,6 @@ use crate::tableau::{Site, Tableau, TableauError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -177,8 +176,6 @@ pub struct Setup {
     pub wakes: Wakes,
     /// The connection objects that use this session.
     pub users: Arc<Users>,
-    /// How often to read.
-    pub interval: Duration,
     /// Cycles are counted here.
     pub metrics: Arc<Metrics>,
 }

@@ -112,9 +112,13 @@ impl Observer {
 
     /// When to look again while all is well.
     fn next_look(&mut self, jobs_read: bool) -> Duration {
-        let next = if jobs_read { self.follow.min(self.setup.interval) } else { self.setup.interval };
+        let next = if jobs_read {
+            self.follow.min(self.setup.users.interval())
+        } else {
+            self.setup.users.interval()
+        };
         self.follow =
-            if jobs_read { self.follow.mul_f64(1.5).min(self.setup.interval) } else { FOLLOW_FIRST };
+            if jobs_read { self.follow.mul_f64(1.5).min(self.setup.users.interval()) } else { FOLLOW_FIRST };
         next
     }
 
@@ -136,7 +140,7 @@ impl Observer {
             | TableauError::WrongServer
             | TableauError::Unreachable(_) => LONGEST_WAIT / 10,
         };
-        self.setup.interval.saturating_mul(1 << steps).min(longest.max(self.setup.interval))
+        self.setup.users.interval().saturating_mul(1 << steps).min(longest.max(self.setup.users.interval()))
     }
 
     /// `false`: the session ended.
@@ -183,7 +187,7 @@ impl Observer {
         let now = self.setup.clock.moment();
         if todo.contents || now >= self.contents_due || self.is_new(&interest) {
             self.read_contents(&interest).await?;
-            self.contents_due = now.plus(CONTENTS_EVERY.min(self.setup.interval * 10));
+            self.contents_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
         let since = [interest.list, todo.list].into_iter().flatten().min();
         if let Some(since) = since {
@@ -195,6 +199,12 @@ impl Observer {
                 *jobs_read |= self.read_job(job, interest.jobs.contains(job)).await?;
             }
         }
+        let listed: BTreeSet<&JobId> = match &self.list {
+            JobList::Read { rows, .. } => rows.iter().map(|row| &row.id).collect(),
+            JobList::Unread | JobList::NotAllowed => BTreeSet::new(),
+        };
+        self.details.retain(|job, _| wanted.contains(job) || listed.contains(job));
+        self.denied.retain(|job, _| wanted.contains(job) || listed.contains(job));
         // Answers about jobs nobody follows any more are of no use; with nothing active none is kept.
         if since.is_none() && wanted.is_empty() {
             self.details.clear();
@@ -288,7 +298,15 @@ impl Observer {
         }
         for (kind, luids) in &interest.luids {
             for luid in luids {
-                let found = self.client.content(*kind, luid).await?.map(place);
+                let found = match self.client.content(*kind, luid).await {
+                    Ok(found) => found.map(place),
+                    // One content that may not be seen is not there for us, and no concern of the others.
+                    Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
+                        tracing::debug!(%luid, code, "a content may not be read");
+                        None
+                    }
+                    Err(error) => return Err(error),
+                };
                 next.by_luid.insert((*kind, luid.clone()), found);
             }
         }
@@ -315,7 +333,7 @@ impl Observer {
                 self.details.insert(job.clone(), answer);
                 Ok(true)
             }
-            Err(TableauError::Forbidden(code)) => {
+            Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
                 tracing::debug!(%job, code, "a job may not be read");
                 self.denied.insert(job.clone(), Refused { until: asked.plus(ASK_AGAIN) });
                 // Who starts a job may read it: one that may not be read is none of ours, and whose it is stays unknown. One that is followed

@@ -8,6 +8,7 @@ use crate::model::jobs::JobStatus;
 use crate::tableau::fake::FakeTableau;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const POLL: Duration = Duration::from_secs(30);
 
@@ -28,7 +29,7 @@ async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
         index.on_refresh(&Event::Apply(extract(n, target, &json!({}))));
     }
     let users = Arc::new(Users::default());
-    users.add(ObjectName { namespace: "a".into(), name: "acme".into() });
+    users.add(ObjectName { namespace: "a".into(), name: "acme".into() }, POLL);
     let (wakes, wakeups) = Wakes::new();
     let session = SiteSession::start(
         tableau.clone(),
@@ -37,7 +38,6 @@ async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
             index: index.clone(),
             wakes,
             users,
-            interval: POLL,
             metrics: Arc::new(Metrics::default()),
         },
     );
@@ -221,4 +221,20 @@ async fn a_new_interest_is_read_at_once_and_its_owner_woken() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(matches!(rig.resolve("Sales", "Returns"), TargetView::Found(_)));
     assert_eq!(rig.woken(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_that_may_not_be_seen_is_no_concern_of_the_others() {
+    let forbid = |tableau: &FakeTableau| {
+        publish_orders(tableau);
+        for _ in 0..100 {
+            tableau.fail("content", TableauError::Forbidden("403004".into()));
+        }
+    };
+    let luid = json!({"kind": "Datasource", "luid": "00000000-0000-0000-0000-000000000001"});
+    let rig = rig(&[orders(), luid], forbid).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let health = rig.session.snapshot().health.clone();
+    assert!(matches!(health, Health::Connected(_)), "{health:?}");
+    assert!(matches!(rig.resolve("Finance/Sales", "Orders"), TargetView::Found(_)));
 }

@@ -2,15 +2,16 @@
 
 use super::connections::SessionKey;
 use super::context::{Context, Objects};
-use super::index::object_name;
+use super::index::{Key, object_name};
 use super::lanes::Waker;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::secrets::Referrer;
 use super::services::TableauCredential;
-use super::site::{Health, Setup, SiteSession};
+use super::site::{Health, Hint, Setup, SiteSession};
+use super::watches;
 use super::workspaces::{Never, key, keys, unreachable_trouble};
 use crate::api::{TableauSite, TableauSiteStatus};
-use crate::model::conditions::stamp;
+use crate::model::conditions::{self, stamp};
 use crate::model::connection::{ConnectionState, DesiredSite, Trouble, site_verdicts};
 use crate::model::ids::ObjectName;
 use crate::runtime::metrics::Kind;
@@ -76,6 +77,16 @@ impl Subject for Sites {
         (object.status.clone().unwrap_or_default(), Vec::new())
     }
 
+    fn wrote(ctx: &Context, object: &TableauSite, after: &TableauSiteStatus) {
+        // Those who wait for the site tell its reason.
+        let before = object.status.as_ref().and_then(|status| conditions::reason_of(status, "Ready"));
+        if before != conditions::reason_of(after, "Ready")
+            && let Some(name) = object_name(object)
+        {
+            watches::wake_all(ctx, &Key::Site(name));
+        }
+    }
+
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());
         Arc::new(move || wakes.site(&name))
@@ -105,10 +116,11 @@ fn connect(
         Err(state) => return alone(state),
     };
     let parts = [credential.name.expose_secret(), credential.secret.expose_secret()];
-    let key = SessionKey::new(origin, &parts, spec.poll_interval);
+    let key = SessionKey::new(origin, &parts);
+    let before = ctx.sites.get(name).map(|link| link.session);
     let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));
     let worked_before = status.signed_in_with.as_deref() == Some(&fingerprint);
-    let link = ctx.sites.link(name, key, |users| {
+    let link = ctx.sites.link(name, key, spec.poll_interval, |users| {
         let client = ctx.services.tableau(&spec.server_url, &spec.content_url, &credential)?;
         Ok::<_, TableauError>(SiteSession::start(
             client,
@@ -117,11 +129,17 @@ fn connect(
                 index: ctx.index.clone(),
                 wakes: ctx.wakes.clone(),
                 users,
-                interval: spec.poll_interval,
                 metrics: ctx.metrics.clone(),
             },
         ))
     });
+    if let Ok(link) = &link
+        && before.is_none_or(|before| !Arc::ptr_eq(&before, &link.session))
+    {
+        // A session that others use already has nothing new to tell, and these dependents have not heard any of it.
+        link.session.hint(Hint::Interest);
+        watches::wake_all(ctx, &Key::Site(name.clone()));
+    }
     let health = match link {
         Ok(link) => link.session.snapshot().health.clone(),
         Err(error) => Health::Failed(error, None),

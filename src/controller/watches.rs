@@ -131,7 +131,8 @@ fn hint_workspace(ctx: &Context, workspace: &ObjectName) {
     }
 }
 
-fn wake_all(ctx: &Context, key: &Key) {
+/// Wakes everybody who depends on it, and those who depend on these.
+pub fn wake_all(ctx: &Context, key: &Key) {
     for who in ctx.index.dependents(key) {
         ctx.wakes.dependent(&who);
         if let Dependent::Flow(flow) = &who {

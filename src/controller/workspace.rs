@@ -4,6 +4,7 @@ use super::index::{Dependent, Index, Key};
 use super::lanes::Lane;
 use super::wakes::Wakes;
 use crate::clock::Clock;
+use crate::model::connection::POLL_INTERVAL;
 use crate::model::extract::Seen;
 use crate::model::ids::{DeploymentId, DeploymentName, ObjectName, RunId};
 use crate::model::runs::StateType;
@@ -31,8 +32,8 @@ pub struct WorkspaceSession {
 /// "Look again", for the observer. Never wakes a reconcile by itself: it would find the old snapshot and act twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// A run changed its state.
-    Run(RunId),
+    /// A run of this deployment changed its state.
+    Run(RunId, Option<DeploymentId>),
     /// We wrote this deployment.
     Wrote(DeploymentName),
     /// The event stream is connected (again): what it missed must be read.
@@ -144,8 +145,13 @@ impl WorkspaceSession {
     /// What is known of a deployment.
     pub fn deployment(&self, name: &DeploymentName) -> DeploymentView {
         let snapshot = self.snapshot();
-        let wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
-        match snapshot.deployments.get(name) {
+        let mut wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = snapshot.deployments.get(name);
+        if row.is_some_and(|row| wrote.get(name).is_some_and(|at| *at < row.read_from)) {
+            wrote.remove(name);
+        }
+        let wrote = wrote.get(name).copied();
+        match row {
             Some(row) if wrote.is_some_and(|at| at >= row.read_from) => DeploymentView::Dirty,
             Some(Row { found: Ok(deployment), .. }) => DeploymentView::Present(deployment.clone()),
             Some(Row { found: Err(times), .. }) if *times >= 2 => DeploymentView::Absent,
@@ -173,8 +179,6 @@ pub struct Setup {
     pub wakes: Wakes,
     /// The connection objects that use this session.
     pub users: Arc<Users>,
-    /// How often to read.
-    pub interval: Duration,
     /// Cycles are counted here.
     pub metrics: Arc<Metrics>,
     /// Whether completions may have been missed before the oldest that will be read.
@@ -185,22 +189,30 @@ pub struct Setup {
     pub connected: Arc<dyn Fn(bool) + Send + Sync>,
 }
 
-/// The connection objects that use a session.
+/// The connection objects that use a session, and how often each wants it read.
 #[derive(Default)]
-pub struct Users(Mutex<BTreeSet<ObjectName>>);
+pub struct Users(Mutex<BTreeMap<ObjectName, Duration>>);
 
 impl Users {
-    /// Adds one.
-    pub fn add(&self, name: ObjectName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    /// Adds one, or changes its interval.
+    pub fn add(&self, name: ObjectName, interval: Duration) {
+        self.lock().insert(name, interval);
     }
     /// Takes one away.
     pub fn remove(&self, name: &ObjectName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.lock().remove(name);
     }
     /// All of them.
     pub fn all(&self) -> Vec<ObjectName> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.lock().keys().cloned().collect()
+    }
+    /// How often to read: as often as the most eager of them wants.
+    pub fn interval(&self) -> Duration {
+        self.lock().values().min().copied().unwrap_or(POLL_INTERVAL)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectName, Duration>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -33,7 +33,7 @@ pub async fn run(
                 while let Some(event) = events.next().await {
                     match event {
                         Ok(event) => {
-                            if hints.send(Hint::Run(event.run)).is_err() {
+                            if hints.send(Hint::Run(event.run, event.deployment)).is_err() {
                                 return;
                             }
                         }

@@ -14,6 +14,10 @@ use tokio::sync::{mpsc, watch};
 
 /// Events come in bursts; one read serves a burst.
 const COALESCE: Duration = Duration::from_millis(50);
+/// The shortest time from one read to the next that events ask for.
+const SPACING: Duration = Duration::from_millis(500);
+/// Most runs to be read by their ids.
+const MOST_NAMED: usize = 1000;
 /// Longest wait after failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// See the module.
@@ -25,6 +29,8 @@ pub struct Observer {
     rows: BTreeMap<DeploymentName, Row>,
     completions: Completions,
     failures: u32,
+    /// When the last cycle ended.
+    last: Moment,
 }
 
 /// What woke the observer.
@@ -39,7 +45,16 @@ impl Observer {
     /// An observer that has read nothing.
     pub fn new(client: Arc<dyn Prefect>, setup: Setup, out: watch::Sender<Arc<WorkspaceSnapshot>>) -> Self {
         let completions = Completions::new(client.clone(), setup.clone());
-        Self { client, setup, out, version: None, rows: BTreeMap::new(), completions, failures: 0 }
+        Self {
+            client,
+            setup,
+            out,
+            version: None,
+            rows: BTreeMap::new(),
+            completions,
+            failures: 0,
+            last: Moment::default(),
+        }
     }
 
     /// Reads until the session ends.
@@ -48,6 +63,7 @@ impl Observer {
         let mut poll_at = self.setup.clock.moment();
         loop {
             let result = self.cycle(&todo).await;
+            self.last = self.setup.clock.moment();
             let touched = std::mem::take(&mut todo.wrote);
             let now = self.setup.clock.moment();
             let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
@@ -56,7 +72,7 @@ impl Observer {
                 Ok(()) => {
                     self.failures = 0;
                     if todo.everything {
-                        poll_at = now.plus(self.setup.interval);
+                        poll_at = now.plus(self.setup.users.interval());
                     }
                     todo = Todo::default();
                     Health::Connected(self.version.clone().unwrap_or_default())
@@ -82,7 +98,7 @@ impl Observer {
             return (*told).min(LONGEST_WAIT);
         }
         let steps = self.failures.saturating_sub(1).min(8);
-        self.setup.interval.saturating_mul(1 << steps).min(LONGEST_WAIT)
+        self.setup.users.interval().saturating_mul(1 << steps).min(LONGEST_WAIT)
     }
 
     /// `false`: the session ended.
@@ -100,12 +116,19 @@ impl Observer {
             tokio::select! {
                 hint = hints.recv() => {
                     let Some(hint) = hint else { return false };
+                    if let Hint::Run(_, deployment) = &hint
+                        && !deployment.as_ref().is_some_and(|id| self.completions.watches(id))
+                    {
+                        // Somebody else's run: a busy server must not cost us a read each.
+                        continue;
+                    }
                     todo.take(hint);
                     // Hints do not shorten the wait after a failure: they say "look again", not "try harder".
                     if failing {
                         continue;
                     }
-                    tokio::time::sleep(COALESCE).await;
+                    let rested = self.setup.clock.moment().since(self.last);
+                    tokio::time::sleep(COALESCE.max(SPACING.saturating_sub(rested))).await;
                     while let Ok(hint) = hints.try_recv() {
                         todo.take(hint);
                     }
@@ -210,8 +233,12 @@ fn same_runs(a: &Runs, b: &Runs) -> bool {
 impl Todo {
     fn take(&mut self, hint: Hint) {
         match hint {
-            Hint::Run(run) => {
+            Hint::Run(run, _) => {
                 self.runs.insert(run);
+                if self.runs.len() > MOST_NAMED {
+                    // A flood while nothing can be read: the poll and the sweep find them.
+                    self.runs.pop_first();
+                }
             }
             Hint::Wrote(name) => {
                 self.wrote.insert(name);

@@ -53,7 +53,7 @@ async fn rig(gap: bool, before: impl AsyncFnOnce(&FakePrefect)) -> Rig {
     .unwrap();
     index.on_refresh(&Event::Apply(extract));
     let users = Arc::new(Users::default());
-    users.add(ObjectName { namespace: "a".into(), name: "prod".into() });
+    users.add(ObjectName { namespace: "a".into(), name: "prod".into() }, POLL);
     let (wakes, wakeups) = Wakes::new();
     let cursors: Arc<Mutex<Vec<jiff::Timestamp>>> = Arc::default();
     let told = cursors.clone();
@@ -64,7 +64,6 @@ async fn rig(gap: bool, before: impl AsyncFnOnce(&FakePrefect)) -> Rig {
             index: index.clone(),
             wakes,
             users,
-            interval: POLL,
             metrics: Arc::new(Metrics::default()),
             gap,
             cursor: Arc::new(move |at| told.lock().unwrap().push(at)),
@@ -237,4 +236,73 @@ async fn a_failing_server_is_asked_ever_more_seldom_and_what_was_asked_for_is_no
     assert_eq!(rig.occasions().len(), 1);
     assert!(matches!(rig.session.snapshot().health, Health::Connected(_)));
     let _ = &rig.index;
+}
+
+fn flow() -> FlowDeployment {
+    serde_json::from_value(json!({
+        "apiVersion": "feedwater.dev/v1alpha1", "kind": "FlowDeployment",
+        "metadata": {"name": "f", "namespace": "a", "uid": "1"},
+        "spec": {"workspaceRef": {"name": "prod"}, "flowName": "orders", "deploymentName": "nightly",
+                 "entrypoint": "x.py:x", "workPool": {"name": "etl"}}
+    }))
+    .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_the_cursor_has_passed_are_kept_when_a_later_read_fails() {
+    let rig = rig(false, deploy).await;
+    rig.pass(Duration::from_secs(1)).await;
+    for _ in 0..200 {
+        rig.prefect.fail("events", PrefectError::Ambiguous);
+    }
+    rig.prefect.cut_events();
+    for _ in 0..3 {
+        rig.prefect.fail("deployments", PrefectError::Unavailable);
+    }
+    rig.pass(POLL + Duration::from_secs(1)).await;
+    let early = rig.prefect.run(&name(), StateType::Completed);
+    rig.pass(Duration::from_secs(90)).await;
+    let late = rig.prefect.run(&name(), StateType::Completed);
+    let id = late.deployment.clone();
+    rig.session.hint(Hint::Run(late.id.clone(), id));
+    rig.prefect.fail_named();
+    rig.pass(Duration::from_secs(400)).await;
+    assert_eq!(rig.occasions(), [early.id.to_string(), late.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_comes_back_shows_its_completions_again() {
+    let rig = rig(false, deploy).await;
+    rig.pass(Duration::from_secs(1)).await;
+    let run = rig.prefect.run(&name(), StateType::Completed);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.occasions(), [run.id.to_string()]);
+    rig.index.on_flow(&Event::Delete(flow()));
+    rig.session.hint(Hint::Interest);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.occasions(), Vec::<String>::new());
+    rig.index.on_flow(&Event::Apply(flow()));
+    rig.session.hint(Hint::Interest);
+    rig.pass(Duration::from_secs(2)).await;
+    assert_eq!(rig.occasions(), [run.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_of_others_cost_no_reads_and_a_flood_of_ours_a_bounded_number() {
+    let rig = rig(false, deploy).await;
+    rig.pass(Duration::from_secs(2)).await;
+    let before = rig.reads();
+    for n in 0..500u32 {
+        rig.session.hint(Hint::Run(format!("run-{n}").as_str().into(), Some("foreign".into())));
+        rig.pass(Duration::from_millis(60)).await;
+    }
+    let (polls, per_poll) = (2, 3);
+    assert!(rig.reads() - before <= polls * per_poll, "{}", rig.reads() - before);
+    let ours = rig.prefect.run(&name(), StateType::Running).deployment;
+    let before = rig.reads();
+    for n in 0..500u32 {
+        rig.session.hint(Hint::Run(format!("run-{n}").as_str().into(), ours.clone()));
+        rig.pass(Duration::from_millis(60)).await;
+    }
+    assert!(rig.reads() - before <= 60 * 2 + polls * per_poll + 2, "{}", rig.reads() - before);
 }

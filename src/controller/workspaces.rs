@@ -2,12 +2,13 @@
 
 use super::connections::SessionKey;
 use super::context::{Context, Objects};
-use super::index::object_name;
+use super::index::{Key, object_name};
 use super::lanes::Waker;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::secrets::{Referrer, SecretView};
 use super::services::PrefectCredential;
-use super::workspace::{Health, Setup, WorkspaceSession};
+use super::watches;
+use super::workspace::{Health, Hint, Setup, WorkspaceSession};
 use crate::api::{PrefectWorkspace, PrefectWorkspaceStatus};
 use crate::http::Unreachable;
 use crate::model::conditions::stamp;
@@ -95,9 +96,10 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
         Err(state) => return state,
     };
     let parts: Vec<&str> = parts.iter().map(ExposeSecret::expose_secret).collect();
-    let key = SessionKey::new(spec.api_url.clone(), &parts, spec.poll_interval);
+    let key = SessionKey::new(spec.api_url.clone(), &parts);
+    let before = ctx.workspaces.get(name).map(|link| link.session);
     let cursor_key = cursor_annotation(&spec.api_url);
-    let link = ctx.workspaces.link(name, key, |users| {
+    let link = ctx.workspaces.link(name, key, spec.poll_interval, |users| {
         let client = ctx.services.prefect(&spec.api_url, &credential)?;
         let (lease, key, metrics) = (ctx.lease.clone(), cursor_key.clone(), ctx.metrics.clone());
         let gap = ctx
@@ -113,7 +115,6 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
                 index: ctx.index.clone(),
                 wakes: ctx.wakes.clone(),
                 users,
-                interval: spec.poll_interval,
                 gap,
                 cursor: Arc::new(move |at| {
                     if let Err(error) = lease.set_annotation(&key, &whole_minute(at)) {
@@ -127,6 +128,13 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
             },
         ))
     });
+    if let Ok(link) = &link
+        && before.is_none_or(|before| !Arc::ptr_eq(&before, &link.session))
+    {
+        // A session that others use already has nothing new to tell, and these dependents have not heard any of it.
+        link.session.hint(Hint::Interest);
+        watches::wake_all(ctx, &Key::Workspace(name.clone()));
+    }
     match link {
         Ok(link) => match link.session.snapshot().health.clone() {
             Health::Connecting => ConnectionState::Connecting,
@@ -149,7 +157,7 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
 
 /// The lease's annotation that keeps the cursor of one API, so that a gap is known at the next start.
 fn cursor_annotation(api_url: &str) -> String {
-    let id = SessionKey::new(api_url.to_owned(), &[api_url], Duration::ZERO).fingerprint("cursor");
+    let id = SessionKey::new(api_url.to_owned(), &[api_url]).fingerprint("cursor");
     format!("cursor.feedwater.dev/{id}")
 }
 

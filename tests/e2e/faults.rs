@@ -118,9 +118,13 @@ async fn a_revoked_token_is_one_clear_condition_no_hot_loop_and_healed_by_a_new_
     let site =
         stage.until::<TableauSite>("acme", "PatRevoked", |s| is(s, "Ready", "False", "PatRevoked")).await;
     let waiting = stage
-        .extract("orders", "ConnectionUnavailable", |e| is(e, "Refreshing", "False", "ConnectionUnavailable"))
+        .extract("orders", "ConnectionUnavailable", |e| {
+            is(e, "Refreshing", "False", "ConnectionUnavailable")
+                && message(e, "Refreshing").contains("Revoked")
+        })
         .await;
-    assert!(message(&waiting, "Refreshing").contains("acme"), "{}", message(&waiting, "Refreshing"));
+    let told = message(&waiting, "Refreshing");
+    assert!(told.contains("acme") && told.contains("PatRevoked"), "{told}");
     assert!(is(&waiting, "Ready", "True", "InSync"), "an outage does not flip those that are in order");
     // Something else goes on meanwhile, which bounds the quiet: a second extract comes to wait as well.
     stage.datasource("Other");

@@ -239,6 +239,7 @@ impl Sim {
         let skew = SignedDuration::from_millis(self.clock.prefect_skew - self.clock.our_skew);
         Observed {
             site: self.cluster.site_view(self.tableau.down),
+            credential: Some("credential".into()),
             claim: if process.target_read { self.cluster.claim.clone() } else { Claim::Unresolved },
             target,
             upstreams: d

@@ -48,6 +48,7 @@ pub fn decide(
 fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     target::learn(p, s);
     retry::learn_generation(p, s);
+    retry::learn_credential(p, s);
     marks::learn(p, s);
     gate::replay(p, s);
     coverage::settle(s);

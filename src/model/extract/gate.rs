@@ -87,6 +87,7 @@ pub(super) fn nothing(p: &Pass) -> Owed {
         not_before: None,
         stopped: None,
         refused: None,
+        refused_with: None,
     }
 }
 

@@ -167,11 +167,14 @@ fn known_key(p: &Pass, upstream: &Upstream) -> Option<String> {
     }
 }
 
-/// Now, in Prefect's time; where its clock is not known, a minute early: one refresh too many rather than one too few.
+/// How far our clock may be ahead of Prefect's while the latter is not known.
+const AHEAD: Duration = Duration::from_secs(600);
+
+/// Now, in Prefect's time; where its clock is not known, early enough: one refresh too many rather than one too few.
 fn first_seen(p: &Pass, upstream: &Upstream) -> Timestamp {
     match p.o.upstreams.get(&upstream.name) {
         Some(UpstreamView::Read { clock, .. }) => clock.lower,
-        _ => sub(p.now, OVERLAP),
+        _ => sub(p.now, AHEAD),
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct Observed {
     /// The `TableauSite`.
     pub site: SiteView,
+    /// Recognises the credential of the connection, if it has one in use.
+    pub credential: Option<String>,
     /// What the target was found to be.
     pub target: TargetView,
     /// Whether this resource may act on it.

@@ -55,6 +55,8 @@ pub(super) fn refused(p: &Pass, s: &mut ExtractRefreshStatus, reason: &str, told
     let before = u32::try_from(owed.refusals).unwrap_or_default();
     owed.refusals = (owed.refusals + 1).min(1000);
     owed.refused = Some(reason.to_owned());
+    // How many may be started is the site's matter, whoever asks.
+    owed.refused_with = p.o.credential.clone().filter(|_| reason != super::fold::HELD_BY_BUDGET);
     owed.not_before = Some(after(p, told.unwrap_or_else(|| grown(MINUTE, 2, before, LONGEST_REFUSAL))));
 }
 
@@ -74,7 +76,20 @@ fn stop(p: &Pass, owed: &mut Owed, why: Stopped) {
 pub(super) fn rearm(s: &mut ExtractRefreshStatus) {
     if let Some(owed) = &mut s.owed {
         (owed.tries, owed.refusals) = (0, 0);
-        (owed.not_before, owed.stopped, owed.refused) = (None, None, None);
+        (owed.not_before, owed.stopped, owed.refused, owed.refused_with) = (None, None, None, None);
+    }
+}
+
+/// Another credential than the one that was refused is tried at once.
+pub(super) fn learn_credential(p: &Pass, s: &mut ExtractRefreshStatus) {
+    let another = |owed: &Owed| {
+        owed.refused.is_some()
+            && owed.refused_with.is_some()
+            && p.o.credential.is_some()
+            && owed.refused_with != p.o.credential
+    };
+    if s.owed.as_ref().is_some_and(another) {
+        rearm(s);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::desired::{ProjectPath, Target};
 use super::observed::{Found, TargetView};
 use super::{Pass, coverage, gate, retry};
-use crate::api::{Attempt, Demand, DemandKind, ExtractRefreshStatus, TargetStatus};
+use crate::api::{Attempt, Demand, DemandKind, ExtractRefreshStatus, TargetStatus, Time};
 
 /// Whether an attempt is still on what the spec means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,10 @@ fn demand(p: &Pass, s: &mut ExtractRefreshStatus, kind: DemandKind, token: Optio
     owed.demands.retain(|demand| demand.kind != kind);
     owed.demands.push(Demand { kind, token, fence: p.fence() });
     retry::rearm(s);
+    // It does not wait behind a duplicate either, unless that is known to be running.
+    if let Some(attempt) = s.attempt.as_mut().filter(|a| a.is_blocked() && a.waits_for_job.is_none()) {
+        attempt.not_before = Some(Time(p.now));
+    }
 }
 
 /// Whether `attempt` is on what the spec means now.

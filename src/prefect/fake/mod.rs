@@ -35,6 +35,7 @@ pub struct State {
     /// Each call in order, as `operation argument`.
     pub calls: Vec<String>,
     failures: Vec<Failure>,
+    fail_named: bool,
     last: Option<ClockReading>,
     ids: u64,
 }
@@ -89,6 +90,11 @@ impl FakePrefect {
     /// The next call of this operation (a method's name) fails, and nothing is done. Several are used up in order.
     pub fn fail(&self, operation: &'static str, error: PrefectError) {
         self.state().failures.push(Failure { operation, error, done: false });
+    }
+
+    /// The next read of runs by their ids fails; other reads of runs do not.
+    pub fn fail_named(&self) {
+        self.state().fail_named = true;
     }
 
     /// The next call of this operation does its work, and its answer is lost.
@@ -213,6 +219,9 @@ impl Prefect for FakePrefect {
 
     async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError> {
         self.call("runs", "", |state| {
+            if !query.runs.is_empty() && std::mem::take(&mut state.fail_named) {
+                return Err(PrefectError::Unavailable);
+            }
             let mut runs: Vec<_> = state.runs.iter().filter(|run| matches(query, run)).cloned().collect();
             runs.sort_by_key(|run| std::cmp::Reverse(run.ended_at));
             Ok(runs.into_iter().skip(query.offset as usize).take(query.limit.min(200) as usize).collect())

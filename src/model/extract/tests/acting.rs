@@ -128,11 +128,12 @@ fn refusals_wait_longer_and_longer_and_429_as_told() {
 #[test]
 fn a_refusal_is_asked_again_at_a_new_generation_target_credential_or_token() {
     type Change = fn(&mut Bench);
-    let changes: [(&str, Answer, Change); 4] = [
+    let changes: [(&str, Answer, Change); 5] = [
         ("generation", Answer::NotFound, |b| b.d.generation += 1),
         ("target", Answer::NotFound, |b| b.o.target = TargetView::Found(found("luid-2"))),
         ("token", Answer::NotFound, |b| b.d.refresh_token = Some("t".into())),
-        ("credential", Answer::SignInRefused, |b| {
+        ("credential", Answer::NotFound, |b| b.o.credential = Some("second".into())),
+        ("connection", Answer::SignInRefused, |b| {
             let ready = std::mem::replace(&mut b.o.site, SiteView::NotReady { reason: "CredentialsInvalid" });
             b.rest();
             b.o.site = ready;

@@ -81,6 +81,7 @@ impl Bench {
         };
         let o = Observed {
             site: SiteView::Ready { luid: SITE.into() },
+            credential: Some("first".into()),
             target: TargetView::Found(found(LUID)),
             claim: Claim::Ours,
             upstreams: BTreeMap::new(),
