@@ -99,11 +99,6 @@ impl Sessions {
         self.state.lock().await.session.take()
     }
 
-    /// Forgets a refusal.
-    pub(super) async fn retry(&self) {
-        self.state.lock().await.refused = None;
-    }
-
     async fn sign_in(&self, state: &mut State, http: &Http) -> Result<Arc<Session>, TableauError> {
         state.session = None;
         if state.refused.is_some_and(|refused| http.clock().moment() < refused.until) {

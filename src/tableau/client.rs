@@ -35,11 +35,6 @@ impl TableauClient {
         Self { http, sessions: Sessions::new(credential, site_content_url.into()) }
     }
 
-    /// Lets the next call sign in again although the last sign-in was refused.
-    pub async fn retry_sign_in(&self) {
-        self.sessions.retry().await;
-    }
-
     /// A call in a session, with one more sign-in after a 401. `make` gets `/api/{version}/sites/{site}`, which it may extend.
     async fn call(&self, make: impl Fn(Url) -> Option<Call> + Send + Sync) -> Result<Answer, TableauError> {
         let session = self.sessions.get(&self.http).await?;

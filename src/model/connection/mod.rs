@@ -2,7 +2,7 @@
 
 mod verdicts;
 
-pub use verdicts::{site_verdicts, usable, workspace_verdicts};
+pub use verdicts::{site_verdicts, workspace_verdicts};
 
 use super::time::parse_duration;
 use crate::api::{PrefectWorkspace, TableauSite};

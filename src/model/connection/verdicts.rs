@@ -24,15 +24,6 @@ pub fn site_verdicts(spec: &Result<DesiredSite, BadConnection>, state: &Connecti
     }
 }
 
-/// Whether a dependent may use the connection, by the verdicts above; else the reason it is told.
-pub fn usable(verdicts: &[Verdict]) -> Result<(), &'static str> {
-    match verdicts.iter().find(|v| v.kind == "Ready") {
-        Some(ready) if ready.truth == Truth::True => Ok(()),
-        Some(ready) => Err(ready.reason),
-        None => Err("Progressing"),
-    }
-}
-
 enum Service {
     Prefect {
         /// It signs in with something.
@@ -296,7 +287,6 @@ mod tests {
                 beside.map(|kind| (kind, reason)),
                 "{state:?}"
             );
-            assert_eq!(usable(&verdicts), if truth == True { Ok(()) } else { Err(reason) });
         }
     }
 
