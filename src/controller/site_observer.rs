@@ -26,6 +26,8 @@ const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A job that was just started is asked for after this, then ever more seldom up to the poll interval: short refreshes are told of soon, and
 /// long ones cost no more calls than a poll.
 const FOLLOW_FIRST: Duration = Duration::from_secs(1);
+/// So many contents named by LUID are read one by one; with more the whole list is cheaper.
+const FEW: usize = 4;
 /// A refused job list, or job, is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -297,17 +299,8 @@ impl Observer {
             }
         }
         for (kind, luids) in &interest.luids {
-            for luid in luids {
-                let found = match self.client.content(*kind, luid).await {
-                    Ok(found) => found.map(place),
-                    // One content that may not be seen is not there for us, and no concern of the others.
-                    Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
-                        tracing::debug!(%luid, code, "a content may not be read");
-                        None
-                    }
-                    Err(error) => return Err(error),
-                };
-                next.by_luid.insert((*kind, luid.clone()), found);
+            for (luid, found) in self.read_by_luid(*kind, luids).await? {
+                next.by_luid.insert((*kind, luid), found.map(place));
             }
         }
         for list in next.by_name.values_mut() {
@@ -317,6 +310,34 @@ impl Observer {
             self.contents = Arc::new(next);
         }
         Ok(())
+    }
+
+    /// A few by a call each, many by the list of all: no call per resource.
+    async fn read_by_luid(
+        &self,
+        kind: TargetKind,
+        luids: &BTreeSet<Luid>,
+    ) -> Result<Vec<(Luid, Option<Content>)>, TableauError> {
+        let mut found = Vec::new();
+        if luids.len() > FEW {
+            let mut all: HashMap<Luid, Content> =
+                self.client.all_contents(kind).await?.into_iter().map(|c| (c.luid.clone(), c)).collect();
+            found.extend(luids.iter().map(|luid| (luid.clone(), all.remove(luid))));
+            return Ok(found);
+        }
+        for luid in luids {
+            let content = match self.client.content(kind, luid).await {
+                Ok(content) => content,
+                // One content that may not be seen is not there for us, and no concern of the others.
+                Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
+                    tracing::debug!(%luid, code, "a content may not be read");
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            found.push((luid.clone(), content));
+        }
+        Ok(found)
     }
 
     /// `false`: there is nothing new. Whoever asks for what may not be read must not be woken by that, or he would ask again at once.

@@ -238,3 +238,24 @@ async fn a_content_that_may_not_be_seen_is_no_concern_of_the_others() {
     assert!(matches!(health, Health::Connected(_)), "{health:?}");
     assert!(matches!(rig.resolve("Finance/Sales", "Orders"), TargetView::Found(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_contents_named_by_luid_are_read_by_one_list() {
+    let targets: Vec<Value> = (0..50)
+        .map(|n| json!({"kind": "Datasource", "luid": format!("00000000-0000-0000-0000-{n:012}")}))
+        .collect();
+    let rig = rig(&targets, |tableau| {
+        let project = tableau.project("P", None);
+        for n in 0..40 {
+            let luid = tableau.publish(TargetKind::Datasource, &format!("n{n}"), &project);
+            let mut state = tableau.state();
+            let content = state.contents.iter_mut().find(|c| c.luid == luid).unwrap();
+            content.luid = format!("00000000-0000-0000-0000-{n:012}").as_str().into();
+        }
+    })
+    .await;
+    let contents = rig.session.snapshot().contents.clone();
+    assert_eq!(contents.by_luid.len(), 50);
+    assert_eq!(contents.by_luid.values().flatten().count(), 40);
+    assert_eq!(rig.tableau.operations().iter().filter(|call| call.contains("content")).count(), 1);
+}

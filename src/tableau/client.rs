@@ -141,6 +141,11 @@ impl Tableau for TableauClient {
         Ok(unique(wanted.map(|row| row.into_model(kind)), |c| c.luid.clone()))
     }
 
+    async fn all_contents(&self, kind: TargetKind) -> Result<Vec<Content>, TableauError> {
+        let rows = self.contents_by(kind, "").await?.into_iter();
+        Ok(unique(rows.map(|row| row.into_model(kind)), |c| c.luid.clone()))
+    }
+
     async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError> {
         let (plural, one) = words(kind);
         let answer = self

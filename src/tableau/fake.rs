@@ -215,6 +215,12 @@ impl Tableau for FakeTableau {
         })
     }
 
+    async fn all_contents(&self, kind: TargetKind) -> Result<Vec<Content>, TableauError> {
+        self.call("all_contents", "", |state| {
+            Ok(state.contents.iter().filter(|c| c.kind == kind).cloned().collect())
+        })
+    }
+
     async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError> {
         self.call("content", luid.as_str(), |state| {
             Ok(state.contents.iter().find(|c| c.kind == kind && c.luid == *luid).cloned())

@@ -34,6 +34,8 @@ pub trait Tableau: Send + Sync {
     async fn projects(&self) -> Result<Vec<Project>, TableauError>;
     /// Contents of a kind with one of these names, all pages.
     async fn contents(&self, kind: TargetKind, names: &[String]) -> Result<Vec<Content>, TableauError>;
+    /// Every content of a kind, all pages: the price of many LUIDs does not grow with their number.
+    async fn all_contents(&self, kind: TargetKind) -> Result<Vec<Content>, TableauError>;
     /// One content by LUID.
     async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError>;
 
