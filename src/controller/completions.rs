@@ -194,7 +194,8 @@ impl Completions {
             }
             kept
         });
-        self.read.retain(|name| interest.contains_key(name));
+        // Nobody reads its completions now: when somebody does again, its last day is read anew.
+        self.read.retain(|name| interest.get(name).is_some_and(Option::is_some));
     }
 
     /// Whether a run of this deployment can be an occasion.

@@ -322,17 +322,8 @@ fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
         .flat_map(|a| a.job_id.iter().chain(a.waits_for_job.iter()))
         .map(|j| JobId::from(j.as_str()))
         .collect();
-    let fences = owed
-        .iter()
-        .flat_map(|o| {
-            o.occasions
-                .iter()
-                .filter_map(|x| x.occasion.fence)
-                .chain(o.demands.iter().filter_map(|d| d.fence))
-        })
-        .chain(attempt.map(|a| a.fence))
-        .map(|t| t.0)
-        .min();
+    // The list is read all the while only for an attempt that has no job yet; what is merely owed asks for it before it starts.
+    let fence = attempt.filter(|a| a.job_id.is_none()).map(|a| a.fence.0);
     let seen: BTreeSet<String> = status
         .iter()
         .flat_map(|s| s.marks.iter())
@@ -345,7 +336,7 @@ fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
         active: owed.is_some() || attempt.is_some(),
         attempting: attempt.is_some(),
         jobs,
-        jobs_since: fences,
+        jobs_since: fence,
         seen,
     }
 }

@@ -5,14 +5,14 @@ use super::context::{Context, Objects};
 use super::lanes::{Lane, Priority, Waker};
 use super::publish::{self, Ours, PublishError};
 use crate::api::HasStatus;
-use crate::model::conditions::{Truth, Verdict, stamp};
+use crate::model::conditions::{Truth, Verdict, replace};
 use crate::model::ids::ObjectName;
 use crate::runtime::metrics::{Kind, Reconciled};
 use async_trait::async_trait;
 use futures::FutureExt;
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use kube::{Resource, ResourceExt};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,7 +268,8 @@ async fn confess<S: Subject>(object: &Arc<S::Object>, ctx: &Context) {
         "InternalError",
         "Feedwater failed on this resource and will try again; please report it with the operator's log",
     );
-    stamp(&mut status, &[verdict], object.meta().generation.unwrap_or_default(), ctx.clock.now());
+    // What was not decided stays as it was, the generation among it: the edit is still to be taken.
+    replace(&mut status, &verdict, ctx.clock.now());
     if let Err(error) = publish::<S>(ctx, &object, status, &[]).await {
         tracing::warn!(object = %name, %error, "the fault cannot be written");
     }

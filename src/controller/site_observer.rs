@@ -7,7 +7,7 @@ use crate::api::TargetKind;
 use crate::model::contents::{Content, Project};
 use crate::model::extract::{JobList, ProjectPath};
 use crate::model::ids::{JobId, Luid, ProjectId};
-use crate::model::jobs::{JobAnswer, JobRow, JobStatus};
+use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::time::{Moment, sub};
 use crate::runtime::metrics::{Cycle, Service};
 use crate::tableau::{Site, Tableau, TableauError};
@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 const COALESCE: Duration = Duration::from_millis(50);
+/// The shortest time from one read to the next that hints ask for.
+const SPACING: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Contents are looked up again at least this often, and every ten intervals where that is sooner.
 const CONTENTS_EVERY: Duration = Duration::from_secs(300);
@@ -46,6 +48,8 @@ pub struct Observer {
     details: BTreeMap<JobId, JobAnswer>,
     follow: Duration,
     failures: u32,
+    /// When the last cycle ended.
+    last: Moment,
 }
 
 /// What woke the observer.
@@ -82,6 +86,7 @@ impl Observer {
             details: BTreeMap::new(),
             follow: FOLLOW_FIRST,
             failures: 0,
+            last: Moment::default(),
         }
     }
 
@@ -90,6 +95,7 @@ impl Observer {
         let mut todo = Todo::default();
         loop {
             let (result, jobs_read) = self.cycle(&todo).await;
+            self.last = self.setup.clock.moment();
             let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
             self.setup.metrics.cycled(Service::Tableau, counted);
             let (health, wait) = match result {
@@ -157,11 +163,18 @@ impl Observer {
             tokio::select! {
                 hint = hints.recv() => {
                     let Some(hint) = hint else { return false };
+                    if let Hint::Jobs(jobs) = &hint
+                        && jobs.iter().all(|job| self.is_denied(job, now))
+                    {
+                        // It was refused a moment ago: asking again at once would only turn in a circle.
+                        continue;
+                    }
                     todo.take(hint);
                     if self.failures > 0 {
                         continue;
                     }
-                    tokio::time::sleep(COALESCE).await;
+                    let rested = self.setup.clock.moment().since(self.last);
+                    tokio::time::sleep(COALESCE.max(SPACING.saturating_sub(rested))).await;
                     while let Ok(hint) = hints.try_recv() {
                         todo.take(hint);
                     }
@@ -170,6 +183,10 @@ impl Observer {
                 () = tokio::time::sleep(deadline.since(now)) => return true,
             }
         }
+    }
+
+    fn is_denied(&self, job: &JobId, now: Moment) -> bool {
+        self.denied.get(job).is_some_and(|refused| now < refused.until)
     }
 
     async fn cycle(&mut self, todo: &Todo) -> (Result<Site, TableauError>, bool) {
@@ -197,9 +214,7 @@ impl Observer {
         }
         let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
         for job in &wanted {
-            if self.needs_detail(job) || todo.jobs.contains(job) {
-                *jobs_read |= self.read_job(job, interest.jobs.contains(job)).await?;
-            }
+            *jobs_read |= self.read_job(job, interest.jobs.contains(job)).await?;
         }
         let listed: BTreeSet<&JobId> = match &self.list {
             JobList::Read { rows, .. } => rows.iter().map(|row| &row.id).collect(),
@@ -214,22 +229,6 @@ impl Observer {
             self.list = JobList::Unread;
         }
         Ok(site)
-    }
-
-    /// A job that the list shows running and that is known to have started needs no call of its own.
-    fn needs_detail(&self, job: &JobId) -> bool {
-        let started = self
-            .details
-            .get(job)
-            .and_then(|answer| answer.job.as_ref())
-            .is_some_and(|job| job.status == JobStatus::InProgress && job.started_at.is_some());
-        let running = match &self.list {
-            JobList::Read { rows, .. } => {
-                rows.iter().any(|row| row.id == *job && row.status == JobStatus::InProgress)
-            }
-            JobList::Unread | JobList::NotAllowed => false,
-        };
-        !(started && running)
     }
 
     fn interest(&self) -> Interest {
@@ -255,13 +254,7 @@ impl Observer {
                 }
                 if let Some(facts) = self.setup.index.facts(&who) {
                     all.jobs.extend(facts.jobs);
-                    if facts.active {
-                        // What is owed may be so for weeks, suspended or given up; the list must not grow with it.
-                        let recent = sub(self.setup.clock.now(), QUEUED_FOR);
-                        let since =
-                            facts.jobs_since.map(|at| if facts.attempting { at } else { at.max(recent) });
-                        all.list = [all.list, since].into_iter().flatten().min();
-                    }
+                    all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
                 }
             }
         }
@@ -343,7 +336,7 @@ impl Observer {
     /// `false`: there is nothing new. Whoever asks for what may not be read must not be woken by that, or he would ask again at once.
     async fn read_job(&mut self, job: &JobId, followed: bool) -> Result<bool, TableauError> {
         let asked = self.setup.clock.moment();
-        if self.denied.get(job).is_some_and(|refused| asked < refused.until) {
+        if self.is_denied(job, asked) {
             return Ok(false);
         }
         if !self.details.contains_key(job) {
@@ -356,13 +349,15 @@ impl Observer {
             }
             Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
                 tracing::debug!(%job, code, "a job may not be read");
-                self.denied.insert(job.clone(), Refused { until: asked.plus(ASK_AGAIN) });
+                let again =
+                    self.denied.insert(job.clone(), Refused { until: asked.plus(ASK_AGAIN) }).is_some();
                 // Who starts a job may read it: one that may not be read is none of ours, and whose it is stays unknown. One that is followed
-                // is not said to be gone.
-                if !followed {
+                // is given up only when it is refused again after a while: unknown then, and never success.
+                let given_up = !followed || again;
+                if given_up {
                     self.details.insert(job.clone(), JobAnswer { asked, job: None });
                 }
-                Ok(!followed)
+                Ok(given_up)
             }
             Err(error) => Err(error),
         }

@@ -23,8 +23,14 @@ pub fn on_flow(ctx: &Context, event: &Event<FlowDeployment>) {
 /// An `ExtractRefresh` came, changed or went.
 pub fn on_refresh(ctx: &Context, event: &Event<ExtractRefresh>) {
     ctx.objects.refreshes.cache.on_event(event);
-    for change in ctx.index.on_refresh(event) {
-        spread(ctx, &change);
+    let changes = ctx.index.on_refresh(event);
+    for change in &changes {
+        spread(ctx, change);
+    }
+    if let Event::Apply(refresh) | Event::Delete(refresh) = event
+        && !changes.is_empty()
+    {
+        wake_rivals(ctx, refresh);
     }
     if let Event::Delete(refresh) = event
         && let Some(attempt) = refresh.status.as_ref().and_then(|status| status.attempt.as_ref())
@@ -147,6 +153,21 @@ fn wake_others(ctx: &Context, key: &Key, me: &Dependent) {
     for who in ctx.index.dependents(key) {
         if who != *me {
             ctx.wakes.dependent(&who);
+        }
+    }
+}
+
+/// Wakes the others on the content it had, by whatever name and through whatever `TableauSite` they mean it: one of them may act now.
+fn wake_rivals(ctx: &Context, refresh: &ExtractRefresh) {
+    let Some(target) = refresh.status.as_ref().and_then(|status| status.target.as_ref()) else { return };
+    for other in ctx.objects.refreshes.store.state() {
+        let same = other
+            .status
+            .as_ref()
+            .and_then(|status| status.target.as_ref())
+            .is_some_and(|theirs| theirs.luid == target.luid && theirs.site_luid == target.site_luid);
+        if same && let Some(name) = object_name(&*other) {
+            ctx.wakes.dependent(&Dependent::Refresh(name));
         }
     }
 }

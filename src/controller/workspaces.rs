@@ -102,12 +102,10 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
     let link = ctx.workspaces.link(name, key, spec.poll_interval, |users| {
         let client = ctx.services.prefect(&spec.api_url, &credential)?;
         let (lease, key, metrics) = (ctx.lease.clone(), cursor_key.clone(), ctx.metrics.clone());
-        let gap = ctx
-            .lease
-            .inherited()
-            .get(&cursor_key)
-            .and_then(|at| at.parse::<Timestamp>().ok())
-            .is_some_and(|at| at < sub(ctx.clock.now(), Duration::from_secs(24 * 3600)));
+        // Read within the last day by somebody before us? If not, what completed before the day that is read anew may have been missed.
+        let day_ago = sub(ctx.clock.now(), Duration::from_secs(24 * 3600));
+        let cursor = ctx.lease.annotation(&cursor_key).and_then(|at| at.parse::<Timestamp>().ok());
+        let gap = cursor.is_none_or(|at| at < day_ago);
         Ok::<_, PrefectError>(WorkspaceSession::start(
             client,
             Setup {

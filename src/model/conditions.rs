@@ -82,6 +82,25 @@ pub fn stamp(status: &mut impl Conditioned, verdicts: &[Verdict], generation: i6
     status.set_observed_generation(generation);
 }
 
+/// Replaces one condition and leaves the others, and the generation they speak about, as they are.
+pub fn replace(status: &mut impl Conditioned, verdict: &Verdict, now: Timestamp) {
+    let before = status.conditions().iter().find(|c| c.type_ == verdict.kind);
+    let condition = Condition {
+        type_: verdict.kind.to_owned(),
+        status: verdict.truth.as_str().to_owned(),
+        reason: verdict.reason.to_owned(),
+        message: shorten(&verdict.message),
+        observed_generation: before.and_then(|c| c.observed_generation),
+        last_transition_time: before
+            .filter(|c| c.status == verdict.truth.as_str())
+            .map_or_else(|| KubeTime(whole_second(now)), |c| c.last_transition_time.clone()),
+    };
+    let conditions = status.conditions_mut();
+    conditions.retain(|c| c.type_ != verdict.kind);
+    conditions.push(condition);
+    conditions.sort_by_key(|c| ORDER.iter().position(|k| *k == c.type_).unwrap_or(ORDER.len()));
+}
+
 /// The reason of a condition, if it is there.
 pub fn reason_of<'a>(status: &'a impl Conditioned, kind: &str) -> Option<&'a str> {
     status.conditions().iter().find(|c| c.type_ == kind).map(|c| c.reason.as_str())

@@ -92,6 +92,11 @@ impl Handle {
     pub fn inherited(&self) -> BTreeMap<String, String> {
         lock(&self.annotations).inherited.clone()
     }
+    /// An annotation as this process last set it, else as the leader before left it.
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        let annotations = lock(&self.annotations);
+        annotations.wanted.get(key).or_else(|| annotations.inherited.get(key)).cloned()
+    }
     /// Writes an annotation with the next renewal (or release), and keeps it.
     ///
     /// # Errors

@@ -92,6 +92,7 @@ fn learn_upstreams(p: &mut Pass, s: &mut ExtractRefreshStatus) {
         if let Some(clock) = clock
             && lower(&mut s.marks[index], clock)
         {
+            lower_others(s, index, clock);
             p.warn(
                 "ClockWentBack",
                 format!(
@@ -182,6 +183,8 @@ fn first_seen(p: &Pass, upstream: &Upstream) -> Timestamp {
 fn lower(mark: &mut Mark, clock: Bounds) -> bool {
     let late = add(clock.upper, OVERLAP);
     let mut lowered = false;
+    let (new, uncovered) =
+        (mark.is_new(), mark.covered.as_ref().map(Position::place) < mark.seen.as_ref().map(Occasion::place));
     let seen = mark.seen.as_mut().map(|seen| &mut seen.at);
     let covered = mark.covered.as_mut().map(|covered| &mut covered.at);
     for at in seen.into_iter().chain([&mut mark.mark.at]).chain(covered) {
@@ -190,7 +193,29 @@ fn lower(mark: &mut Mark, clock: Bounds) -> bool {
             lowered = true;
         }
     }
+    // What was not used up, or not contained, stays so though both now stand at the same moment.
+    let before = Time(sub(clock.lower, Duration::from_millis(1)));
+    if lowered && new && mark.mark.at.0 == clock.lower {
+        mark.mark.at = before;
+    }
+    if let Some(covered) =
+        mark.covered.as_mut().filter(|covered| lowered && uncovered && covered.at.0 == clock.lower)
+    {
+        covered.at = before;
+    }
     lowered
+}
+
+/// The same for what an attempt contains and for what is owed of this upstream: a later place there would take what completes now for contained.
+fn lower_others(s: &mut ExtractRefreshStatus, index: usize, clock: Bounds) {
+    let late = add(clock.upper, OVERLAP);
+    let key = &s.marks[index].key;
+    let contained = s.attempt.iter_mut().flat_map(|a| &mut a.seen).filter(|c| c.key == *key);
+    let owed = s.owed.iter_mut().flat_map(|o| &mut o.occasions).filter(|o| o.key == *key);
+    let places = contained.map(|c| &mut c.position.at).chain(owed.map(|o| &mut o.occasion.at));
+    for at in places.filter(|at| at.0 > late) {
+        *at = Time(clock.lower);
+    }
 }
 
 /// Moves `seen` to the newest occasion; true if it moved. What stands in `seen` is known by its state: its place may have been lowered.
