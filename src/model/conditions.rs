@@ -46,6 +46,9 @@ impl Verdict {
     }
 }
 
+/// Reason of a reference that is not there: `Unknown` at first, since files come in any order, `False` after a while.
+const MISSING: &str = "DependencyNotFound";
+
 /// Order in which `kubectl describe` shows them; kinds not named here come last.
 const ORDER: [&str; 8] = [
     "Stalled",
@@ -72,7 +75,8 @@ pub fn stamp(status: &mut impl Conditioned, verdicts: &[Verdict], generation: i6
                 message: shorten(&v.message),
                 observed_generation: Some(generation),
                 last_transition_time: before
-                    .filter(|c| c.status == v.truth.as_str())
+                    // The patience with a missing reference is counted from here, so it begins anew with that reason.
+                    .filter(|c| c.status == v.truth.as_str() && (v.reason != MISSING || c.reason == MISSING))
                     .map_or_else(|| KubeTime(whole_second(now)), |c| c.last_transition_time.clone()),
             }
         })
@@ -125,5 +129,28 @@ fn shorten(message: &str) -> String {
 impl From<Timestamp> for Time {
     fn from(at: Timestamp) -> Self {
         Self(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ExtractRefreshStatus;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_time_moves_with_the_value_and_with_the_first_sight_of_a_missing_reference() {
+        let mut status = ExtractRefreshStatus::default();
+        let mut say = |reason, now| {
+            stamp(&mut status, &[Verdict::new("Ready", Truth::Unknown, reason, "m")], 1, at(now));
+            status.conditions[0].last_transition_time.0
+        };
+        assert_eq!(say("Progressing", 10), at(10));
+        assert_eq!(say("ConnectionUnavailable", 20), at(10));
+        assert_eq!(say("DependencyNotFound", 400), at(400));
+        assert_eq!(say("DependencyNotFound", 500), at(400));
     }
 }
