@@ -118,6 +118,11 @@ fn next(p: &Pass) -> Next {
     let workspace = p.d.place(p.status).workspace;
     let blocked = |cause: String| Next::Blocked { cause, until: None };
     match &p.o.workspace {
+        // Status names what we are about to make before it is made, and forgets it once its deletion is acknowledged: nothing of ours is there,
+        // whoever went first. (`kubectl delete` of a whole folder takes the connection along.)
+        WorkspaceView::Missing if p.status.full_name.is_none() && p.status.deployment_id.is_none() => {
+            return Next::Done;
+        }
         WorkspaceView::Missing => {
             return blocked(format!("PrefectWorkspace `{workspace}` does not exist"));
         }

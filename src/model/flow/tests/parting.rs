@@ -41,6 +41,22 @@ fn deletion_deletes_hands_over_or_lets_go() {
 }
 
 #[test]
+fn what_is_deleted_already_does_not_wait_for_a_connection_that_went_too() {
+    let live = desired(&json!({}));
+    let status = settled(&live);
+    let d = Desired { deleting: Some(now()), generation: 2, ..live };
+    let gone = Observed { workspace: WorkspaceView::Missing, ..seen(View::Unread) };
+    assert_eq!(decide(&d, &gone, &status, later(1)).step, Step::Rest, "it may still be there");
+    let deleted = fold(&d, &present(&json!({})), &status, &[Ack::Done(WriteKind::Delete)], later(2)).status;
+    let released = decide(&d, &gone, &deleted, later(3));
+    assert_eq!(
+        (released.step, released.notes),
+        (Step::Release, Vec::new()),
+        "and nothing is said to be left behind"
+    );
+}
+
+#[test]
 fn a_blocked_deletion_ends_at_the_deadline() {
     let live = desired(&json!({}));
     let status = settled(&live);
