@@ -1,6 +1,7 @@
 //! Reads its own writes: the store's object, or the answer to our last write where that is newer [measured: without it, conflicts and
 //! doubled writes].
 
+use crate::guards::{Guard, holds};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ impl<K: Resource> Cache<K> {
         let Some(uid) = seen.uid() else { return seen };
         let mut wrote = self.lock();
         match wrote.get(&uid) {
-            Some(ours) if version(&**ours) > version(&*seen) => ours.clone(),
+            Some(ours) if version(&**ours) > version(&*seen) && holds(Guard::NewestOfCache) => ours.clone(),
             Some(_) => {
                 wrote.remove(&uid);
                 seen

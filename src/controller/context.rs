@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::controller::apiclock::ApiClock;
 use crate::controller::secrets::Secrets;
 use crate::controller::services::Services;
+use crate::guards::{Guard, holds};
 use crate::model::flow::Memory;
 use crate::model::ids::ObjectName;
 use crate::runtime::lease::{Handle, Leading};
@@ -101,5 +102,10 @@ impl Context {
     /// Whether this process acts: it leads, and knows everything.
     pub fn acts(&self) -> bool {
         self.synced.load(std::sync::atomic::Ordering::SeqCst) && self.lease.now() != Leading::No
+    }
+
+    /// The fence: whether what is sent now and may take this long ends while this process certainly leads.
+    pub fn may_send(&self, deadline: std::time::Duration) -> bool {
+        self.lease.now().outlives(deadline) || !holds(Guard::LeaseFence)
     }
 }

@@ -6,6 +6,7 @@ mod completions;
 pub mod connections;
 pub mod context;
 mod extract_claims;
+mod extract_observed;
 pub mod extracts;
 pub mod flows;
 pub mod index;
