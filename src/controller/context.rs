@@ -94,7 +94,11 @@ where
     /// The object of that name, own writes included.
     pub fn get(&self, name: &ObjectName) -> Option<Arc<K>> {
         let reference = ObjectRef::new(&name.name).within(&name.namespace);
-        self.store.get(&reference).map(|object| self.cache.newest(object))
+        let seen = self.store.get(&reference);
+        if seen.is_none() {
+            self.cache.gone(&name.namespace, &name.name);
+        }
+        seen.map(|object| self.cache.newest(object))
     }
 }
 
