@@ -44,7 +44,7 @@ pub struct Context {
     /// The lease.
     pub lease: Handle,
     /// All stores are filled.
-    pub synced: AtomicBool,
+    pub synced: Arc<AtomicBool>,
     /// Who depends on what.
     pub index: Arc<Index>,
     /// Whom to wake.

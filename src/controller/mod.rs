@@ -12,6 +12,7 @@ pub mod flows;
 pub mod index;
 pub mod lanes;
 pub mod ledger;
+pub mod operator;
 mod publish;
 pub mod reconcile;
 pub mod run;
