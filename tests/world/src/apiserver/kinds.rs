@@ -84,12 +84,14 @@ fn default(schema: &Value, value: &mut Value) {
         }
     }
     if let Some(items) = value.as_array_mut() {
-        items.iter_mut().for_each(|item| default(&schema["items"], item));
+        for item in items {
+            default(&schema["items"], item);
+        }
     }
 }
 
 /// What a list of the kind looks like.
-pub(super) fn list(kind: &Kind, version: u64, items: Vec<Value>, next: Option<String>) -> Value {
+pub(super) fn list(kind: &Kind, version: u64, items: &[Value], next: Option<String>) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), json!(version.to_string()));
     if let Some(next) = next {

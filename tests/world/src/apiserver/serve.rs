@@ -104,7 +104,9 @@ fn carry_out(
         Verb::Get => got(state, route, behind).map(|object| (200, object)),
         Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => {
             write(server, state, verb, route, parts, body).map(|(code, object, events)| {
-                events.iter().for_each(|event| state.watches.tell(event));
+                for event in &events {
+                    state.watches.tell(event);
+                }
                 (code, object)
             })
         }
@@ -189,7 +191,7 @@ fn got(state: &State, route: &Route, behind: Option<u64>) -> Result<Value, Refus
 }
 
 fn listed(state: &State, route: &Route, behind: Option<u64>) -> Result<Value, Refusal> {
-    let scope = scope(route, "".into())?;
+    let scope = scope(route)?;
     let page = match route.query.get("continue").filter(|token| !token.is_empty()) {
         None => None,
         Some(token) => {
@@ -212,13 +214,12 @@ fn listed(state: &State, route: &Route, behind: Option<u64>) -> Result<Value, Re
         }
         Some(_) | None => None,
     };
-    let items = all.into_iter().take(limit).map(|(_, object)| object).collect();
-    Ok(list(&route.kind, version, items, next))
+    let items: Vec<Value> = all.into_iter().take(limit).map(|(_, object)| object).collect();
+    Ok(list(&route.kind, version, &items, next))
 }
 
 fn begin_watch(server: &ApiServer, state: &mut State, route: &Route) -> Result<Response<Body>, Refusal> {
-    let client = state.faults.log.last().map(|(call, _)| call.client.clone()).unwrap_or_default();
-    let scope = scope(route, client)?;
+    let scope = scope(route)?;
     let kind = &route.kind;
     let initial = route.asks("sendInitialEvents");
     let from = route.number("resourceVersion").filter(|from| *from > 0 && !initial);
@@ -242,11 +243,10 @@ fn begin_watch(server: &ApiServer, state: &mut State, route: &Route) -> Result<R
     Ok(response(server, 200, body))
 }
 
-fn scope(route: &Route, client: Arc<str>) -> Result<Scope, Refusal> {
+fn scope(route: &Route) -> Result<Scope, Refusal> {
     let selected = route.selected().map_err(|()| Refusal::BadRequest)?;
     let named = Some(route.name.as_str()).filter(|name| !name.is_empty());
     Ok(Scope {
-        client,
         plural: route.kind.plural.clone(),
         namespace: route.namespace.clone(),
         name: selected.or(named).map(str::to_owned),

@@ -207,8 +207,9 @@ impl Store {
         metadata["uid"] = json!(format!("00000000-0000-4000-8000-{:012}", self.created));
         metadata["creationTimestamp"] = json!(second(now));
         if let Some(metadata) = metadata.as_object_mut() {
-            ["deletionTimestamp", "resourceVersion", "managedFields", "selfLink"]
-                .map(|name| metadata.remove(name));
+            for field in ["deletionTimestamp", "resourceVersion", "managedFields", "selfLink"] {
+                metadata.remove(field);
+            }
         }
         if kind.has_status {
             metadata["generation"] = json!(1);
@@ -419,7 +420,9 @@ fn settled(kind: &Kind, status: bool, current: &Value, mut changed: Value) -> Re
     let spec = |object: &Value| {
         let mut rest = object.clone();
         if let Some(rest) = rest.as_object_mut() {
-            ["metadata", "status"].map(|name| rest.remove(name));
+            for field in ["metadata", "status"] {
+                rest.remove(field);
+            }
         }
         rest
     };

@@ -1,7 +1,6 @@
 //! Open watches.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -31,7 +30,6 @@ struct Watch {
 /// What a watch is about.
 #[derive(Debug, Clone)]
 pub(super) struct Scope {
-    pub(super) client: Arc<str>,
     pub(super) plural: String,
     pub(super) namespace: String,
     pub(super) name: Option<String>,
@@ -92,7 +90,9 @@ impl Watches {
             let ends = watch.scope.plural == plural;
             if ends {
                 // Who is gone need not be told.
-                lines().into_iter().for_each(|line| drop(watch.lines.send(line)));
+                for line in lines() {
+                    let _ = watch.lines.send(line);
+                }
             }
             !ends
         });
