@@ -27,7 +27,7 @@ pub use kinds::Kind;
 pub use store::Refusal;
 
 use faults::Faults;
-use store::Store;
+use store::{Store, Write};
 use watch::Watches;
 
 /// The server. Cheap to clone; clones are the same server.
@@ -78,6 +78,57 @@ impl ApiServer {
     /// All objects of a kind, past all faults.
     pub fn objects(&self, plural: &str) -> Vec<Value> {
         self.state().store.all(plural)
+    }
+
+    /// What a person does, past all faults: creates the object, or replaces everything of it but its status.
+    ///
+    /// # Errors
+    /// As the server refuses it.
+    pub fn put(&self, plural: &str, mut object: Value) -> Result<Value, Refusal> {
+        let state = &mut *self.state();
+        let kind = state.store.kind(plural)?;
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let (object, events) = if let Some(there) = state.store.find(plural, &namespace, &name) {
+            let finalizers = there["metadata"]["finalizers"].clone();
+            object["metadata"]["finalizers"] = finalizers;
+            state.store.write(&kind, &namespace, &name, false, Write::Replace(object))?
+        } else {
+            state.store.create(&kind, &namespace, object, None, (self.now)())?
+        };
+        for event in &events {
+            state.watches.tell(event);
+        }
+        Ok(object)
+    }
+
+    /// What a person does, past all faults: a merge patch, of the status too if it names one.
+    ///
+    /// # Errors
+    /// As the server refuses it.
+    pub fn merge(&self, plural: &str, namespace: &str, name: &str, patch: &Value) -> Result<Value, Refusal> {
+        let state = &mut *self.state();
+        let kind = state.store.kind(plural)?;
+        let status = patch.get("status").is_some();
+        let (object, events) = state.store.write(&kind, namespace, name, status, Write::Merge(patch))?;
+        for event in &events {
+            state.watches.tell(event);
+        }
+        Ok(object)
+    }
+
+    /// What a person does, past all faults: deletes an object. `true`: it is gone at once.
+    ///
+    /// # Errors
+    /// As the server refuses it.
+    pub fn remove(&self, plural: &str, namespace: &str, name: &str) -> Result<bool, Refusal> {
+        let state = &mut *self.state();
+        let kind = state.store.kind(plural)?;
+        let (_, gone, events) = state.store.delete(&kind, namespace, name, &Value::Null, (self.now)())?;
+        for event in &events {
+            state.watches.tell(event);
+        }
+        Ok(gone)
     }
 
     /// The newest resource version.

@@ -100,6 +100,10 @@ impl Store {
         Self { kinds, objects: BTreeMap::new(), version: 1, history: Vec::new(), compacted: 0, created: 0 }
     }
 
+    pub(super) fn kind(&self, plural: &str) -> Result<Kind, Refusal> {
+        self.kinds.iter().find(|kind| kind.plural == plural).cloned().ok_or(Refusal::NotFound)
+    }
+
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -311,8 +315,7 @@ impl Store {
         let inside: Vec<Key> = self.objects.keys().filter(|(_, of, _)| of == namespace).cloned().collect();
         let mut events = Vec::new();
         for (plural, _, name) in inside {
-            let kind = self.kinds.iter().find(|kind| kind.plural == plural).cloned();
-            let kind = kind.ok_or(Refusal::NotFound)?;
+            let kind = self.kind(&plural)?;
             // Deleting the last of them may end the namespace itself.
             match self.delete(&kind, namespace, &name, &Value::Null, now) {
                 Ok((_, _, more)) => events.extend(more),
