@@ -5,5 +5,6 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
 mod first;
+mod guards;
 mod remote;
 mod world;

@@ -47,6 +47,10 @@ pub enum Trouble {
     Delay(Duration),
     /// It is done at once, and the answer comes this much later.
     DelayAnswer(Duration),
+    /// A refresh: it arrives this much later, when nobody waits for the answer any more.
+    Late(Duration),
+    /// A list: it is answered, and lacks every row.
+    Empty,
 }
 
 /// Decides about every call to come, and keeps them.
@@ -137,20 +141,34 @@ impl Line {
         date: impl Fn() -> Option<ClockReading>,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        let trouble = self.trouble(operation, writes);
+        self.carry(trouble, (lost, unanswered), date, work).await
+    }
+
+    fn trouble(&self, operation: &'static str, writes: bool) -> Trouble {
+        self.troubles.of(Remote { process: self.process.clone(), operation, writes })
+    }
+
+    async fn carry<T, E>(
+        &self,
+        trouble: Trouble,
+        (lost, unanswered): (E, E),
+        date: impl Fn() -> Option<ClockReading>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let sent = self.clock.moment();
-        let trouble = self.troubles.of(Remote { process: self.process.clone(), operation, writes });
         sleep(LINE).await;
         match trouble {
-            Trouble::Lose => return Err(lost),
+            Trouble::Lose | Trouble::Late(_) => return Err(lost),
             Trouble::Delay(longer) => sleep(longer).await,
-            Trouble::None | Trouble::LoseAnswer | Trouble::DelayAnswer(_) => {}
+            Trouble::None | Trouble::LoseAnswer | Trouble::DelayAnswer(_) | Trouble::Empty => {}
         }
         let result = work.await;
         let date = date();
         match trouble {
             Trouble::LoseAnswer => return Err(unanswered),
             Trouble::DelayAnswer(longer) => sleep(longer).await,
-            Trouble::None | Trouble::Lose | Trouble::Delay(_) => {}
+            Trouble::None | Trouble::Lose | Trouble::Delay(_) | Trouble::Late(_) | Trouble::Empty => {}
         }
         sleep(LINE).await;
         if let Some(far) = date {
@@ -194,7 +212,10 @@ impl Prefect for PrefectLine {
         *self.line.last.lock().unwrap()
     }
     async fn deployments(&self, flows: &[String]) -> Result<Vec<Deployment>, PrefectError> {
-        self.read("deployments", self.far.deployments(flows)).await
+        let trouble = self.line.trouble("deployments", false);
+        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
+        let rows = self.line.carry(trouble, lost, || self.far.clock(), self.far.deployments(flows)).await?;
+        Ok(if trouble == Trouble::Empty { Vec::new() } else { rows })
     }
     async fn deployment(&self, name: &DeploymentName) -> Result<Option<Deployment>, PrefectError> {
         self.read("deployment", self.far.deployment(name)).await
@@ -302,9 +323,19 @@ impl Tableau for TableauLine {
         refresh_type: RefreshType,
         deadline: Duration,
     ) -> Result<JobId, RefreshError> {
+        let trouble = self.line.trouble("refresh", true);
+        if let Trouble::Late(later) = trouble {
+            let (far, luid) = (self.far.clone(), luid.clone());
+            tokio::spawn(async move {
+                sleep(later).await;
+                far.refresh(kind, &luid, refresh_type, deadline).await
+            });
+            sleep(deadline).await;
+            return Err(RefreshError::Ambiguous);
+        }
         let lost = (RefreshError::NotSent(Unreachable::Connect), RefreshError::Ambiguous);
         let work = self.far.refresh(kind, luid, refresh_type, deadline);
-        let call = self.line.call("refresh", true, lost, || self.far.clock(), work);
+        let call = self.line.carry(trouble, lost, || self.far.clock(), work);
         tokio::time::timeout(deadline, call).await.unwrap_or(Err(RefreshError::Ambiguous))
     }
     async fn cancel(&self, id: &JobId) -> Result<(), TableauError> {

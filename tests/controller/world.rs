@@ -177,6 +177,29 @@ impl World {
         panic!("does not settle: {:#?}", self.server.objects("extractrefreshes"));
     }
 
+    /// Waits for something that has to happen, in virtual time.
+    pub async fn until(&self, what: &str, happened: impl Fn(&Self) -> bool) {
+        for _ in 0..36_000 {
+            if happened(self) {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        panic!(
+            "within an hour it did not happen that {what}: {:#?}",
+            self.server.objects("extractrefreshes")
+        );
+    }
+
+    /// An extract `orders` after a flow of the same name, seen in sync by `operator`.
+    pub async fn with_orders(&self) -> Luid {
+        self.connections();
+        let luid = self.publish("orders");
+        self.server.put("flowdeployments", Self::flow("orders")).unwrap();
+        self.server.put("extractrefreshes", Self::refresh("orders", &["orders"])).unwrap();
+        luid
+    }
+
     fn activity(&self) -> (usize, usize) {
         (self.writes().len(), self.troubles.log().iter().filter(|call| call.writes).count())
     }
