@@ -94,7 +94,7 @@ impl ApiServer {
             object["metadata"]["finalizers"] = finalizers;
             state.store.write(&kind, &namespace, &name, false, Write::Replace(object))?
         } else {
-            state.store.create(&kind, &namespace, object, None, (self.now)())?
+            state.store.create(&kind, &namespace, object, None)?
         };
         for event in &events {
             state.watches.tell(event);
@@ -124,7 +124,7 @@ impl ApiServer {
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) -> Result<bool, Refusal> {
         let state = &mut *self.state();
         let kind = state.store.kind(plural)?;
-        let (_, gone, events) = state.store.delete(&kind, namespace, name, &Value::Null, (self.now)())?;
+        let (_, gone, events) = state.store.delete(&kind, namespace, name, &Value::Null)?;
         for event in &events {
             state.watches.tell(event);
         }
@@ -169,8 +169,15 @@ impl ApiServer {
         self.state().watches.expire(plural);
     }
 
+    /// Every form an object of a kind ever had, with the time it got it; the last one of those that are gone too.
+    pub fn history(&self, plural: &str) -> Vec<(Timestamp, Value)> {
+        self.state().store.history(plural)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.store.now = self.now();
+        state
     }
 
     fn now(&self) -> Timestamp {

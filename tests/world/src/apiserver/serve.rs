@@ -136,7 +136,7 @@ fn write(
     let done = |(object, events)| (200, object, events);
     match verb {
         Verb::Create => {
-            let (object, events) = store.create(kind, namespace, body, None, server.now())?;
+            let (object, events) = store.create(kind, namespace, body, None)?;
             Ok((201, object, events))
         }
         Verb::Update => store.write(kind, namespace, name, status, Write::Replace(body)).map(done),
@@ -155,8 +155,7 @@ fn write(
                         }
                         let mut body = body;
                         body["metadata"]["name"] = json!(name);
-                        let (object, events) =
-                            store.create(kind, namespace, body, Some(manager), server.now())?;
+                        let (object, events) = store.create(kind, namespace, body, Some(manager))?;
                         return Ok((201, object, events));
                     }
                     let write = Write::Apply { manager, force: route.asks("force"), body: &body };
@@ -166,8 +165,7 @@ fn write(
             }
         }
         Verb::Delete => {
-            let (object, gone, events) =
-                store.delete(kind, namespace, name, &body["preconditions"], server.now())?;
+            let (object, gone, events) = store.delete(kind, namespace, name, &body["preconditions"])?;
             let success = json!({
                 "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
                 "details": {"name": name, "kind": kind.plural, "uid": object["metadata"]["uid"]},

@@ -14,8 +14,10 @@ pub(super) struct Store {
     objects: BTreeMap<Key, Object>,
     version: u64,
     history: Vec<Event>,
-    /// What happened up to here is forgotten.
+    /// What happened up to here is not told any more.
     compacted: u64,
+    /// The server's clock at the present request.
+    pub(super) now: Timestamp,
     created: u64,
 }
 
@@ -32,6 +34,7 @@ struct Object {
 #[derive(Debug, Clone)]
 pub(super) struct Event {
     pub(super) version: u64,
+    pub(super) at: Timestamp,
     pub(super) key: Key,
     /// `ADDED`, `MODIFIED` or `DELETED`.
     pub(super) what: &'static str,
@@ -97,7 +100,15 @@ pub(super) enum Write<'a> {
 
 impl Store {
     pub(super) fn new(kinds: Vec<Kind>) -> Self {
-        Self { kinds, objects: BTreeMap::new(), version: 1, history: Vec::new(), compacted: 0, created: 0 }
+        Self {
+            kinds,
+            objects: BTreeMap::new(),
+            version: 1,
+            history: Vec::new(),
+            compacted: 0,
+            now: Timestamp::UNIX_EPOCH,
+            created: 0,
+        }
     }
 
     pub(super) fn kind(&self, plural: &str) -> Result<Kind, Refusal> {
@@ -110,9 +121,8 @@ impl Store {
 
     pub(super) fn compact(&mut self) {
         // A write nobody watches, as etcd's own: what is read from now on is newer than what is forgotten.
-        self.compacted = self.version;
         self.version += 1;
-        self.history.clear();
+        self.compacted = self.version;
     }
 
     pub(super) fn find(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -161,6 +171,11 @@ impl Store {
         Ok(self.history.iter().filter(of_kind).cloned().collect())
     }
 
+    pub(super) fn history(&self, plural: &str) -> Vec<(Timestamp, Value)> {
+        let of_kind = self.history.iter().filter(|event| event.key.0 == plural);
+        of_kind.map(|event| (event.at, event.object.clone())).collect()
+    }
+
     pub(super) fn newest_events(&self, plural: &str, count: usize) -> Vec<Event> {
         let mut events: Vec<Event> =
             self.history.iter().rev().filter(|event| event.key.0 == plural).take(count).cloned().collect();
@@ -175,7 +190,6 @@ impl Store {
         namespace: &str,
         mut value: Value,
         manager: Option<&str>,
-        now: Timestamp,
     ) -> Result<(Value, Vec<Event>), Refusal> {
         self.created += 1;
         let generated = value["metadata"]["generateName"].as_str().map(|p| format!("{p}{:05}", self.created));
@@ -209,7 +223,7 @@ impl Store {
             metadata["namespace"] = json!(namespace);
         }
         metadata["uid"] = json!(format!("00000000-0000-4000-8000-{:012}", self.created));
-        metadata["creationTimestamp"] = json!(second(now));
+        metadata["creationTimestamp"] = json!(second(self.now));
         if let Some(metadata) = metadata.as_object_mut() {
             for field in ["deletionTimestamp", "resourceVersion", "managedFields", "selfLink"] {
                 metadata.remove(field);
@@ -270,7 +284,6 @@ impl Store {
         namespace: &str,
         name: &str,
         preconditions: &Value,
-        now: Timestamp,
     ) -> Result<(Value, bool, Vec<Event>), Refusal> {
         let key = (kind.plural.clone(), namespace.to_owned(), name.to_owned());
         let mut object = self.objects.get(&key).ok_or(Refusal::NotFound)?.clone();
@@ -282,7 +295,7 @@ impl Store {
         let mut events = Vec::new();
         if kind.plural == "namespaces" {
             // The namespace controller's part, done at once.
-            events = self.terminate(name, now)?;
+            events = self.terminate(name)?;
             if !self.objects.keys().any(|(_, of, _)| of == name) {
                 let event = self.commit("DELETED", key, object);
                 let value = event.object.clone();
@@ -300,7 +313,7 @@ impl Store {
         if !object.value["metadata"]["deletionTimestamp"].is_null() {
             return Ok((object.value, false, events));
         }
-        object.value["metadata"]["deletionTimestamp"] = json!(second(now));
+        object.value["metadata"]["deletionTimestamp"] = json!(second(self.now));
         object.value["metadata"]["deletionGracePeriodSeconds"] = json!(0);
         if let Some(generation) = object.value["metadata"]["generation"].as_i64() {
             object.value["metadata"]["generation"] = json!(generation + 1);
@@ -311,13 +324,13 @@ impl Store {
         Ok((value, false, events))
     }
 
-    fn terminate(&mut self, namespace: &str, now: Timestamp) -> Result<Vec<Event>, Refusal> {
+    fn terminate(&mut self, namespace: &str) -> Result<Vec<Event>, Refusal> {
         let inside: Vec<Key> = self.objects.keys().filter(|(_, of, _)| of == namespace).cloned().collect();
         let mut events = Vec::new();
         for (plural, _, name) in inside {
             let kind = self.kind(&plural)?;
             // Deleting the last of them may end the namespace itself.
-            match self.delete(&kind, namespace, &name, &Value::Null, now) {
+            match self.delete(&kind, namespace, &name, &Value::Null) {
                 Ok((_, _, more)) => events.extend(more),
                 Err(Refusal::NotFound) => {}
                 Err(refusal) => return Err(refusal),
@@ -344,7 +357,13 @@ impl Store {
     fn commit(&mut self, what: &'static str, key: Key, mut object: Object) -> Event {
         self.version += 1;
         object.value["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let event = Event { version: self.version, key: key.clone(), what, object: object.value.clone() };
+        let event = Event {
+            version: self.version,
+            at: self.now,
+            key: key.clone(),
+            what,
+            object: object.value.clone(),
+        };
         self.history.push(event.clone());
         if what == "DELETED" {
             self.objects.remove(&key);
