@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::cargo::{self, BuildError};
-use crate::cluster::{Kubectl, KubectlError};
+use crate::cluster::{self, Kubectl, KubectlError};
 use crate::ports;
 use crate::process::{Process, ProcessError, Spec};
 
@@ -53,6 +53,8 @@ pub struct OperatorOptions {
     pub instance: String,
     /// A name for the log, unique among the operators of one world directory.
     pub name: String,
+    /// Where the operator finds the kube-apiserver: the URL of a [`crate::proxy::Proxy`] in front of it; unset: the kube-apiserver itself.
+    pub api_server: Option<String>,
     /// More arguments of `feedwater run`.
     pub extra_args: Vec<String>,
     /// How long to wait for `/readyz`; a standby is never ready to serve, so `None` waits for `/livez` only.
@@ -67,6 +69,7 @@ impl OperatorOptions {
             namespace: None,
             instance: "world".to_owned(),
             name: "operator".to_owned(),
+            api_server: None,
             extra_args: Vec::new(),
             wait_ready: Some(Duration::from_secs(60)),
         }
@@ -108,6 +111,9 @@ impl Operator {
         std::fs::create_dir_all(directory).map_err(failed(directory))?;
         let kubeconfig = directory.join(format!("{}.kubeconfig", options.name));
         kubectl.service_account(options.own_namespace(), SERVICE_ACCOUNT, &kubeconfig).await?;
+        if let Some(url) = &options.api_server {
+            cluster::redirect_kubeconfig(&kubeconfig, url).map_err(failed(&kubeconfig))?;
+        }
         let log = directory.join(format!("{}.log", options.name));
         let admin_address = format!("127.0.0.1:{}", ports::free());
         let mut operator = Self { options, kubeconfig, admin_address, log, process: None };
