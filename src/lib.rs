@@ -6,6 +6,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod controller;
+pub mod guards;
 pub mod http;
 pub mod model;
 pub mod prefect;

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the library a module may name. `api ← model ← prefect, tableau ← controller ← cli`.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("api", &[]),
-    ("model", &["api"]),
+    ("guards", &[]),
+    ("model", &["api", "guards"]),
     ("clock", &["model"]),
     ("http", &["clock", "model"]),
     ("prefect", &["api", "clock", "http", "model"]),
@@ -17,8 +18,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("runtime", &["clock"]),
     ("settings", &["http", "model", "runtime"]),
     ("yaml", &[]),
-    ("controller", &["api", "clock", "http", "model", "prefect", "runtime", "settings", "tableau"]),
-    ("cli", &["api", "clock", "controller", "model", "runtime", "settings", "yaml"]),
+    ("controller", &["api", "clock", "guards", "http", "model", "prefect", "runtime", "settings", "tableau"]),
+    ("cli", &["api", "clock", "controller", "guards", "model", "runtime", "settings", "yaml"]),
 ];
 
 fn root() -> &'static Path {

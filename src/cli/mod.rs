@@ -24,7 +24,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the operator
-    Run(Box<RunArgs>),
+    Run(Box<Run>),
     /// Print the `CustomResourceDefinitions`
     Crds {
         /// Write one file a kind into this directory instead
@@ -39,10 +39,21 @@ enum Command {
     },
 }
 
+/// The flags of `run`, and in a build for tests the one that takes a safety away.
+#[derive(clap::Args, Debug)]
+struct Run {
+    #[command(flatten)]
+    args: RunArgs,
+    /// Go without this safety, to show that a test then fails
+    #[cfg(feature = "guards")]
+    #[arg(long, env = "FEEDWATER_WITHOUT_GUARD", value_name = "NAME")]
+    without_guard: Option<crate::guards::Guard>,
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => args.settle(|name| env::var(name).ok()).map_err(CliError::from).and_then(run),
+        Command::Run(command) => run(*command),
         Command::Crds { directory: None } => print_crds(&mut io::stdout().lock()),
         Command::Crds { directory: Some(directory) } => write_crds(&directory),
         Command::Check { files } => check_files(&files, &mut io::stdout().lock()),
@@ -56,7 +67,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(settings: Settings) -> Result<(), CliError> {
+fn run(command: Run) -> Result<(), CliError> {
+    #[cfg(feature = "guards")]
+    if let Some(guard) = command.without_guard {
+        crate::guards::remove(guard);
+    }
+    let settings: Settings = command.args.settle(|name| env::var(name).ok())?;
     telemetry::start(settings.log_format, &settings.log_filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(crate::controller::run::run(settings))?)

@@ -1,15 +1,18 @@
 //! Reads its own writes: the store's object, or the answer to our last write where that is newer [measured: without it, conflicts and
 //! doubled writes].
 
+use crate::guards::{Guard, holds};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Answers to our writes, by uid, until the watch has caught up.
+/// Answers to our writes, by namespace and name, until the watch has caught up or the object is gone.
 pub struct Cache<K> {
-    wrote: Mutex<HashMap<String, Arc<K>>>,
+    wrote: Mutex<HashMap<Place, Arc<K>>>,
 }
+
+type Place = (Option<String>, Option<String>);
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
@@ -20,44 +23,56 @@ impl<K> Default for Cache<K> {
 impl<K: Resource> Cache<K> {
     /// Remembers the API server's answer to a write of ours.
     pub fn wrote(&self, object: Arc<K>) {
-        if let Some(uid) = object.uid() {
-            let mut wrote = self.lock();
-            if wrote.get(&uid).is_none_or(|before| version(&**before) < version(&*object)) {
-                wrote.insert(uid, object);
-            }
+        let mut wrote = self.lock();
+        let place = place(&*object);
+        if wrote.get(&place).is_none_or(|before| version(&**before) < version(&*object)) {
+            wrote.insert(place, object);
         }
     }
 
     /// The newer of what the watch delivered and what we wrote under the same uid.
     pub fn newest(&self, seen: Arc<K>) -> Arc<K> {
-        let Some(uid) = seen.uid() else { return seen };
         let mut wrote = self.lock();
-        match wrote.get(&uid) {
-            Some(ours) if version(&**ours) > version(&*seen) => ours.clone(),
+        let place = place(&*seen);
+        match wrote.get(&place) {
+            Some(ours)
+                if ours.uid() == seen.uid()
+                    && version(&**ours) > version(&*seen)
+                    && holds(Guard::NewestOfCache) =>
+            {
+                ours.clone()
+            }
             Some(_) => {
-                wrote.remove(&uid);
+                wrote.remove(&place);
                 seen
             }
             None => seen,
         }
     }
 
-    /// Forgets what is deleted; kept small by the watch.
+    /// Forgets what is deleted.
     pub fn on_event(&self, event: &Event<K>) {
         match event {
             Event::Delete(object) => {
-                if let Some(uid) = object.uid() {
-                    self.lock().remove(&uid);
-                }
+                self.lock().remove(&place(object));
             }
             // After a relist the store is whole; a write answered later than the list is newer and stays.
             Event::Init | Event::InitApply(_) | Event::InitDone | Event::Apply(_) => {}
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<K>>> {
+    /// The watch has no object of this name: what we wrote is of one that is gone, also where the answer came after its end.
+    pub fn gone(&self, namespace: &str, name: &str) {
+        self.lock().remove(&(Some(namespace.to_owned()), Some(name.to_owned())));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Arc<K>>> {
         self.wrote.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn place<K: Resource>(object: &K) -> Place {
+    (object.namespace(), object.meta().name.clone())
 }
 
 /// Resource versions are ordered numbers within one kind (Kubernetes since 1.35 promises it; etcd always did).
@@ -74,7 +89,7 @@ mod tests {
     fn object(uid: &str, version: &str) -> Arc<ConfigMap> {
         Arc::new(
             serde_json::from_value(
-                json!({ "metadata": { "name": "a", "uid": uid, "resourceVersion": version } }),
+                json!({ "metadata": { "namespace": "n", "name": "a", "uid": uid, "resourceVersion": version } }),
             )
             .unwrap(),
         )
@@ -86,8 +101,18 @@ mod tests {
         cache.wrote(object("u", "9"));
         cache.wrote(object("u", "8"));
         assert_eq!(cache.newest(object("u", "7")).resource_version().unwrap(), "9");
-        assert_eq!(cache.newest(object("other", "1")).resource_version().unwrap(), "1");
         assert_eq!(cache.newest(object("u", "10")).resource_version().unwrap(), "10");
         assert_eq!(cache.newest(object("u", "7")).resource_version().unwrap(), "7", "caught up: forgotten");
+    }
+
+    #[test]
+    fn an_object_that_is_gone_leaves_nothing_behind() {
+        let cache = Cache::default();
+        cache.wrote(object("u", "9"));
+        assert_eq!(cache.newest(object("namesake", "7")).uid().unwrap(), "namesake");
+        assert_eq!(cache.lock().len(), 0);
+        cache.wrote(object("u", "9"));
+        cache.gone("n", "a");
+        assert_eq!(cache.lock().len(), 0);
     }
 }

@@ -2,6 +2,7 @@
 //! Which runs are occasions of which deployment is kept here, and only here.
 
 use super::workspace::{Runs, Setup};
+use crate::guards::{Guard, holds};
 use crate::model::extract::Seen;
 use crate::model::ids::{DeploymentId, DeploymentName, RunId, StateId};
 use crate::model::runs::{Run, StateType, TERMINAL};
@@ -171,9 +172,10 @@ impl Completions {
         // Advances only after a complete pass, and never past Prefect's own clock.
         if let Some(clock) = clock {
             let limit = newest.map_or(clock.date, |newest| newest.min(clock.date));
-            let next = sub(limit, OVERLAP);
+            let overlap = if holds(Guard::CursorOverlap) { OVERLAP } else { Duration::ZERO };
+            let next = sub(limit, overlap);
             // Without any row the clock alone moves it: what ends later has a later `end_time`.
-            let next = if newest.is_none() { sub(clock.date, OVERLAP) } else { next };
+            let next = if newest.is_none() { sub(clock.date, overlap) } else { next };
             if !self.read.is_empty() && self.cursor.is_none_or(|cursor| next > cursor) {
                 self.cursor = Some(next);
                 (self.setup.cursor)(next);

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::controller::apiclock::ApiClock;
 use crate::controller::secrets::Secrets;
 use crate::controller::services::Services;
+use crate::guards::{Guard, holds};
 use crate::model::flow::Memory;
 use crate::model::ids::ObjectName;
 use crate::runtime::lease::{Handle, Leading};
@@ -43,7 +44,7 @@ pub struct Context {
     /// The lease.
     pub lease: Handle,
     /// All stores are filled.
-    pub synced: AtomicBool,
+    pub synced: Arc<AtomicBool>,
     /// Who depends on what.
     pub index: Arc<Index>,
     /// Whom to wake.
@@ -93,7 +94,11 @@ where
     /// The object of that name, own writes included.
     pub fn get(&self, name: &ObjectName) -> Option<Arc<K>> {
         let reference = ObjectRef::new(&name.name).within(&name.namespace);
-        self.store.get(&reference).map(|object| self.cache.newest(object))
+        let seen = self.store.get(&reference);
+        if seen.is_none() {
+            self.cache.gone(&name.namespace, &name.name);
+        }
+        seen.map(|object| self.cache.newest(object))
     }
 }
 
@@ -101,5 +106,10 @@ impl Context {
     /// Whether this process acts: it leads, and knows everything.
     pub fn acts(&self) -> bool {
         self.synced.load(std::sync::atomic::Ordering::SeqCst) && self.lease.now() != Leading::No
+    }
+
+    /// The fence: whether what is sent now and may take this long ends while this process certainly leads.
+    pub fn may_send(&self, deadline: std::time::Duration) -> bool {
+        self.lease.now().outlives(deadline) || !holds(Guard::LeaseFence)
     }
 }

@@ -1,32 +1,24 @@
 //! `ExtractRefresh`: what is observed of it, and how it acts on Tableau.
 
 use super::context::{Context, Objects};
-use super::extract_claims::claim;
-use super::index::{Dependent, declared};
+use super::extract_observed::observe;
+use super::index::Dependent;
 use super::lanes::{Priority, Waker};
 use super::ledger::Entry;
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
-use super::site::{Health, Hint, SiteSession};
-use super::workspace::{DeploymentView, Health as PrefectHealth};
-use crate::api::{
-    Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome, TableauSite,
-};
-use crate::http::Unreachable;
+use super::site::{Hint, SiteSession};
+use crate::api::{Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome};
+use crate::guards::{Guard, holds};
 use crate::model::conditions;
-use crate::model::extract::{
-    self, Answer, Bounds, Claim, Desired, IntentView, JobList, JobsView, Observed, SiteView, Source, Step,
-    TargetView, UpstreamView,
-};
-use crate::model::ids::{DeploymentName, JobId, ObjectName};
-use crate::model::time::{ClockReading, Moment};
+use crate::model::extract::{self, Answer, Desired, Observed, Step};
+use crate::model::ids::{JobId, ObjectName};
 use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
-use crate::tableau::{RefreshError, TableauError};
+use crate::tableau::RefreshError;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +82,15 @@ impl Subject for Extracts {
         let decision = extract::decide(&desired, &observed, stored, now, || uuid::Uuid::new_v4().to_string());
         let attempt = stored.attempt.clone().map(Box::new);
         let plan = match (decision.step, session, attempt) {
-            (Step::Intend { id }, _, _) => Plan::Intend(id),
+            (Step::Intend { id }, session, _) => match (session, decision.status.attempt.clone()) {
+                (Some(session), Some(attempt)) if !holds(Guard::IntentBeforePost) => {
+                    ctx.ledger.wrote(&id);
+                    let lane = Some(session.lane.clone());
+                    let act = Act::Post(session, Box::new(attempt));
+                    Plan::Do { act, lane, priority: Priority::Triggered }
+                }
+                (_, _) => Plan::Intend(id),
+            },
             (Step::Post { .. }, Some(session), Some(attempt)) => {
                 let lane = Some(session.lane.clone());
                 Plan::Do { act: Act::Post(session, attempt), lane, priority: Priority::Triggered }
@@ -141,7 +141,7 @@ impl Subject for Extracts {
                 // Signed in before the fence is looked at, so that between the fence and the socket there is nothing but the POST.
                 // A failure here is the POST's to report.
                 let _ = session.client.site().await;
-                if !ctx.lease.now().outlives(POST_DEADLINE) {
+                if !ctx.may_send(POST_DEADLINE) {
                     return None;
                 }
                 if !ctx.ledger.spend(&attempt.id, ctx.clock.moment()) {
@@ -176,7 +176,7 @@ impl Subject for Extracts {
                 Some(Ack::Answer(attempt, answer))
             }
             Act::Cancel(session, attempt, job) => {
-                if !ctx.lease.now().outlives(POST_DEADLINE) {
+                if !ctx.may_send(POST_DEADLINE) {
                     return None;
                 }
                 let result = session.client.cancel(&job).await.map_err(|error| {
@@ -195,9 +195,12 @@ impl Subject for Extracts {
         ack: &Ack,
         now: Timestamp,
     ) -> (ExtractRefreshStatus, Vec<Note>) {
-        let stored = object.status.clone().unwrap_or_default();
+        let mut stored = object.status.clone().unwrap_or_default();
         match (seen, ack) {
             (Some((desired, observed)), Ack::Answer(attempt, answer)) => {
+                if !holds(Guard::IntentBeforePost) {
+                    stored.attempt = stored.attempt.or_else(|| Some(attempt.as_ref().clone()));
+                }
                 let folded = extract::fold(desired, observed, &stored, attempt, answer.clone(), now);
                 (folded.status, notes(folded.notes))
             }
@@ -249,169 +252,6 @@ fn annotate(
         }
         Some(_) | None => Plan::Rest,
     }
-}
-
-fn observe(
-    ctx: &Context,
-    desired: &Desired,
-    stored: &ExtractRefreshStatus,
-    at: &ObjectName,
-    session: Option<&Arc<SiteSession>>,
-) -> Observed {
-    let moment = ctx.clock.moment();
-    let snapshot = session.map(|session| session.snapshot());
-    let site = snapshot.as_ref().and_then(|snapshot| snapshot.health.site());
-    let target = match (&snapshot, site) {
-        (Some(snapshot), Some(site)) => snapshot.contents.resolve(site, &desired.target),
-        (None, _) | (_, None) => TargetView::Unread,
-    };
-    let claim = match &target {
-        TargetView::Found(found) | TargetView::NoExtract(found) => claim(ctx, desired, at, found),
-        TargetView::Unread | TargetView::NotFound | TargetView::Ambiguous => Claim::Unresolved,
-    };
-    let upstreams: BTreeMap<String, UpstreamView> = desired
-        .upstreams
-        .iter()
-        .map(|upstream| (upstream.name.clone(), upstream_view(ctx, &desired.name, &upstream.source, moment)))
-        .collect();
-    // Jobs matter only to those with something under way; the others need not carry the list around.
-    let busy = stored.owed.is_some() || stored.attempt.is_some();
-    let jobs = match (&snapshot, busy) {
-        (Some(snapshot), true) => {
-            JobsView { list: snapshot.list.clone(), details: snapshot.details.as_ref().clone() }
-        }
-        (None, _) | (_, false) => JobsView { list: JobList::Unread, details: BTreeMap::new() },
-    };
-    Observed {
-        site: site_view(ctx, at, snapshot.as_ref().map(|snapshot| &snapshot.health)),
-        credential: ctx.sites.get(at).map(|link| link.key.fingerprint(&format!("{}/{at}", ctx.instance))),
-        target,
-        claim,
-        upstreams,
-        baseline: baseline(ctx, desired, moment),
-        tableau_clock: session.and_then(|s| s.client.clock()).map(|reading| bounds(&reading, moment)),
-        jobs,
-        intent: intent(ctx, stored, moment),
-        moment,
-        settle: ctx.settle,
-    }
-}
-
-fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteView {
-    let Some(object) = ctx.objects.sites.get(at) else { return SiteView::Missing };
-    match health {
-        Some(Health::Connected(site))
-            if object
-                .status
-                .as_ref()
-                .and_then(|s| s.site_luid.as_deref())
-                .is_none_or(|luid| luid == site.luid.as_str()) =>
-        {
-            SiteView::Ready { luid: site.luid.clone() }
-        }
-        Some(Health::Connected(_)) => SiteView::NotReady { reason: "SiteChanged" },
-        Some(Health::Failed(error, _)) => SiteView::NotReady { reason: reason(&object, error) },
-        None | Some(Health::Connecting) => SiteView::NotReady { reason: "Progressing" },
-    }
-}
-
-/// Why the site fails: what its own condition says, or will say.
-fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
-    match error {
-        TableauError::SignInRefused => {
-            // Which of the two is for the site to tell: it knows whether this credential ever worked.
-            let told = site.status.as_ref().and_then(|status| conditions::reason_of(status, "Ready"));
-            if told == Some("PatRevoked") { "PatRevoked" } else { "CredentialsInvalid" }
-        }
-        TableauError::SessionContested => "SessionContested",
-        TableauError::Forbidden(_) => "PermissionDenied",
-        TableauError::Throttled { .. } => "RateLimited",
-        TableauError::WrongServer | TableauError::NotFound(_) => "WrongServer",
-        TableauError::UnsupportedVersion(_) => "UnsupportedVersion",
-        TableauError::Unreachable(Unreachable::Dns) => "DnsFailed",
-        TableauError::Unreachable(Unreachable::Tls) => "TlsFailed",
-        TableauError::Unreachable(Unreachable::HostNotAllowed(_)) => "HostNotAllowed",
-        TableauError::Unreachable(Unreachable::Connect)
-        | TableauError::Ambiguous
-        | TableauError::Rejected(_) => "Unreachable",
-    }
-}
-
-fn upstream_view(ctx: &Context, me: &ObjectName, source: &Source, moment: Moment) -> UpstreamView {
-    let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
-    let missing = |message: String, reference| UpstreamView::Missing { message, reference };
-    let (workspace, name) = match source {
-        Source::Prefect { workspace, deployment } => (here(workspace), deployment.clone()),
-        Source::FlowDeployment(flow) => match ctx.objects.flows.get(&here(flow)) {
-            None => return missing(format!("FlowDeployment {flow} does not exist"), true),
-            Some(object) => (here(&object.spec.workspace_ref.name), declared(&object)),
-        },
-    };
-    if ctx.objects.workspaces.get(&workspace).is_none() {
-        return missing(format!("PrefectWorkspace {} does not exist", workspace.name), true);
-    }
-    let key = extract::key(&workspace.name, &name);
-    let Some(link) = ctx.workspaces.get(&workspace) else { return UpstreamView::Unread { key: Some(key) } };
-    let snapshot = link.session.snapshot();
-    let clock = link.session.client.clock();
-    let paused = match link.session.deployment(&name) {
-        DeploymentView::Absent => {
-            return missing(format!("the deployment {name} does not exist in Prefect"), false);
-        }
-        DeploymentView::Present(deployment) => deployment.paused,
-        DeploymentView::Unread | DeploymentView::Dirty => false,
-    };
-    match (snapshot.runs.get(&name), clock) {
-        (Some(runs), Some(clock)) => UpstreamView::Read {
-            key,
-            occasions: runs.occasions.clone(),
-            newest_ended: runs.newest_ended.as_ref().map(|(_, state, run)| (*state, run.clone())),
-            paused,
-            clock: bounds(&clock, moment),
-        },
-        (None, _) | (_, None) => UpstreamView::Unread { key: Some(key) },
-    }
-}
-
-/// `creationTimestamp` on Prefect's clock, erring early: one refresh too many rather than one too few (TRIGGER.md 7).
-fn baseline(ctx: &Context, desired: &Desired, moment: Moment) -> Option<Timestamp> {
-    let api = ctx.api_clock.reading()?.upper(moment);
-    let workspaces = desired.upstreams.iter().filter_map(|upstream| {
-        let here = |name: &str| ObjectName { namespace: desired.name.namespace.clone(), name: name.into() };
-        match &upstream.source {
-            Source::Prefect { workspace, .. } => Some(here(workspace)),
-            Source::FlowDeployment(flow) => {
-                ctx.objects.flows.get(&here(flow)).map(|flow| here(&flow.spec.workspace_ref.name))
-            }
-        }
-    });
-    let prefect = workspaces
-        .filter_map(|workspace| {
-            let link = ctx.workspaces.get(&workspace)?;
-            matches!(link.session.snapshot().health, PrefectHealth::Connected(_)).then_some(())?;
-            Some(link.session.client.clock()?.lower(moment))
-        })
-        .min()?;
-    // How far Prefect's clock is behind the API server's, at most; negative: ahead.
-    let behind = api.duration_since(prefect);
-    let at = desired.created_at.checked_sub(behind).ok()?;
-    Timestamp::from_second(at.as_second()).ok()
-}
-
-fn intent(ctx: &Context, stored: &ExtractRefreshStatus, moment: Moment) -> IntentView {
-    match &stored.attempt {
-        Some(attempt) if attempt.phase == AttemptPhase::Intended && attempt.job_id.is_none() => {
-            match ctx.ledger.look(&attempt.id, moment) {
-                Entry::Unspent => IntentView::InLedger,
-                Entry::Spent { since } => IntentView::MaybeSent { since },
-            }
-        }
-        Some(_) | None => IntentView::None,
-    }
-}
-
-fn bounds(reading: &ClockReading, now: Moment) -> Bounds {
-    Bounds { lower: reading.lower(now), upper: reading.upper(now) }
 }
 
 fn answer(result: Result<JobId, RefreshError>) -> Answer {
@@ -469,21 +309,4 @@ fn origin(origin: Option<JobOrigin>) -> Origin {
 
 fn notes(notes: Vec<extract::Note>) -> Vec<Note> {
     notes.into_iter().map(|n| Note { warning: n.warning, reason: n.reason, message: n.message }).collect()
-}
-
-/// The deployments that feed a resource, for hints: where its completions come from.
-pub fn deployments(ctx: &Context, refresh: &ExtractRefresh) -> Vec<(ObjectName, DeploymentName)> {
-    let Ok(desired) = Desired::parse(refresh) else { return Vec::new() };
-    let here = |name: &str| ObjectName { namespace: desired.name.namespace.clone(), name: name.into() };
-    desired
-        .upstreams
-        .iter()
-        .filter_map(|upstream| match &upstream.source {
-            Source::Prefect { workspace, deployment } => Some((here(workspace), deployment.clone())),
-            Source::FlowDeployment(flow) => {
-                let flow = ctx.objects.flows.get(&here(flow))?;
-                Some((here(&flow.spec.workspace_ref.name), declared(&flow)))
-            }
-        })
-        .collect()
 }

@@ -123,7 +123,7 @@ impl Subject for Flows {
             Act::Write(session, name, writes) => {
                 let mut acks = Vec::new();
                 for write in writes {
-                    if !ctx.lease.now().outlives(WRITE_DEADLINE) {
+                    if !ctx.may_send(WRITE_DEADLINE) {
                         break;
                     }
                     let (kind, slug) = (write.kind(), slug(&write));

@@ -2,6 +2,7 @@
 //! somebody's change, or onto a namesake [measured: `uid` is not enforced on `/status`].
 
 use super::context::{Context, Objects};
+use crate::guards::{Guard, holds};
 use crate::model::ids::ObjectName;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
@@ -62,10 +63,11 @@ where
     K: Ours,
     S: Serialize,
 {
+    let decided_on = object.resource_version().filter(|_| holds(Guard::ResourceVersion));
     let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": object.name_any(), "resourceVersion": object.resource_version() },
+        "metadata": { "name": object.name_any(), "resourceVersion": decided_on },
         "status": status,
     });
     let params = PatchParams::apply(MANAGER).force();

@@ -4,13 +4,14 @@
 use super::context::{Context, Objects};
 use super::lanes::{Lane, Priority, Waker};
 use super::publish::{self, Ours, PublishError};
-use crate::api::HasStatus;
-use crate::model::conditions::{Truth, Verdict, replace};
+use crate::api::{Conditioned, HasStatus};
+use crate::model::conditions::{Truth, Verdict, reason_of, replace};
 use crate::model::ids::ObjectName;
 use crate::runtime::metrics::{Kind, Reconciled};
 use async_trait::async_trait;
 use futures::FutureExt;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use std::panic::AssertUnwindSafe;
@@ -102,6 +103,21 @@ pub struct Note {
     pub reason: &'static str,
     /// One sentence.
     pub message: String,
+}
+
+/// A connection that works again, or no longer, is told once; one that is being tried is not.
+pub fn ready_changed(before: &impl Conditioned, verdicts: &[Verdict]) -> Vec<Note> {
+    let changed = |ready: &&Verdict| {
+        ready.kind == "Ready"
+            && ready.truth != Truth::Unknown
+            && reason_of(before, "Ready") != Some(ready.reason)
+    };
+    let note = |ready: &Verdict| Note {
+        warning: ready.truth == Truth::False,
+        reason: ready.reason,
+        message: ready.message.clone(),
+    };
+    verdicts.iter().filter(changed).map(note).collect()
 }
 
 /// Why a reconcile ends early.
@@ -292,13 +308,22 @@ where
             action: note.reason.to_owned(),
             secondary: None,
         };
-        tracing::info!(object = %object.meta().name.as_deref().unwrap_or_default(), namespace = object.meta().namespace.as_deref().unwrap_or_default(), kind = %K::kind(&()), reason = note.reason, "{}", note.message);
+        log(&object.object_ref(&()), note);
         let (recorder, reference) = (ctx.recorder.clone(), object.object_ref(&()));
         tokio::spawn(async move {
             if let Err(error) = recorder.publish(&event, &reference).await {
                 tracing::debug!(%error, "an Event could not be written");
             }
         });
+    }
+}
+
+fn log(object: &ObjectReference, note: &Note) {
+    let (name, namespace, kind) = (&object.name, &object.namespace, &object.kind);
+    if note.warning {
+        tracing::warn!(object = name, namespace, kind, reason = note.reason, "{}", note.message);
+    } else {
+        tracing::info!(object = name, namespace, kind, reason = note.reason, "{}", note.message);
     }
 }
 

@@ -9,6 +9,7 @@ use kube::{Api, Client};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// What is known of a Secret.
@@ -23,6 +24,9 @@ pub enum SecretView {
     /// Its keys, those that are text.
     Present(Arc<BTreeMap<String, SecretString>>),
 }
+
+/// The wait after a second refusal; it doubles up to sixteen times that.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// Who uses a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +110,7 @@ impl Secrets {
         tokio::spawn(async move {
             let mut events = watcher(api, config).default_backoff().boxed();
             let mut arriving = None;
+            let mut refused = 0_u32;
             while let Some(event) = events.next().await {
                 let view = match event {
                     Ok(watcher::Event::Init) => {
@@ -119,13 +124,22 @@ impl Secrets {
                     Ok(watcher::Event::InitDone) => arriving.take().map_or(SecretView::NotFound, present),
                     Ok(watcher::Event::Apply(secret)) => present(secret),
                     Ok(watcher::Event::Delete(_)) => SecretView::NotFound,
-                    Err(error) if forbidden(&error) => SecretView::Forbidden,
+                    Err(error) if forbidden(&error) => {
+                        // The watcher's own wait begins anew with each try.
+                        if refused > 0 {
+                            tokio::time::sleep(REFUSED * (1 << refused.min(4))).await;
+                        }
+                        refused += 1;
+                        settle(&watched, &wakes, &name, SecretView::Forbidden);
+                        continue;
+                    }
                     Err(error) => {
                         // What was read stays in use.
                         tracing::warn!(secret = %name, %error, "a Secret cannot be watched");
                         continue;
                     }
                 };
+                refused = 0;
                 settle(&watched, &wakes, &name, view);
             }
         })

@@ -4,7 +4,7 @@ use super::connections::SessionKey;
 use super::context::{Context, Objects};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
-use super::reconcile::{Note, Plan, Planned, Subject};
+use super::reconcile::{Note, Plan, Planned, Subject, ready_changed};
 use super::secrets::Referrer;
 use super::services::TableauCredential;
 use super::site::{Health, Hint, Setup, SiteSession};
@@ -46,6 +46,7 @@ impl Subject for Sites {
 
     fn plan(ctx: &Context, object: &Arc<TableauSite>, now: Timestamp) -> Planned<Self> {
         let mut status = object.status.clone().unwrap_or_default();
+        let mut notes = Vec::new();
         if let Some(name) = object_name(&**object) {
             let spec = DesiredSite::parse(object);
             let connected = match &spec {
@@ -58,9 +59,10 @@ impl Subject for Sites {
                 status.signed_in_with = connected.fingerprint;
             }
             let verdicts = site_verdicts(&spec, &connected.state);
+            notes = ready_changed(&status, &verdicts);
             stamp(&mut status, &verdicts, object.metadata.generation.unwrap_or_default(), now);
         }
-        Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
+        Planned { status, plan: Plan::Rest, again: None, notes, seen: () }
     }
 
     async fn act(_: &Context, _: &Arc<TableauSite>, (): &(), act: Never) -> Option<()> {

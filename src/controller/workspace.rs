@@ -4,6 +4,7 @@ use super::index::{Dependent, Index, Key};
 use super::lanes::Lane;
 use super::wakes::Wakes;
 use crate::clock::Clock;
+use crate::guards::{Guard, holds};
 use crate::model::connection::POLL_INTERVAL;
 use crate::model::extract::Seen;
 use crate::model::ids::{DeploymentId, DeploymentName, ObjectName, RunId};
@@ -84,6 +85,9 @@ pub struct Runs {
     pub ids: Vec<(DeploymentId, Moment)>,
 }
 
+/// Complete reads in a row that have to lack a deployment before it counts as absent.
+const ABSENT: u32 = 2;
+
 /// What reconciles see of a deployment.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeploymentView {
@@ -152,9 +156,13 @@ impl WorkspaceSession {
         }
         let wrote = wrote.get(name).copied();
         match row {
-            Some(row) if wrote.is_some_and(|at| at >= row.read_from) => DeploymentView::Dirty,
+            Some(row) if wrote.is_some_and(|at| at >= row.read_from) && holds(Guard::DirtyKeys) => {
+                DeploymentView::Dirty
+            }
             Some(Row { found: Ok(deployment), .. }) => DeploymentView::Present(deployment.clone()),
-            Some(Row { found: Err(times), .. }) if *times >= 2 => DeploymentView::Absent,
+            Some(Row { found: Err(times), .. }) if *times >= ABSENT || !holds(Guard::TwoCompleteReads) => {
+                DeploymentView::Absent
+            }
             None | Some(Row { found: Err(_), .. }) => DeploymentView::Unread,
         }
     }

@@ -4,7 +4,7 @@ use super::connections::SessionKey;
 use super::context::{Context, Objects};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
-use super::reconcile::{Note, Plan, Planned, Subject};
+use super::reconcile::{Note, Plan, Planned, Subject, ready_changed};
 use super::secrets::{Referrer, SecretView};
 use super::services::PrefectCredential;
 use super::watches;
@@ -46,6 +46,7 @@ impl Subject for Workspaces {
 
     fn plan(ctx: &Context, object: &Arc<PrefectWorkspace>, now: Timestamp) -> Planned<Self> {
         let mut status = object.status.clone().unwrap_or_default();
+        let mut notes = Vec::new();
         if let Some(name) = object_name(&**object) {
             let spec = DesiredWorkspace::parse(object);
             let state = match &spec {
@@ -62,9 +63,10 @@ impl Subject for Workspaces {
                 status.version = Some(version.clone());
             }
             let verdicts = workspace_verdicts(&spec, &state);
+            notes = ready_changed(&status, &verdicts);
             stamp(&mut status, &verdicts, object.metadata.generation.unwrap_or_default(), now);
         }
-        Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: () }
+        Planned { status, plan: Plan::Rest, again: None, notes, seen: () }
     }
 
     async fn act(_: &Context, _: &Arc<PrefectWorkspace>, (): &(), act: Never) -> Option<()> {

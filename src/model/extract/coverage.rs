@@ -4,6 +4,7 @@ use super::marks::{self, Place};
 use super::observed::Seen;
 use super::{Observed, Pass};
 use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Mark, Occasion, RefreshType, Time};
+use crate::guards::{Guard, holds};
 use crate::model::jobs::{Job, JobAnswer, JobStatus};
 use crate::model::time::Moment;
 use jiff::Timestamp;
@@ -78,6 +79,11 @@ pub(super) fn contains_all(
     sent: Moment,
 ) -> Option<Proof> {
     let mut proof = Proof { seen: Vec::new(), demands: Vec::new() };
+    if !holds(Guard::ConflictByCause) {
+        extend(&mut proof.seen, marks::newest(s));
+        proof.demands.clone_from(&s.owed.as_ref()?.demands);
+        return Some(proof);
+    }
     if job.status == JobStatus::Pending {
         extend(&mut proof.seen, known_before(p.o, s, answer.asked));
         if answer.asked >= sent {

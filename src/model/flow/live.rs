@@ -5,6 +5,7 @@ use super::diff::{self, Diff};
 use super::pass::{Drifted, Pass, Ready, drift, repair_since, set, told, unavailable, warned};
 use super::{Claim, Decision, Desired, Observed, Step, View, WorkspaceView, Write, WriteKind, parting};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
+use crate::guards::{Guard, holds};
 use crate::model::deployments::Deployment;
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -247,7 +248,7 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, owed: Option<Timestamp>) -
         let names = diff.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         notes.push(told("DriftDetected", format!("Prefect differed in {names}; Feedwater puts it right")));
     }
-    if owed.is_none() && (drifted || diff.drops_runs()) {
+    if owed.is_none() && (drifted || diff.drops_runs()) && holds(Guard::PendingWrite) {
         let Some(since) = p.o.clock else { return wait(p) };
         next.pending_write = Some(PendingWrite { since: Time(since) });
     }

@@ -1,5 +1,6 @@
 //! Cargo, started by a program that cargo has started.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -9,9 +10,9 @@ use crate::layout;
 
 /// Cargo could not build what it was asked to.
 #[derive(Debug, thiserror::Error)]
-#[error("cargo build --bin {program}: {said}")]
+#[error("cargo could not build {what}: {said}")]
 pub struct BuildError {
-    program: String,
+    what: String,
     said: String,
 }
 
@@ -32,10 +33,32 @@ pub fn forget_outer_cargo(command: &mut Command) -> &mut Command {
 
 /// Builds a program of the checkout with the features and the profile of everything else, and returns its path.
 pub async fn build(program: &str) -> Result<PathBuf, BuildError> {
-    let failed = |said: String| BuildError { program: program.to_owned(), said };
+    let built = executables(&["build", "--bin", program], program).await?;
+    built
+        .into_iter()
+        .find_map(|(name, path)| (name == program).then_some(path))
+        .ok_or_else(|| BuildError { what: program.to_owned(), said: "cargo named no program".to_owned() })
+}
+
+/// Builds these integration tests with one more feature (`package/feature`), and returns their paths by name.
+pub async fn tests_with(
+    tests: &BTreeSet<&str>,
+    feature: &str,
+) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+    let mut arguments = vec!["test", "--no-run", "--workspace", "--features", feature];
+    for test in tests {
+        arguments.extend(["--test", test]);
+    }
+    Ok(executables(&arguments, feature).await?.into_iter().collect())
+}
+
+/// What cargo built, by the names of the targets.
+async fn executables(arguments: &[&str], what: &str) -> Result<Vec<(String, PathBuf)>, BuildError> {
+    let failed = |said: String| BuildError { what: what.to_owned(), said };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let output = forget_outer_cargo(&mut cargo)
-        .args(["build", "--quiet", "--bin", program, "--message-format=json-render-diagnostics"])
+        .args(arguments)
+        .args(["--quiet", "--message-format=json-render-diagnostics"])
         .current_dir(layout::checkout())
         .kill_on_drop(true)
         .output()
@@ -45,10 +68,9 @@ pub async fn build(program: &str) -> Result<PathBuf, BuildError> {
         return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == program)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| failed("cargo named no program".to_owned()))
+    let executable = |message: Value| {
+        let path = message["executable"].as_str().map(PathBuf::from)?;
+        Some((message["target"]["name"].as_str()?.to_owned(), path))
+    };
+    Ok(messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(executable).collect())
 }

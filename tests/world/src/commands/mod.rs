@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod down;
+mod guards;
 mod say;
 mod supervise;
 mod test;
@@ -25,6 +26,8 @@ pub enum Command {
     Up(up::Arguments),
     /// End a world that `up --detach` has left running
     Down(down::Arguments),
+    /// Take each of the operator's safeties away and see its test fail
+    Guards(guards::Arguments),
     /// Measure
     Bench(bench::Arguments),
     #[command(hide = true)]
@@ -41,6 +44,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Test(arguments) => test::run(arguments).await,
         Command::Up(arguments) => up::run(arguments).await,
         Command::Down(arguments) => down::run(&arguments).await,
+        Command::Guards(arguments) => guards::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Supervise(arguments) => supervise::run(arguments).await,
     };
