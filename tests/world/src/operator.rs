@@ -1,6 +1,8 @@
 //! The operator as users run it: the real binary, under a `ServiceAccount` token, with exactly the shipped RBAC.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -99,6 +101,7 @@ pub struct Operator {
     admin_address: String,
     log: PathBuf,
     process: Option<Process>,
+    pid: Arc<AtomicI32>,
 }
 
 impl Operator {
@@ -114,9 +117,19 @@ impl Operator {
         if let Some(url) = &options.api_server {
             cluster::redirect_kubeconfig(&kubeconfig, url).map_err(failed(&kubeconfig))?;
         }
+        Self::start_as(kubeconfig, directory, options).await
+    }
+
+    /// Starts an operator with a kubeconfig that is there already.
+    pub async fn start_as(
+        kubeconfig: PathBuf,
+        directory: &Path,
+        options: OperatorOptions,
+    ) -> Result<Self, OperatorError> {
         let log = directory.join(format!("{}.log", options.name));
         let admin_address = format!("127.0.0.1:{}", ports::free());
-        let mut operator = Self { options, kubeconfig, admin_address, log, process: None };
+        let pid = Arc::default();
+        let mut operator = Self { options, kubeconfig, admin_address, log, process: None, pid };
         operator.restart().await?;
         Ok(operator)
     }
@@ -139,6 +152,7 @@ impl Operator {
             run = run.args(["--namespace", namespace]);
         }
         let mut process = run.args(&self.options.extra_args).start()?;
+        self.pid.store(process.pid().unwrap_or_default(), Ordering::SeqCst);
         let client = client();
         let (path, limit) = match self.options.wait_ready {
             Some(limit) => ("readyz", limit),
@@ -148,6 +162,11 @@ impl Operator {
         process.until(limit, async || answers(client.as_ref(), &url).await).await?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// The present process, from the moment it is started on; 0 while there is none. It follows the operator over its restarts.
+    pub fn pid(&self) -> Arc<AtomicI32> {
+        Arc::clone(&self.pid)
     }
 
     /// SIGKILL: the operator ends between two instructions. Returns when it is gone.
@@ -165,6 +184,7 @@ impl Operator {
             process.signal(signal);
             process.wait().await;
         }
+        self.pid.store(0, Ordering::SeqCst);
     }
 
     /// SIGSTOP: the operator stands still, as on a node that has lost its breath.

@@ -98,6 +98,11 @@ impl Proxy {
         self.state.journal.read().clone()
     }
 
+    /// What `look` finds in every request so far.
+    pub fn read<T>(&self, look: impl FnOnce(&[Entry]) -> T) -> T {
+        look(&self.state.journal.read())
+    }
+
     /// Returns when `holds` says yes of every request so far; it is asked whenever something has changed.
     pub async fn until(&self, holds: impl Fn(&[Entry]) -> bool) {
         self.state.journal.until(holds).await;
