@@ -53,7 +53,7 @@ async fn runs(arguments: Arguments, progress: &Progress) -> Result<world::faults
     let task = progress.task("Building the operator");
     let binary = operator::build().await?;
     task.done();
-    let parts = world::Options { prefect: true, progress: progress.clone(), ..world::Options::default() };
+    let parts = world::Options { progress: progress.clone(), ..world::Options::default() };
     let world = World::start(parts).await?;
     let only = arguments.only.iter().flat_map(|case| std::iter::repeat_n(case.clone(), arguments.times));
     let options = Options {

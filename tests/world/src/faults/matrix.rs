@@ -1,9 +1,9 @@
 //! All runs, several at once, in one world.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use super::admin::Admin;
@@ -13,6 +13,7 @@ use super::point::Case;
 use super::run::{Run, run};
 use super::stage::Shared;
 use super::{FaultsError, Report, Workload};
+use crate::prefect::{Installation, Server};
 use crate::progress::Progress;
 use crate::{World, layout};
 
@@ -49,6 +50,8 @@ const REFERENCES: usize = 3;
 /// A world in which runs are done.
 pub struct Matrix {
     shared: Shared,
+    /// A Prefect for each run under way: on one SQLite they answer each other 503, and the operator waits ten seconds then.
+    idle: Mutex<Vec<Server>>,
     options: Options,
     directory: PathBuf,
 }
@@ -63,15 +66,24 @@ impl Matrix {
     /// The runs of a world with a control plane and Prefect.
     pub async fn of(world: &World, options: Options) -> Result<Self, FaultsError> {
         let info = world.info();
+        let installation = Installation::get(&Progress::silent()).await?;
+        let task = options.progress.task(&format!("Starting {} Prefect servers", options.jobs));
+        let starts = (0..options.jobs).map(|n| {
+            let folder = info.directory.join(format!("lane-{n}"));
+            let installation = &installation;
+            async move { Server::start(installation, &folder, &Progress::silent()).await }
+        });
+        // Four at a time: each keeps a processor busy for some seconds.
+        let servers: Vec<Server> = futures::stream::iter(starts).buffer_unordered(4).try_collect().await?;
+        task.done();
         let shared = Shared {
             admin: Arc::new(Admin::of(world.control_plane().kubectl()).await?),
             kubeconfig: info.kubeconfig.clone(),
-            prefect_url: info.prefect_api_url.clone().unwrap_or_default(),
             binary: options.binary.clone(),
         };
         let name = info.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let directory = layout::worlds().join(format!("faults-{name}"));
-        Ok(Self { shared, options, directory })
+        Ok(Self { shared, idle: Mutex::new(servers), options, directory })
     }
 
     /// Does all of them.
@@ -109,11 +121,13 @@ impl Matrix {
                 Err(error) => report.broken(&case, &error),
             }
             task.note(&format!("{done} done"));
+            report.time = started.elapsed();
+            // For whoever cannot wait for the end.
+            let _ = std::fs::write(self.directory.join("table.txt"), report.text());
         }
         task.done();
         report.directory.clone_from(&self.directory);
         report.time = started.elapsed();
-        let _ = std::fs::remove_dir(&self.directory);
         Ok(report)
     }
 
@@ -150,7 +164,7 @@ impl Matrix {
         if self.options.subset == Some(Subset::Ci) {
             return every.into_iter().flat_map(|cases| plan::some(cases, CI_RUNS)).collect();
         }
-        let mut cases = every.concat();
+        let mut cases = plan::some(every.concat(), usize::MAX);
         let missing = self.options.runs.saturating_sub(cases.len());
         let reads = references.iter().flat_map(|r| plan::reads(r.workload, &r.calls)).collect();
         let reads = plan::some(reads, missing / 3);
@@ -178,7 +192,14 @@ impl Matrix {
     ) -> Result<Run, FaultsError> {
         let namespace = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..6]);
         let directory = self.directory.join(&namespace);
-        let run = run(&self.shared, case, reference, &namespace, &directory).await?;
+        let server = lock(&self.idle).pop().ok_or(FaultsError::NoPrefect)?;
+        let outcome = run(&self.shared, server.api_url(), case, reference, &namespace, &directory).await;
+        lock(&self.idle).push(server);
+        let run = outcome?;
+        if std::env::var_os("FEEDWATER_KEEP").is_some() {
+            let findings: Vec<String> = run.findings.iter().map(Finding::to_string).collect();
+            self.options.progress.say(&format!("{name} {case} {:.1} s {findings:?}", run.time.as_secs_f64()));
+        }
         if run.findings.is_empty() && std::env::var_os("FEEDWATER_KEEP").is_none() {
             let _ = std::fs::remove_dir_all(directory);
         }
@@ -205,7 +226,11 @@ fn reference(runs: &[Run]) -> Result<Reference, FaultsError> {
     Ok(Reference { workload, seen: first.seen.clone(), calls })
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// As many lanes as the processors bear: runs mostly wait.
 pub fn usual_jobs() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get) * 3
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get) * 4
 }

@@ -36,6 +36,12 @@ pub enum FaultsError {
     /// The operator does not run.
     #[error(transparent)]
     Operator(#[from] crate::operator::OperatorError),
+    /// No Prefect server could be started.
+    #[error(transparent)]
+    Server(#[from] crate::prefect::PrefectError),
+    /// More runs at once than there are Prefect servers.
+    #[error("more runs at once than Prefect servers")]
+    NoPrefect,
     /// Prefect refused what a person asked of it.
     #[error(transparent)]
     Prefect(#[from] crate::prefect::RestError),

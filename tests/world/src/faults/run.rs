@@ -37,13 +37,14 @@ pub struct Run {
 /// Runs a case and holds it against the reference; without one only what must hold of any run is judged.
 pub async fn run(
     shared: &Shared,
+    prefect_url: &str,
     case: &Case,
     reference: Option<&Observation>,
     namespace: &str,
     directory: &Path,
 ) -> Result<Run, FaultsError> {
     let started = Instant::now();
-    let (stage, mut operator) = Stage::set(shared, namespace, directory).await?;
+    let (stage, mut operator) = Stage::set(shared, prefect_url, namespace, directory).await?;
     case.workload.prepare(&stage).await?;
     // What comes after the preparation must not be taken for the beginning of the act.
     quiet(&stage, Duration::from_millis(1100)).await;

@@ -1,5 +1,6 @@
 //! One run's part of the world: a namespace, a Tableau simulator, an operator for that namespace alone, and a fault proxy in front of each of
-//! the three systems it talks to. The kube-apiserver and Prefect are shared by all runs.
+//! the three systems it talks to. The kube-apiserver is shared by all runs, a Prefect
+//! by those that come one after the other.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +36,6 @@ pub struct Shared {
     pub admin: Arc<Admin>,
     /// The kubeconfig that tells where the kube-apiserver is.
     pub kubeconfig: PathBuf,
-    /// The base of Prefect's API.
-    pub prefect_url: String,
     /// The `feedwater` program.
     pub binary: PathBuf,
 }
@@ -72,6 +71,7 @@ impl Stage {
     /// A stage with an operator that has nothing to do yet.
     pub async fn set(
         shared: &Shared,
+        prefect_url: &str,
         namespace: &str,
         directory: &Path,
     ) -> Result<(Self, Operator), FaultsError> {
@@ -84,7 +84,7 @@ impl Stage {
         simulator.add_site(SITE);
         let proxies = [
             Proxy::of_cluster(&shared.kubeconfig).await.map_err(file(&shared.kubeconfig))?,
-            Proxy::start(&shared.prefect_url).await.map_err(file(directory))?,
+            Proxy::start(prefect_url).await.map_err(file(directory))?,
             Proxy::start(&simulator.url()).await.map_err(file(directory))?,
         ];
         let kubeconfig = directory.join("operator.kubeconfig");
@@ -99,7 +99,7 @@ impl Stage {
             namespace: namespace.to_owned(),
             admin: Arc::clone(&shared.admin),
             simulator,
-            prefect: Rest::new(&shared.prefect_url)?,
+            prefect: Rest::new(prefect_url)?,
             directory: directory.to_owned(),
             secrets: Mutex::default(),
             proxies,
