@@ -19,17 +19,15 @@ pub fn reads(workload: Workload, calls: &Calls) -> Vec<Case> {
     cases(workload, reads.map(|((key, _), count)| (key, (*count).min(3))))
 }
 
-/// The same kills, and a second one at one of the first calls that change something after the new start.
+/// The same kills, and a second one at each of the first three calls that change something after the new start, at each position.
 pub fn twice(cases: &[Case]) -> Vec<Case> {
-    let second = |case: &Case| {
-        let seed = hash(case);
-        let n = usize::try_from(seed % 4).unwrap_or(0) + 1;
-        let position = POSITIONS[usize::try_from(seed / 4 % 3).unwrap_or(0)];
-        let mut points = case.points.clone();
-        points.push(Point { key: Key::any_write(), n, position });
+    let seconds =
+        (1..=3).flat_map(|n| POSITIONS.map(|position| Point { key: Key::any_write(), n, position }));
+    let both = |(case, second): (&Case, Point)| {
+        let points = case.points.iter().cloned().chain([second]).collect();
         Case { workload: case.workload, points }
     };
-    cases.iter().map(second).collect()
+    cases.iter().flat_map(|case| seconds.clone().map(move |second| (case, second))).map(both).collect()
 }
 
 /// So many of them, spread over everything, always the same ones.
