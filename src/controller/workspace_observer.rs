@@ -3,6 +3,7 @@
 
 use super::completions::{Completions, Watched};
 use super::workspace::{Health, Hint, Row, Runs, Setup, WorkspaceSnapshot, wake_what_differs};
+use crate::guards::{Guard, holds};
 use crate::model::ids::{DeploymentName, RunId};
 use crate::model::time::Moment;
 use crate::prefect::{Prefect, PrefectError};
@@ -197,7 +198,8 @@ impl Observer {
             self.rows.insert(name.clone(), Row { read_from, found });
         }
         // One missing row is asked for again at once: absence counts after two complete reads, and a new resource should not wait for a poll.
-        if self.rows.values().any(|row| row.found.as_ref().is_err_and(|times| *times == 1)) {
+        let missed_once = |row: &Row| row.found.as_ref().is_err_and(|times| *times == 1);
+        if self.rows.values().any(missed_once) && holds(Guard::TwoCompleteReads) {
             return Box::pin(self.read_deployments(interest)).await;
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! program `world` (`cargo world`) is a thin layer over this library, and so are the end-to-end tests. Nothing here
 //! knows a type of the `feedwater` library: what is proved is proved from outside.
 
+pub mod apiserver;
 pub mod audit;
 pub mod cache;
 pub mod cargo;

@@ -1,0 +1,10 @@
+//! The whole operator on virtual time: real controllers, observers and election, an API server in memory, and fakes of Prefect and Tableau.
+//!
+//! Nothing is mocked between them, and nothing waits: tokio's paused time leaps from timer to timer.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
+
+mod first;
+mod guards;
+mod remote;
+mod world;

@@ -1,0 +1,344 @@
+//! Prefect and Tableau as one operator process reaches them: over a line that takes time, and on which calls and answers get lost.
+
+use async_trait::async_trait;
+use feedwater::api::{RefreshType, TargetKind};
+use feedwater::clock::Clock;
+use feedwater::controller::services::{PrefectCredential, Services, TableauCredential};
+use feedwater::http::Unreachable;
+use feedwater::model::ids::{DeploymentId, DeploymentName, FlowId, JobId, Luid, ScheduleId};
+use feedwater::model::time::ClockReading;
+use feedwater::prefect::fake::FakePrefect;
+use feedwater::prefect::{
+    Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery,
+};
+use feedwater::tableau::fake::FakeTableau;
+use feedwater::tableau::{Content, JobAnswer, JobRow, Project, RefreshError, Site, Tableau, TableauError};
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Half of the time a call takes.
+const LINE: Duration = Duration::from_millis(15);
+
+/// A call of one process to one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// The identity of the process.
+    pub process: Arc<str>,
+    /// Name of the trait's method.
+    pub operation: &'static str,
+    /// Whether it changes anything there.
+    pub writes: bool,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is done and answered.
+    None,
+    /// It does not arrive.
+    Lose,
+    /// It is done, and the answer does not arrive.
+    LoseAnswer,
+    /// It arrives this much later.
+    Delay(Duration),
+    /// It is done at once, and the answer comes this much later.
+    DelayAnswer(Duration),
+    /// A refresh: it arrives this much later, when nobody waits for the answer any more.
+    Late(Duration),
+    /// A list: it is answered, and lacks every row.
+    Empty,
+}
+
+/// Decides about every call to come, and keeps them.
+#[derive(Clone)]
+pub struct Troubles(Arc<Mutex<Inner>>);
+
+struct Inner {
+    decide: Box<dyn FnMut(&Remote) -> Trouble + Send>,
+    log: Vec<Remote>,
+}
+
+impl Default for Troubles {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Inner { decide: Box::new(|_| Trouble::None), log: Vec::new() })))
+    }
+}
+
+impl Troubles {
+    pub fn on_call(&self, decide: impl FnMut(&Remote) -> Trouble + Send + 'static) {
+        self.0.lock().unwrap().decide = Box::new(decide);
+    }
+
+    /// The next call of this operation fares so.
+    pub fn once(&self, operation: &'static str, trouble: Trouble) {
+        let mut left = Some(trouble);
+        self.on_call(move |call| {
+            if call.operation == operation { left.take().unwrap_or(Trouble::None) } else { Trouble::None }
+        });
+    }
+
+    pub fn log(&self) -> Vec<Remote> {
+        self.0.lock().unwrap().log.clone()
+    }
+
+    fn of(&self, call: Remote) -> Trouble {
+        let inner = &mut *self.0.lock().unwrap();
+        let trouble = (inner.decide)(&call);
+        inner.log.push(call);
+        trouble
+    }
+}
+
+/// The seam of one process.
+pub struct Lines {
+    pub process: Arc<str>,
+    pub clock: Clock,
+    pub prefect: Arc<FakePrefect>,
+    pub tableau: Arc<FakeTableau>,
+    pub troubles: Troubles,
+}
+
+impl Services for Lines {
+    fn prefect(&self, _: &str, _: &PrefectCredential) -> Result<Arc<dyn Prefect>, PrefectError> {
+        Ok(Arc::new(PrefectLine { far: self.prefect.clone(), line: self.line() }))
+    }
+
+    fn tableau(&self, _: &str, _: &str, _: &TableauCredential) -> Result<Arc<dyn Tableau>, TableauError> {
+        Ok(Arc::new(TableauLine { far: self.tableau.clone(), line: self.line() }))
+    }
+}
+
+impl Lines {
+    fn line(&self) -> Line {
+        Line {
+            process: self.process.clone(),
+            clock: self.clock.clone(),
+            troubles: self.troubles.clone(),
+            last: Mutex::new(None),
+        }
+    }
+}
+
+struct Line {
+    process: Arc<str>,
+    clock: Clock,
+    troubles: Troubles,
+    /// What this process has read of the far clock.
+    last: Mutex<Option<ClockReading>>,
+}
+
+impl Line {
+    /// `work` is done at the far end; `date` is what the answer's header says.
+    async fn call<T, E>(
+        &self,
+        operation: &'static str,
+        writes: bool,
+        (lost, unanswered): (E, E),
+        date: impl Fn() -> Option<ClockReading>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let trouble = self.trouble(operation, writes);
+        self.carry(trouble, (lost, unanswered), date, work).await
+    }
+
+    fn trouble(&self, operation: &'static str, writes: bool) -> Trouble {
+        self.troubles.of(Remote { process: self.process.clone(), operation, writes })
+    }
+
+    async fn carry<T, E>(
+        &self,
+        trouble: Trouble,
+        (lost, unanswered): (E, E),
+        date: impl Fn() -> Option<ClockReading>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let sent = self.clock.moment();
+        sleep(LINE).await;
+        match trouble {
+            Trouble::Lose | Trouble::Late(_) => return Err(lost),
+            Trouble::Delay(longer) => sleep(longer).await,
+            Trouble::None | Trouble::LoseAnswer | Trouble::DelayAnswer(_) | Trouble::Empty => {}
+        }
+        let result = work.await;
+        let date = date();
+        match trouble {
+            Trouble::LoseAnswer => return Err(unanswered),
+            Trouble::DelayAnswer(longer) => sleep(longer).await,
+            Trouble::None | Trouble::Lose | Trouble::Delay(_) | Trouble::Late(_) | Trouble::Empty => {}
+        }
+        sleep(LINE).await;
+        if let Some(far) = date {
+            *self.last.lock().unwrap() =
+                Some(ClockReading { date: far.date, sent, received: self.clock.moment() });
+        }
+        result
+    }
+}
+
+struct PrefectLine {
+    far: Arc<FakePrefect>,
+    line: Line,
+}
+
+impl PrefectLine {
+    async fn read<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, PrefectError>>,
+    ) -> Result<T, PrefectError> {
+        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
+        self.line.call(operation, false, lost, || self.far.clock(), work).await
+    }
+    async fn write<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, PrefectError>>,
+    ) -> Result<T, PrefectError> {
+        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
+        self.line.call(operation, true, lost, || self.far.clock(), work).await
+    }
+}
+
+#[async_trait]
+impl Prefect for PrefectLine {
+    async fn version(&self) -> Result<String, PrefectError> {
+        self.read("version", self.far.version()).await
+    }
+    fn clock(&self) -> Option<ClockReading> {
+        *self.line.last.lock().unwrap()
+    }
+    async fn deployments(&self, flows: &[String]) -> Result<Vec<Deployment>, PrefectError> {
+        let trouble = self.line.trouble("deployments", false);
+        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
+        let rows = self.line.carry(trouble, lost, || self.far.clock(), self.far.deployments(flows)).await?;
+        Ok(if trouble == Trouble::Empty { Vec::new() } else { rows })
+    }
+    async fn deployment(&self, name: &DeploymentName) -> Result<Option<Deployment>, PrefectError> {
+        self.read("deployment", self.far.deployment(name)).await
+    }
+    async fn work_pool_exists(&self, name: &str) -> Result<bool, PrefectError> {
+        self.read("work_pool_exists", self.far.work_pool_exists(name)).await
+    }
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError> {
+        self.read("runs", self.far.runs(query)).await
+    }
+    async fn ensure_flow(&self, name: &str) -> Result<FlowId, PrefectError> {
+        self.write("ensure_flow", self.far.ensure_flow(name)).await
+    }
+    async fn create_deployment(
+        &self,
+        flow: &FlowId,
+        new: &NewDeployment,
+    ) -> Result<DeploymentId, PrefectError> {
+        self.write("create_deployment", self.far.create_deployment(flow, new)).await
+    }
+    async fn patch_deployment(
+        &self,
+        id: &DeploymentId,
+        fields: &Map<String, Value>,
+    ) -> Result<(), PrefectError> {
+        self.write("patch_deployment", self.far.patch_deployment(id, fields)).await
+    }
+    async fn delete_deployment(&self, id: &DeploymentId) -> Result<(), PrefectError> {
+        self.write("delete_deployment", self.far.delete_deployment(id)).await
+    }
+    async fn add_schedule(&self, id: &DeploymentId, new: &NewSchedule) -> Result<(), PrefectError> {
+        self.write("add_schedule", self.far.add_schedule(id, new)).await
+    }
+    async fn put_schedule(
+        &self,
+        id: &DeploymentId,
+        schedule: &ScheduleId,
+        new: &NewSchedule,
+    ) -> Result<(), PrefectError> {
+        self.write("put_schedule", self.far.put_schedule(id, schedule, new)).await
+    }
+    async fn delete_schedule(&self, id: &DeploymentId, schedule: &ScheduleId) -> Result<(), PrefectError> {
+        self.write("delete_schedule", self.far.delete_schedule(id, schedule)).await
+    }
+    async fn schedule_runs(&self, id: &DeploymentId, since: Timestamp) -> Result<(), PrefectError> {
+        self.write("schedule_runs", self.far.schedule_runs(id, since)).await
+    }
+    async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError> {
+        self.read("events", self.far.events()).await
+    }
+}
+
+struct TableauLine {
+    far: Arc<FakeTableau>,
+    line: Line,
+}
+
+impl TableauLine {
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        writes: bool,
+        work: impl Future<Output = Result<T, TableauError>>,
+    ) -> Result<T, TableauError> {
+        let lost = (TableauError::Unreachable(Unreachable::Connect), TableauError::Ambiguous);
+        self.line.call(operation, writes, lost, || self.far.clock(), work).await
+    }
+}
+
+#[async_trait]
+impl Tableau for TableauLine {
+    async fn site(&self) -> Result<Site, TableauError> {
+        self.call("site", false, self.far.site()).await
+    }
+    fn clock(&self) -> Option<ClockReading> {
+        *self.line.last.lock().unwrap()
+    }
+    async fn sign_out(&self) {
+        self.far.sign_out().await;
+    }
+    async fn projects(&self) -> Result<Vec<Project>, TableauError> {
+        self.call("projects", false, self.far.projects()).await
+    }
+    async fn contents(&self, kind: TargetKind, names: &[String]) -> Result<Vec<Content>, TableauError> {
+        self.call("contents", false, self.far.contents(kind, names)).await
+    }
+    async fn all_contents(&self, kind: TargetKind) -> Result<Vec<Content>, TableauError> {
+        self.call("all_contents", false, self.far.all_contents(kind)).await
+    }
+    async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError> {
+        self.call("content", false, self.far.content(kind, luid)).await
+    }
+    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
+        self.call("jobs", false, self.far.jobs(created_after)).await
+    }
+    async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError> {
+        let asked = self.line.clock.moment();
+        let answer = self.call("job", false, self.far.job(id)).await?;
+        Ok(JobAnswer { asked, ..answer })
+    }
+    async fn refresh(
+        &self,
+        kind: TargetKind,
+        luid: &Luid,
+        refresh_type: RefreshType,
+        deadline: Duration,
+    ) -> Result<JobId, RefreshError> {
+        let trouble = self.line.trouble("refresh", true);
+        if let Trouble::Late(later) = trouble {
+            let (far, luid) = (self.far.clone(), luid.clone());
+            tokio::spawn(async move {
+                sleep(later).await;
+                far.refresh(kind, &luid, refresh_type, deadline).await
+            });
+            sleep(deadline).await;
+            return Err(RefreshError::Ambiguous);
+        }
+        let lost = (RefreshError::NotSent(Unreachable::Connect), RefreshError::Ambiguous);
+        let work = self.far.refresh(kind, luid, refresh_type, deadline);
+        let call = self.line.carry(trouble, lost, || self.far.clock(), work);
+        tokio::time::timeout(deadline, call).await.unwrap_or(Err(RefreshError::Ambiguous))
+    }
+    async fn cancel(&self, id: &JobId) -> Result<(), TableauError> {
+        self.call("cancel", true, self.far.cancel(id)).await
+    }
+}

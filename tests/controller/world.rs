@@ -1,0 +1,312 @@
+//! Everything an operator meets, and operators that can be killed.
+
+use crate::remote::{Lines, Troubles};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use feedwater::api::TargetKind;
+use feedwater::clock::Clock;
+use feedwater::controller::apiclock::ApiClock;
+use feedwater::controller::operator::{OperatorError, Parts, operate};
+use feedwater::model::ids::{DeploymentName, Luid};
+use feedwater::prefect::fake::FakePrefect;
+use feedwater::prefect::{Run, StateType};
+use feedwater::runtime::metrics::Metrics;
+use feedwater::runtime::shutdown::Shutdown;
+use feedwater::settings::{LeaseSettings, Scope};
+use feedwater::tableau::JobStatus;
+use feedwater::tableau::fake::{FakeJob, FakeTableau};
+use jiff::Timestamp;
+use kube::client::ClientBuilder;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use world::apiserver::{ApiServer, Call, Kind};
+use world::resources;
+
+pub const NAMESPACE: &str = "finance";
+pub const INSTANCE: &str = "test";
+/// What the connections are read at.
+pub const POLL: Duration = Duration::from_secs(30);
+pub const SETTLE: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct World {
+    pub server: ApiServer,
+    pub prefect: Arc<FakePrefect>,
+    pub tableau: Arc<FakeTableau>,
+    pub troubles: Troubles,
+    pub engine: Arc<Mutex<Engine>>,
+    clock: Clock,
+    tasks: JoinSet<()>,
+}
+
+/// How Tableau works its queue off.
+#[derive(Debug)]
+pub struct Engine {
+    /// Nothing moves.
+    pub stopped: bool,
+    /// How a job spends its time.
+    pub queued: Duration,
+    pub running: Duration,
+    /// How the next jobs end; then they succeed.
+    pub ends: VecDeque<JobStatus>,
+}
+
+impl World {
+    /// An empty cluster with the namespace, an empty Prefect with the work pool, a site with the project `Finance`.
+    pub fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let epoch: Timestamp = "2026-11-25T06:00:00Z".parse().unwrap();
+        let clock = Clock::virtual_from(epoch);
+        let crds = feedwater::api::schema::crds().unwrap();
+        let kinds = crds.iter().map(|crd| Kind::of_crd(crd).unwrap());
+        let now = clock.clone();
+        let server = ApiServer::new(kinds, move || now.now());
+        server.put("namespaces", resources::namespace(NAMESPACE)).unwrap();
+        let world = Self {
+            server,
+            prefect: Arc::new(FakePrefect::new(clock.clone())),
+            tableau: Arc::new(FakeTableau::new(clock.clone())),
+            troubles: Troubles::default(),
+            engine: Arc::new(Mutex::new(Engine {
+                stopped: false,
+                queued: Duration::from_secs(3),
+                running: Duration::from_secs(20),
+                ends: VecDeque::new(),
+            })),
+            clock,
+            tasks: JoinSet::new(),
+        };
+        world.prefect.state().work_pools.insert("etl".into());
+        world.with_engine()
+    }
+
+    /// One workspace, one site and its Secret.
+    pub fn connections(&self) {
+        self.secret("tableau", &[("name", "token"), ("secret", "value")]);
+        let mut workspace = resources::prefect_workspace(NAMESPACE, "prod", "https://prefect.example/api");
+        workspace["spec"]["pollInterval"] = json!("30s");
+        self.server.put("prefectworkspaces", workspace).unwrap();
+        let mut site =
+            resources::tableau_site(NAMESPACE, "acme", "https://tableau.example", "acme", "tableau");
+        site["spec"]["pollInterval"] = json!("30s");
+        self.server.put("tableausites", site).unwrap();
+    }
+
+    pub fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let data: Value = values
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(BASE64_STANDARD.encode(value))))
+            .collect();
+        let metadata = json!({"name": name, "namespace": NAMESPACE});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data});
+        self.server.put("secrets", secret).unwrap();
+    }
+
+    /// The `FlowDeployment` of a flow of the same name, with a schedule.
+    pub fn flow(name: &str) -> Value {
+        let mut flow = resources::flow_deployment(NAMESPACE, name, "prod", name);
+        flow["spec"]["workPool"]["name"] = json!("etl");
+        flow["spec"]["schedules"] = json!([{"slug": "nightly", "cron": {"expression": "0 2 * * *"}}]);
+        flow
+    }
+
+    /// The `ExtractRefresh` of the data source of the same name, after these flows.
+    pub fn refresh(name: &str, flows: &[&str]) -> Value {
+        resources::extract_refresh(NAMESPACE, name, "acme", ("Finance", name), flows)
+    }
+
+    /// Publishes a data source in the project `Finance`.
+    pub fn publish(&self, name: &str) -> Luid {
+        let known = self.tableau.state().projects.first().map(|project| project.id.clone());
+        let project = known.unwrap_or_else(|| self.tableau.project("Finance", None));
+        self.tableau.publish(TargetKind::Datasource, name, &project)
+    }
+
+    /// The deployment that a flow of [`Self::flow`] becomes.
+    pub fn deployment(name: &str) -> DeploymentName {
+        DeploymentName { flow: name.into(), deployment: name.into() }
+    }
+
+    /// A run of a flow completes now.
+    pub fn complete(&self, flow: &str) -> Run {
+        self.prefect.run(&Self::deployment(flow), StateType::Completed)
+    }
+
+    pub fn exr(&self, name: &str) -> Value {
+        self.server.object("extractrefreshes", NAMESPACE, name).unwrap()
+    }
+
+    pub fn flow_object(&self, name: &str) -> Value {
+        self.server.object("flowdeployments", NAMESPACE, name).unwrap()
+    }
+
+    /// Every job of the site.
+    pub fn jobs(&self) -> Vec<FakeJob> {
+        self.tableau.state().jobs.clone()
+    }
+
+    /// How many jobs there were of a content.
+    pub fn jobs_of(&self, luid: &Luid) -> usize {
+        self.jobs().iter().filter(|job| job.job.content.as_ref() == Some(luid)).count()
+    }
+
+    /// Writes of operators to the API server, but for the Lease and Events.
+    pub fn writes(&self) -> Vec<Call> {
+        let matters = |(call, _): &(Call, Option<u16>)| {
+            call.verb.writes() && call.plural != "leases" && call.plural != "events"
+        };
+        self.server.log().into_iter().filter(matters).map(|(call, _)| call).collect()
+    }
+
+    /// Returns once nothing has been written, here or there, for three polls, and nothing is under way.
+    pub async fn settle(&self) {
+        let mut quiet = 0;
+        for _ in 0..2000 {
+            let before = self.activity();
+            sleep(POLL).await;
+            quiet = if self.activity() == before && !self.under_way() { quiet + 1 } else { 0 };
+            if quiet == 3 {
+                return;
+            }
+        }
+        panic!("does not settle: {:#?}", self.server.objects("extractrefreshes"));
+    }
+
+    /// Waits for something that has to happen, in virtual time.
+    pub async fn until(&self, what: &str, happened: impl Fn(&Self) -> bool) {
+        for _ in 0..36_000 {
+            if happened(self) {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        panic!(
+            "within an hour it did not happen that {what}: {:#?}",
+            self.server.objects("extractrefreshes")
+        );
+    }
+
+    /// An extract `orders` after a flow of the same name, seen in sync by `operator`.
+    pub async fn with_orders(&self) -> Luid {
+        self.connections();
+        let luid = self.publish("orders");
+        self.server.put("flowdeployments", Self::flow("orders")).unwrap();
+        self.server.put("extractrefreshes", Self::refresh("orders", &["orders"])).unwrap();
+        luid
+    }
+
+    fn activity(&self) -> (usize, usize) {
+        (self.writes().len(), self.troubles.log().iter().filter(|call| call.writes).count())
+    }
+
+    fn under_way(&self) -> bool {
+        let jobs = self.jobs().iter().any(|job| job.job.completed_at.is_none());
+        let owed = self.server.objects("extractrefreshes").iter().any(|exr| {
+            let status = &exr["status"];
+            let owed = status["owed"].is_object() && !status["owed"]["stopped"].is_string();
+            (owed || status["attempt"].is_object()) && exr["spec"]["suspend"] != true
+        });
+        jobs && !self.engine.lock().unwrap().stopped || owed
+    }
+
+    /// Starts an operator.
+    pub fn operator(&self, identity: &str) -> Process {
+        let clock = Clock::virtual_from(self.now());
+        let api_clock = ApiClock::new(clock.clone());
+        let client = ClientBuilder::new(self.server.door(identity), "default").with_layer(&api_clock).build();
+        let (ask, shutdown) = Shutdown::by_hand();
+        let metrics = Arc::new(Metrics::default());
+        let services = Lines {
+            process: identity.into(),
+            clock: clock.clone(),
+            prefect: self.prefect.clone(),
+            tableau: self.tableau.clone(),
+            troubles: self.troubles.clone(),
+        };
+        let parts = Parts {
+            client,
+            api_clock,
+            services: Arc::new(services),
+            clock,
+            instance: INSTANCE.into(),
+            scope: Scope::Namespace(NAMESPACE.into()),
+            settle: SETTLE,
+            cleanup_deadline: Duration::from_secs(600),
+            shutdown_grace: Duration::from_secs(25),
+            lease: LeaseSettings {
+                namespace: NAMESPACE.into(),
+                name: "feedwater".into(),
+                identity: identity.into(),
+            },
+            metrics: metrics.clone(),
+            synced: Arc::default(),
+            shutdown,
+        };
+        let mut task = JoinSet::new();
+        task.spawn(operate(parts));
+        Process { task, ask, metrics }
+    }
+
+    /// Wall time of the cluster and its surroundings.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn with_engine(mut self) -> Self {
+        let (tableau, engine) = (self.tableau.clone(), self.engine.clone());
+        let clock = self.clock.clone();
+        self.tasks.spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                work_off(&tableau, &mut engine.lock().unwrap(), clock.now());
+            }
+        });
+        self
+    }
+}
+
+fn work_off(tableau: &FakeTableau, engine: &mut Engine, now: Timestamp) {
+    if engine.stopped {
+        return;
+    }
+    let passed = |since: Option<Timestamp>, time: Duration| {
+        since.is_some_and(|since| now.duration_since(since) >= jiff::SignedDuration::try_from(time).unwrap())
+    };
+    let jobs = tableau.state().jobs.clone();
+    for FakeJob { job, .. } in jobs.iter().filter(|job| job.job.completed_at.is_none()) {
+        if job.started_at.is_none() && passed(job.created_at, engine.queued) {
+            tableau.advance(&job.id, JobStatus::InProgress).unwrap();
+        } else if passed(job.started_at, engine.running) {
+            let end = engine.ends.pop_front().unwrap_or(JobStatus::Success);
+            tableau.advance(&job.id, end).unwrap();
+        }
+    }
+}
+
+/// An operator. Dropped, it is killed between two of its steps.
+pub struct Process {
+    task: JoinSet<Result<(), OperatorError>>,
+    ask: watch::Sender<bool>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Process {
+    /// SIGKILL.
+    pub fn kill(self) {}
+
+    /// SIGTERM, to the end.
+    pub async fn terminate(mut self) -> Result<(), OperatorError> {
+        self.ask.send_replace(true);
+        self.task.join_next().await.unwrap().unwrap()
+    }
+
+    /// Its end, if it has ended.
+    pub fn ended(&mut self) -> Option<Result<(), OperatorError>> {
+        self.task.try_join_next().map(Result::unwrap)
+    }
+}
