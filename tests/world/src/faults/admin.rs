@@ -83,8 +83,8 @@ impl Admin {
     }
 
     /// Changes an object by a merge patch; nothing when it is not there.
-    pub async fn merge(&self, path: &str, patch: Value) -> Result<(), FaultsError> {
-        self.call(Method::PATCH, path, Some(("merge-patch+json", patch))).await.map(drop)
+    pub async fn merge(&self, path: &str, change: Value) -> Result<(), FaultsError> {
+        self.call(Method::PATCH, path, Some(("merge-patch+json", change))).await.map(drop)
     }
 
     /// Asks for an object's deletion; nothing when it is not there.

@@ -42,8 +42,8 @@ pub enum Subset {
     Ci,
 }
 
-/// Runs of each workload in [`Subset::Ci`].
-const CI_RUNS: usize = 12;
+/// Runs of each workload and position in [`Subset::Ci`].
+const CI_RUNS: usize = 5;
 /// Runs without kills, which tell the calls, and whether the end is always the same.
 const REFERENCES: usize = 3;
 
@@ -162,7 +162,7 @@ impl Matrix {
         let every: Vec<Vec<Case>> =
             references.iter().map(|r| plan::every_call(r.workload, &r.calls)).collect();
         if self.options.subset == Some(Subset::Ci) {
-            return every.into_iter().flat_map(|cases| plan::some(cases, CI_RUNS)).collect();
+            return every.iter().flat_map(|cases| plan::some_of_each_position(cases, CI_RUNS)).collect();
         }
         let mut cases = plan::some(every.concat(), usize::MAX);
         let missing = self.options.runs.saturating_sub(cases.len());

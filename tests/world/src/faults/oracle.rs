@@ -105,7 +105,7 @@ fn is_report(key: &Key) -> bool {
 }
 
 fn is_sign_in(key: &Key) -> bool {
-    key.system == System::Tableau && key.call.contains("/auth/") || key.call.ends_with("signin")
+    key.system == System::Tableau && (key.call.ends_with("auth/signin") || key.call.ends_with("auth/signout"))
 }
 
 /// Names every leaf that differs.
@@ -127,3 +127,7 @@ fn differing(path: &str, wanted: &Value, found: &Value, out: &mut Vec<String>) {
         _ => out.push(format!("{path} is {found}, not {wanted}")),
     }
 }
+
+#[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod tests;

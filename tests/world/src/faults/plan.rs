@@ -37,6 +37,15 @@ pub fn some(mut cases: Vec<Case>, count: usize) -> Vec<Case> {
     cases
 }
 
+/// So many of each position, always the same ones.
+pub fn some_of_each_position(cases: &[Case], count: usize) -> Vec<Case> {
+    let of = |position| {
+        let at = |case: &&Case| case.points.first().is_some_and(|point| point.position == position);
+        some(cases.iter().filter(at).cloned().collect(), count)
+    };
+    POSITIONS.into_iter().flat_map(of).collect()
+}
+
 fn cases<'a>(workload: Workload, calls: impl Iterator<Item = (&'a Key, usize)>) -> Vec<Case> {
     let mut cases = Vec::new();
     for (key, count) in calls {

@@ -64,7 +64,7 @@ impl Key {
             short.drain(..2);
         }
         if short.first().is_some_and(|first| first == "events") && short.len() > 1 {
-            short[1] = "*".to_owned();
+            "*".clone_into(&mut short[1]);
         }
         Self { system, call: format!("{}:{}", entry.verb, short.join("/")) }
     }
@@ -162,4 +162,23 @@ impl FromStr for Case {
 /// Whether the matrix kills at calls of this kind by itself: what changes something, and signing in.
 pub fn is_position(entry: &Entry) -> bool {
     matches!(entry.class, Class::Write | Class::SignIn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_read_as_it_is_written() {
+        for text in [
+            "trigger/tableau:POST:datasources/*/refresh#1@applied",
+            "edit/prefect:PATCH:deployments/*/schedules/*#2@before+any#3@answered",
+            "delete/kubernetes:PATCH:flowdeployments/orders/status#4@answered",
+        ] {
+            assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
+        }
+        for text in ["", "trigger", "nothing/any#1@before", "trigger/any@before", "trigger/any#1@later"] {
+            assert!(text.parse::<Case>().is_err(), "{text}");
+        }
+    }
 }

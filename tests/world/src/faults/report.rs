@@ -1,5 +1,6 @@
 //! The table of a matrix.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,9 +111,9 @@ impl Report {
         ];
         let time = self.rows.iter().map(|row| row.time).sum();
         text += &line("all", all, each(time, all[1] + all[3]));
-        text += &format!("{} s in all\n", self.time.as_secs());
+        let _ = writeln!(text, "{} s in all", self.time.as_secs());
         if !self.failures.is_empty() {
-            text += &format!("\nlogs: {}\n\n{}\n", self.directory.display(), self.failures.join("\n"));
+            let _ = write!(text, "\nlogs: {}\n\n{}\n", self.directory.display(), self.failures.join("\n"));
         }
         text
     }

@@ -215,7 +215,7 @@ fn write_down(stage: &Stage, seen: &Observation, findings: &[Finding]) {
         let _ = std::fs::write(stage.directory.join(name), text);
     };
     file("state.json", format!("{:#}", seen.state));
-    file("findings.txt", findings.iter().map(|finding| format!("{finding}\n")).collect());
+    file("findings.txt", findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     for system in System::ALL {
         let lines = stage.proxy(system).read(|journal| {
             let line = |e: &Entry| {
