@@ -1,5 +1,6 @@
 //! `cargo world faults`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -30,6 +31,12 @@ pub struct Arguments {
     /// How many runs at once
     #[arg(long, default_value_t = usual_jobs())]
     jobs: usize,
+    /// Kill this `feedwater` instead of the one of this checkout
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// One more argument of `feedwater run`, such as --without-guard=pending-write of a build with the feature `guards`
+    #[arg(long, allow_hyphen_values = true)]
+    argument: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -50,9 +57,15 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 async fn runs(arguments: Arguments, progress: &Progress) -> Result<world::faults::Report, Failure> {
     Tools::check()?;
-    let task = progress.task("Building the operator");
-    let binary = operator::build().await?;
-    task.done();
+    let binary = match arguments.binary {
+        Some(binary) => std::fs::canonicalize(binary)?,
+        None => {
+            let task = progress.task("Building the operator");
+            let binary = operator::build().await?;
+            task.done();
+            binary
+        }
+    };
     let parts = world::Options { progress: progress.clone(), ..world::Options::default() };
     let world = World::start(parts).await?;
     let only = arguments.only.iter().flat_map(|case| std::iter::repeat_n(case.clone(), arguments.times));
@@ -63,6 +76,7 @@ async fn runs(arguments: Arguments, progress: &Progress) -> Result<world::faults
         runs: arguments.runs,
         jobs: arguments.jobs.max(1),
         binary,
+        arguments: arguments.argument,
         progress: progress.clone(),
     };
     let report = Matrix::of(&world, options).await?.run().await;

@@ -31,6 +31,8 @@ pub struct Options {
     pub jobs: usize,
     /// The `feedwater` program.
     pub binary: PathBuf,
+    /// More arguments of `feedwater run`.
+    pub arguments: Vec<String>,
     /// Where progress is shown.
     pub progress: Progress,
 }
@@ -80,6 +82,7 @@ impl Matrix {
             admin: Arc::new(Admin::of(world.control_plane().kubectl()).await?),
             kubeconfig: info.kubeconfig.clone(),
             binary: options.binary.clone(),
+            arguments: options.arguments.clone(),
         };
         let name = info.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let directory = layout::worlds().join(format!("faults-{name}"));

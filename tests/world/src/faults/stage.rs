@@ -38,6 +38,8 @@ pub struct Shared {
     pub kubeconfig: PathBuf,
     /// The `feedwater` program.
     pub binary: PathBuf,
+    /// More arguments of `feedwater run`.
+    pub arguments: Vec<String>,
 }
 
 /// See the module.
@@ -91,7 +93,11 @@ impl Stage {
         shared.admin.install(namespace, proxies[0].url(), &kubeconfig).await?;
         let options = OperatorOptions {
             name: "operator".to_owned(),
-            extra_args: ["--settle", "1s"].map(str::to_owned).to_vec(),
+            extra_args: ["--settle", "1s"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(shared.arguments.clone())
+                .collect(),
             ..OperatorOptions::namespaced(&shared.binary, namespace)
         };
         let operator = Operator::start_as(kubeconfig, directory, options).await?;
