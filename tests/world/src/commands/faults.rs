@@ -57,14 +57,13 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 async fn runs(arguments: Arguments, progress: &Progress) -> Result<world::faults::Report, Failure> {
     Tools::check()?;
-    let binary = match arguments.binary {
-        Some(binary) => std::fs::canonicalize(binary)?,
-        None => {
-            let task = progress.task("Building the operator");
-            let binary = operator::build().await?;
-            task.done();
-            binary
-        }
+    let binary = if let Some(binary) = arguments.binary {
+        std::fs::canonicalize(binary)?
+    } else {
+        let task = progress.task("Building the operator");
+        let binary = operator::build().await?;
+        task.done();
+        binary
     };
     let parts = world::Options { progress: progress.clone(), ..world::Options::default() };
     let world = World::start(parts).await?;
