@@ -183,6 +183,13 @@ pub fn write_kubeconfig(path: &Path, server: &str, authority: &str, user: &Value
     std::fs::write(path, format!("{config:#}"))
 }
 
+/// Lets a kubeconfig written by [`write_kubeconfig`] or [`Kubectl::service_account`] name another server of the same authority.
+pub fn redirect_kubeconfig(path: &Path, server: &str) -> std::io::Result<()> {
+    let mut config: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    config["clusters"][0]["cluster"]["server"] = server.into();
+    std::fs::write(path, config.to_string())
+}
+
 /// Base64 of a text, as kubeconfigs and Secrets want it.
 pub fn base64(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)

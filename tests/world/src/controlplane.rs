@@ -123,6 +123,26 @@ impl ControlPlane {
     }
 }
 
+/// What a kube-apiserver shows to its clients, as PEM files.
+pub struct ServingFiles {
+    /// The authority.
+    pub authority: PathBuf,
+    /// The certificate, for 127.0.0.1.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The files of the world whose administrator's kubeconfig this is; they lie beside it.
+pub fn serving_files(kubeconfig: &Path) -> ServingFiles {
+    let file = |name| kubeconfig.with_file_name(name);
+    ServingFiles {
+        authority: file(certificates::SERVING_CA),
+        certificate: file(certificates::SERVING_CERTIFICATE),
+        key: file(certificates::SERVING_KEY),
+    }
+}
+
 struct Starter<'a> {
     tools: &'a Tools,
     directory: &'a Path,

@@ -11,6 +11,7 @@ pub mod cargo;
 pub mod clock;
 pub mod cluster;
 pub mod controlplane;
+pub mod faults;
 pub mod info;
 pub mod layout;
 pub mod operator;

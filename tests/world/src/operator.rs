@@ -1,13 +1,15 @@
 //! The operator as users run it: the real binary, under a `ServiceAccount` token, with exactly the shipped RBAC.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::cargo::{self, BuildError};
-use crate::cluster::{Kubectl, KubectlError};
+use crate::cluster::{self, Kubectl, KubectlError};
 use crate::ports;
 use crate::process::{Process, ProcessError, Spec};
 
@@ -53,6 +55,8 @@ pub struct OperatorOptions {
     pub instance: String,
     /// A name for the log, unique among the operators of one world directory.
     pub name: String,
+    /// Where the operator finds the kube-apiserver: the URL of a [`crate::proxy::Proxy`] in front of it; unset: the kube-apiserver itself.
+    pub api_server: Option<String>,
     /// More arguments of `feedwater run`.
     pub extra_args: Vec<String>,
     /// How long to wait for `/readyz`; a standby is never ready to serve, so `None` waits for `/livez` only.
@@ -67,6 +71,7 @@ impl OperatorOptions {
             namespace: None,
             instance: "world".to_owned(),
             name: "operator".to_owned(),
+            api_server: None,
             extra_args: Vec::new(),
             wait_ready: Some(Duration::from_secs(60)),
         }
@@ -96,6 +101,7 @@ pub struct Operator {
     admin_address: String,
     log: PathBuf,
     process: Option<Process>,
+    pid: Arc<AtomicI32>,
 }
 
 impl Operator {
@@ -108,9 +114,22 @@ impl Operator {
         std::fs::create_dir_all(directory).map_err(failed(directory))?;
         let kubeconfig = directory.join(format!("{}.kubeconfig", options.name));
         kubectl.service_account(options.own_namespace(), SERVICE_ACCOUNT, &kubeconfig).await?;
+        if let Some(url) = &options.api_server {
+            cluster::redirect_kubeconfig(&kubeconfig, url).map_err(failed(&kubeconfig))?;
+        }
+        Self::start_as(kubeconfig, directory, options).await
+    }
+
+    /// Starts an operator with a kubeconfig that is there already.
+    pub async fn start_as(
+        kubeconfig: PathBuf,
+        directory: &Path,
+        options: OperatorOptions,
+    ) -> Result<Self, OperatorError> {
         let log = directory.join(format!("{}.log", options.name));
         let admin_address = format!("127.0.0.1:{}", ports::free());
-        let mut operator = Self { options, kubeconfig, admin_address, log, process: None };
+        let pid = Arc::default();
+        let mut operator = Self { options, kubeconfig, admin_address, log, process: None, pid };
         operator.restart().await?;
         Ok(operator)
     }
@@ -133,6 +152,7 @@ impl Operator {
             run = run.args(["--namespace", namespace]);
         }
         let mut process = run.args(&self.options.extra_args).start()?;
+        self.pid.store(process.pid().unwrap_or_default(), Ordering::SeqCst);
         let client = client();
         let (path, limit) = match self.options.wait_ready {
             Some(limit) => ("readyz", limit),
@@ -142,6 +162,11 @@ impl Operator {
         process.until(limit, async || answers(client.as_ref(), &url).await).await?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// The present process, from the moment it is started on; 0 while there is none. It follows the operator over its restarts.
+    pub fn pid(&self) -> Arc<AtomicI32> {
+        Arc::clone(&self.pid)
     }
 
     /// SIGKILL: the operator ends between two instructions. Returns when it is gone.
@@ -159,6 +184,7 @@ impl Operator {
             process.signal(signal);
             process.wait().await;
         }
+        self.pid.store(0, Ordering::SeqCst);
     }
 
     /// SIGSTOP: the operator stands still, as on a node that has lost its breath.

@@ -11,6 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use world::proxy::Proxy;
 
 const UPGRADE: &[u8] = b"GET /api/events/out HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const OPEN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const FRAME: &[u8] = b"a frame that is no request\r\n\r\n";
 
 #[tokio::test]
 async fn every_request_on_a_connection_is_counted_without_its_query() {
@@ -46,19 +49,19 @@ async fn cut_websockets_are_closed_and_other_connections_stay() {
     let proxy = Proxy::start(&echo().await).await.unwrap();
     let mut socket = connect(&proxy).await;
     let mut other = connect(&proxy).await;
-    exchange(&mut socket, UPGRADE).await;
-    exchange(&mut socket, b"a frame that is no request\r\n\r\n").await;
-    exchange(&mut other, b"GET /api/flows HTTP/1.1\r\n\r\n").await;
+    exchange(&mut socket, UPGRADE, OPEN).await;
+    exchange(&mut socket, FRAME, FRAME).await;
+    exchange(&mut other, b"GET /api/flows HTTP/1.1\r\n\r\n", EMPTY).await;
 
     proxy.cut_websockets(true);
     assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
     let mut refused = connect(&proxy).await;
     refused.write_all(UPGRADE).await.unwrap();
     assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0);
-    exchange(&mut other, b"GET /api/flows HTTP/1.1\r\n\r\n").await;
+    exchange(&mut other, b"GET /api/flows HTTP/1.1\r\n\r\n", EMPTY).await;
 
     proxy.cut_websockets(false);
-    exchange(&mut connect(&proxy).await, UPGRADE).await;
+    exchange(&mut connect(&proxy).await, UPGRADE, OPEN).await;
     assert_eq!(proxy.requests()["GET /api/events/out"], 3);
 }
 
@@ -72,14 +75,24 @@ async fn server() -> String {
     url
 }
 
-/// A server that sends back whatever comes.
+/// A server that lets a websocket open, answers other requests without a body, and sends back whatever comes on a websocket.
 async fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (mut reads, mut writes) = stream.into_split();
-            tokio::spawn(async move { tokio::io::copy(&mut reads, &mut writes).await });
+            tokio::spawn(async move {
+                let mut stream = stream;
+                loop {
+                    let head = read_head(&mut stream).await?;
+                    if head.contains("Upgrade: websocket") {
+                        stream.write_all(OPEN).await?;
+                        let (mut reads, mut writes) = stream.split();
+                        return tokio::io::copy(&mut reads, &mut writes).await;
+                    }
+                    stream.write_all(EMPTY).await?;
+                }
+            });
         }
     });
     url
@@ -94,9 +107,17 @@ async fn connect(proxy: &Proxy) -> TcpStream {
     TcpStream::connect(proxy.url().trim_start_matches("http://")).await.unwrap()
 }
 
-async fn exchange(stream: &mut TcpStream, bytes: &[u8]) {
+async fn exchange(stream: &mut TcpStream, bytes: &[u8], expected: &[u8]) {
     stream.write_all(bytes).await.unwrap();
-    let mut back = vec![0; bytes.len()];
+    let mut back = vec![0; expected.len()];
     stream.read_exact(&mut back).await.unwrap();
-    assert_eq!(back, bytes);
+    assert_eq!(back, expected);
+}
+
+async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8(head).unwrap())
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod down;
+mod faults;
 mod guards;
 mod say;
 mod supervise;
@@ -30,6 +31,8 @@ pub enum Command {
     Guards(guards::Arguments),
     /// Measure
     Bench(bench::Arguments),
+    /// Kill the operator at every call it makes, and hold what comes of it against a run without
+    Faults(faults::Arguments),
     #[command(hide = true)]
     Supervise(supervise::Arguments),
 }
@@ -46,6 +49,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Down(arguments) => down::run(&arguments).await,
         Command::Guards(arguments) => guards::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
+        Command::Faults(arguments) => faults::run(arguments).await,
         Command::Supervise(arguments) => supervise::run(arguments).await,
     };
     outcome.unwrap_or_else(|failure| {

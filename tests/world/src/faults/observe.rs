@@ -1,0 +1,174 @@
+//! What there is at the end of a run, without what differs from run to run.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::FaultsError;
+use super::admin::crs;
+use super::point::{Key, System, is_position};
+use super::stage::{Stage, expected};
+
+/// The end of a run.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The four kinds, and the deployments in Prefect.
+    pub state: Value,
+    /// The calls that were applied since the act began.
+    pub calls: BTreeMap<Key, usize>,
+    /// How many refreshes were started.
+    pub refreshes: usize,
+    /// The earliest run that is still to come; `None` when there is none.
+    pub next_run: Option<Timestamp>,
+    /// When the runs of schedules were expected, in order.
+    pub ticks: Vec<Timestamp>,
+    /// Where a secret was found.
+    pub leaks: Vec<String>,
+    /// What the operator said when it panicked.
+    pub panics: Vec<String>,
+}
+
+/// How many requests of each system there were when the act began.
+pub type Mark = [usize; 3];
+
+/// The present end of the three journals.
+pub fn mark(stage: &Stage) -> Mark {
+    System::ALL.map(|system| stage.proxy(system).total())
+}
+
+/// All there is to see now. `metrics` is what the operator has published.
+pub async fn observe(stage: &Stage, since: Mark, metrics: &str) -> Result<Observation, FaultsError> {
+    let mut kinds = Map::new();
+    let mut seen = vec![("metrics".to_owned(), metrics.to_owned())];
+    for plural in ["prefectworkspaces", "tableausites", "flowdeployments", "extractrefreshes"] {
+        let list = stage.admin.get(&crs(&stage.namespace, plural)).await?.unwrap_or_default();
+        seen.push((plural.to_owned(), list.to_string()));
+        let items = list["items"].as_array().into_iter().flatten();
+        kinds.insert(plural.to_owned(), items.map(|item| resource(item, stage)).collect());
+    }
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", stage.namespace);
+    seen.push(("events".to_owned(), stage.admin.get(&events).await?.unwrap_or_default().to_string()));
+    let deployments = stage.deployments().await?;
+    kinds
+        .insert("deployments".to_owned(), deployments.iter().map(|found| deployment(found, stage)).collect());
+    let log = std::fs::read_to_string(stage.directory.join("operator.log")).unwrap_or_default();
+    let panics = log.lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
+    seen.push(("log".to_owned(), log));
+    for system in [System::Kubernetes, System::Prefect] {
+        let bodies = stage.proxy(system).read(|journal| {
+            journal.iter().map(|entry| String::from_utf8_lossy(&entry.body).into_owned()).collect::<String>()
+        });
+        seen.push((format!("requests to {system:?}"), bodies));
+    }
+    let runs = stage.runs().await?;
+    let scheduled = |run: &&Value| run["auto_scheduled"] == true;
+    let ticks: Vec<Timestamp> = runs.iter().filter(scheduled).filter_map(expected).collect();
+    let now = crate::clock::now();
+    Ok(Observation {
+        state: Value::Object(kinds),
+        calls: calls(stage, since, |entry| {
+            is_position(entry) && entry.status.is_some_and(|status| (200..300).contains(&status))
+        }),
+        refreshes: stage.simulator.truth().refreshes.len(),
+        next_run: ticks.iter().copied().find(|tick| *tick > now),
+        ticks,
+        leaks: leaks(stage, &seen),
+        panics,
+    })
+}
+
+/// How many requests of each kind there were since `since`, of those that are `wanted`.
+pub fn calls(
+    stage: &Stage,
+    since: Mark,
+    wanted: impl Fn(&crate::proxy::Entry) -> bool,
+) -> BTreeMap<Key, usize> {
+    let mut counts = BTreeMap::new();
+    for (system, since) in System::ALL.into_iter().zip(since) {
+        stage.proxy(system).read(|journal| {
+            for entry in journal.iter().skip(since).filter(|entry| wanted(entry)) {
+                *counts.entry(Key::of(system, entry, &stage.namespace)).or_insert(0) += 1;
+            }
+        });
+    }
+    counts
+}
+
+fn leaks(stage: &Stage, seen: &[(String, String)]) -> Vec<String> {
+    let secrets = stage.all_secrets();
+    let found = seen.iter().filter(|(_, text)| secrets.iter().any(|secret| text.contains(secret)));
+    found.map(|(place, _)| place.clone()).collect()
+}
+
+/// A custom resource: what a person declared and what the operator made of it.
+fn resource(object: &Value, stage: &Stage) -> Value {
+    let metadata = &object["metadata"];
+    plain(
+        &json!({
+            "name": metadata["name"], "finalizers": metadata["finalizers"], "annotations": metadata["annotations"],
+            "deleted": !metadata["deletionTimestamp"].is_null(), "spec": object["spec"], "status": object["status"],
+        }),
+        stage,
+    )
+}
+
+/// A deployment in Prefect.
+fn deployment(found: &Value, stage: &Stage) -> Value {
+    let fields = [
+        "name",
+        "description",
+        "version",
+        "entrypoint",
+        "path",
+        "tags",
+        "parameters",
+        "work_pool_name",
+        "paused",
+        "enforce_parameter_schema",
+        "pull_steps",
+        "job_variables",
+        "labels",
+    ];
+    let mut plain_fields: Map<String, Value> =
+        fields.iter().map(|field| ((*field).to_owned(), found[*field].clone())).collect();
+    let schedules = found["schedules"].as_array().into_iter().flatten();
+    let mut schedules: Vec<Value> = schedules
+        .map(|s| json!({"slug": s["slug"], "active": s["active"], "schedule": s["schedule"]}))
+        .collect();
+    schedules.sort_by_key(|schedule| schedule["slug"].to_string());
+    plain_fields.insert("schedules".to_owned(), schedules.into());
+    plain(&Value::Object(plain_fields), stage)
+}
+
+/// The same without ids, times, hashes and addresses, and with a recovered job taken for ours, which it is.
+fn plain(value: &Value, stage: &Stage) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| !value.is_null());
+            fields.map(|(name, value)| (name.clone(), field(name, value, stage))).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| plain(item, stage)).collect(),
+        Value::String(text) => text_of(text, stage).into(),
+        other => other.clone(),
+    }
+}
+
+fn field(name: &str, value: &Value, stage: &Stage) -> Value {
+    match (name, value.as_str()) {
+        ("signedInWith" | "refusedWith", Some(_)) => "<hash>".into(),
+        ("origin", Some("Recovered")) => "Ours".into(),
+        _ => plain(value, stage),
+    }
+}
+
+fn text_of(text: &str, stage: &Stage) -> String {
+    if uuid::Uuid::parse_str(text).is_ok() {
+        return "<id>".to_owned();
+    }
+    if text.parse::<Timestamp>().is_ok() {
+        return "<time>".to_owned();
+    }
+    let text = text.replace(&stage.namespace, "NS");
+    System::ALL.iter().fold(text, |text, system| text.replace(stage.proxy(*system).url(), "<url>"))
+}

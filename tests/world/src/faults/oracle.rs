@@ -1,0 +1,133 @@
+//! What a run with kills is held against: the same workload without.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use super::observe::Observation;
+use super::point::{Key, System};
+use super::workload::Workload;
+
+/// Something at the end of a run that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// A refresh, a scheduled run or a deployment that should be there is not.
+    Lost(String),
+    /// There is one too many.
+    Doubled(String),
+    /// Anything else: another end state, other calls, a panic, a secret that got out.
+    Difference(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(what) => write!(f, "LOST: {what}"),
+            Self::Doubled(what) => write!(f, "DOUBLED: {what}"),
+            Self::Difference(what) => write!(f, "differs: {what}"),
+        }
+    }
+}
+
+/// How often the schedule of [`Workload::Schedule`] ticks.
+const TICK: Duration = Duration::from_secs(2);
+
+/// All that must hold of the end of a run by itself.
+pub fn judge(workload: Workload, seen: &Observation) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let expected = workload.refreshes();
+    if seen.refreshes < expected {
+        findings.push(Finding::Lost(format!("{} of {expected} refreshes", expected - seen.refreshes)));
+    }
+    if seen.refreshes > expected {
+        findings.push(Finding::Doubled(format!("{} refreshes instead of {expected}", seen.refreshes)));
+    }
+    let interval = SignedDuration::try_from(TICK).unwrap_or_default();
+    for pair in seen.ticks.windows(2) {
+        let apart = pair[1].duration_since(pair[0]);
+        if apart.is_zero() {
+            findings.push(Finding::Doubled(format!("the scheduled run of {}", pair[0])));
+        } else if workload == Workload::Schedule && apart > interval {
+            findings.push(Finding::Lost(format!("the scheduled runs between {} and {}", pair[0], pair[1])));
+        }
+    }
+    findings
+        .extend(seen.leaks.iter().map(|place| Finding::Difference(format!("a secret is in the {place}"))));
+    findings.extend(seen.panics.iter().map(|line| Finding::Difference(format!("panic: {line}"))));
+    findings
+}
+
+/// All that differs from a run without kills.
+pub fn compare(workload: Workload, reference: &Observation, seen: &Observation) -> Vec<Finding> {
+    let mut findings = judge(workload, seen);
+    let deployments = |o: &Observation| o.state["deployments"].as_array().map_or(0, Vec::len);
+    let (wanted, found) = (deployments(reference), deployments(seen));
+    if found < wanted {
+        findings.push(Finding::Lost(format!("{} of {wanted} deployments", wanted - found)));
+    }
+    if found > wanted {
+        findings.push(Finding::Doubled(format!("{found} deployments instead of {wanted}")));
+    }
+    // The first runs of a new deployment come from Prefect's own scheduler, some seconds later; after an edit the operator asks for them.
+    if workload == Workload::Edit && reference.next_run != seen.next_run {
+        findings.push(Finding::Lost(format!("the next scheduled run is {:?}", seen.next_run)));
+    }
+    if workload == Workload::Schedule && seen.next_run.is_none() {
+        findings.push(Finding::Lost("all scheduled runs to come".to_owned()));
+    }
+    let mut differences = Vec::new();
+    differing("", &reference.state, &seen.state, &mut differences);
+    findings.extend(differences.into_iter().map(Finding::Difference));
+    findings.extend(calls(workload, reference, seen));
+    findings
+}
+
+/// The calls to Prefect and Tableau, and those that change metadata in Kubernetes: as often as without kills, or more often where that
+/// changes nothing. Status and Events are reports, not facts: their number is nobody's promise, and what they say at the end is compared as state.
+fn calls(workload: Workload, reference: &Observation, seen: &Observation) -> Vec<Finding> {
+    let keys: std::collections::BTreeSet<&Key> = reference.calls.keys().chain(seen.calls.keys()).collect();
+    let fact = |key: &&Key| !is_report(key) && !is_sign_in(key);
+    let differs = |key: &Key| {
+        let count = |o: &Observation| o.calls.get(key).copied().unwrap_or(0);
+        let (wanted, found) = (count(reference), count(seen));
+        let repeated = found > 0 && wanted > 0 && workload.may_repeat().contains(&&*key.to_string());
+        (found != wanted && !repeated)
+            .then(|| Finding::Difference(format!("{key} was applied {found} times, not {wanted}")))
+    };
+    keys.into_iter().filter(fact).filter_map(differs).collect()
+}
+
+fn is_report(key: &Key) -> bool {
+    key.system == System::Kubernetes
+        && (key.call.ends_with("/status") || key.call.ends_with(":events") || key.call.ends_with("events/*"))
+}
+
+fn is_sign_in(key: &Key) -> bool {
+    key.system == System::Tableau && (key.call.ends_with("auth/signin") || key.call.ends_with("auth/signout"))
+}
+
+/// Names every leaf that differs.
+fn differing(path: &str, wanted: &Value, found: &Value, out: &mut Vec<String>) {
+    match (wanted, found) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let get = |from: &serde_json::Map<String, Value>| from.get(name).cloned().unwrap_or_default();
+                differing(&format!("{path}/{name}"), &get(a), &get(b), out);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (n, (a, b)) in a.iter().zip(b).enumerate() {
+                differing(&format!("{path}/{n}"), a, b, out);
+            }
+        }
+        _ if wanted == found => {}
+        _ => out.push(format!("{path} is {found}, not {wanted}")),
+    }
+}
+
+#[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod tests;

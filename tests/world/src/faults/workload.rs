@@ -1,0 +1,191 @@
+//! What is done to the operator while it is killed.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::FaultsError;
+use super::admin::crs;
+use super::stage::{SITE, Stage};
+use crate::resources;
+use crate::tableau::{Outcome, Script, Step};
+
+/// A workload: something is prepared, then one thing is done, of which every call is a place to be killed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Workload {
+    /// Everything is declared at once, with a refresh asked for.
+    Create,
+    /// A deployment gets other fields and schedules, an extract another target and a refresh.
+    Edit,
+    /// Both credentials are replaced, the old ones refused, and a flow completes.
+    Rotate,
+    /// A flow completes.
+    Trigger,
+    /// A flow completes, and the first refresh fails.
+    Retry,
+    /// A deployment whose schedule ticks every two seconds is edited, and the run of a tick completes.
+    Schedule,
+    /// Deployment and extract are deleted.
+    Delete,
+}
+
+impl Workload {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Edit, Self::Rotate, Self::Trigger, Self::Retry, Self::Schedule, Self::Delete];
+
+    /// Calls that may be applied more often than in the reference, because being applied again changes nothing.
+    pub fn may_repeat(self) -> &'static [&'static str] {
+        match self {
+            // Asking Prefect to schedule creates only what is missing; a flow of that name is made once.
+            Self::Create | Self::Edit | Self::Schedule => {
+                &["prefect:POST:deployments/*/schedule", "prefect:POST:flows", "prefect:PATCH:deployments/*"]
+            }
+            Self::Rotate | Self::Trigger | Self::Retry | Self::Delete => &[],
+        }
+    }
+
+    /// How often an extract is refreshed.
+    pub fn refreshes(self) -> usize {
+        match self {
+            Self::Create | Self::Edit | Self::Rotate | Self::Trigger | Self::Schedule => 1,
+            Self::Retry => 2,
+            Self::Delete => 0,
+        }
+    }
+
+    /// Brings about what is there before.
+    pub async fn prepare(self, stage: &Stage) -> Result<(), FaultsError> {
+        stage.simulator.add_datasource(SITE, PROJECT, "Orders", true);
+        stage.simulator.add_datasource(SITE, PROJECT, "Revenue", true);
+        if self == Self::Create {
+            return Ok(());
+        }
+        if self == Self::Retry {
+            let luid = stage.simulator.add_datasource(SITE, PROJECT, "Orders", true);
+            let failed = Outcome::Failed { notes: "the disk is full".to_owned() };
+            let short = Step::For(Duration::from_millis(200));
+            stage.simulator.script(&luid, Script { running: short, outcome: failed, ..Script::default() });
+            stage.simulator.script(&luid, Script::default());
+        }
+        stage.admin.apply(&resources::list(&self.objects(stage))).await?;
+        stage
+            .until("everything is ready", async || {
+                let flow = stage.flow().await?;
+                let extract = stage.extract().await?;
+                let annotated = !extract["metadata"]["annotations"]["feedwater.dev/baseline"].is_null();
+                let ticks = self != Self::Schedule || stage.runs_due().await?.len() >= 2;
+                Ok(ready(&flow) && ready(&extract) && annotated && ticks)
+            })
+            .await
+    }
+
+    /// What there is to be declared.
+    fn objects(self, stage: &Stage) -> Vec<Value> {
+        let namespace = &stage.namespace;
+        let mut objects = stage.connections();
+        let mut flow = resources::flow_deployment(namespace, "orders", "prod", "orders");
+        flow["spec"]["flowName"] = format!("{namespace}-orders").into();
+        flow["spec"]["description"] = "Loads orders".into();
+        flow["spec"]["parameters"] = json!({"region": "eu"});
+        flow["spec"]["schedules"] = match self {
+            Self::Schedule => json!([{"slug": "often", "interval": {"every": "2s"}}]),
+            _ => json!([
+                {"slug": "nightly", "cron": {"expression": "0 2 * * *"}, "timeZone": "Europe/Berlin"},
+                {"slug": "weekly", "cron": {"expression": "0 4 * * 1"}},
+            ]),
+        };
+        let mut extract =
+            resources::extract_refresh(namespace, "orders", "acme", ("Finance/Sales", "Orders"), &["orders"]);
+        extract["spec"]["retry"] = json!({"limit": 2, "backoff": {"duration": "1s", "factor": 1}});
+        if self == Self::Create {
+            extract["metadata"]["annotations"] = json!({ASKED: "t1"});
+        }
+        objects.extend([flow, extract]);
+        objects
+    }
+
+    /// Does it. Nothing here waits for the operator, which may be dead.
+    pub async fn act(self, stage: &Stage) -> Result<(), FaultsError> {
+        let path = |plural: &str| format!("{}/orders", crs(&stage.namespace, plural));
+        let (flow, extract) = (path("flowdeployments"), path("extractrefreshes"));
+        match self {
+            Self::Create => stage.admin.apply(&resources::list(&self.objects(stage))).await,
+            Self::Edit => {
+                let schedules = json!([
+                    {"slug": "nightly", "cron": {"expression": "30 3 * * *"}, "timeZone": "Europe/Berlin"},
+                    {"slug": "monthly", "cron": {"expression": "0 5 1 * *"}},
+                ]);
+                let spec = json!({"description": "Loads all orders", "parameters": {"region": "us"},
+                    "tags": ["finance"], "schedules": schedules});
+                stage.admin.merge(&flow, json!({"spec": spec})).await?;
+                let spec = json!({"target": {"name": "Revenue"}, "timeout": "1h"});
+                let metadata = json!({"annotations": {ASKED: "t1"}});
+                stage.admin.merge(&extract, json!({"spec": spec, "metadata": metadata})).await
+            }
+            Self::Rotate => {
+                stage.rotate().await?;
+                stage.complete().await
+            }
+            Self::Trigger | Self::Retry => stage.complete().await,
+            Self::Schedule => {
+                stage.complete_a_tick().await?;
+                let spec = json!({"description": "Loads all orders", "parameters": {"region": "us"}});
+                stage.admin.merge(&flow, json!({"spec": spec})).await
+            }
+            Self::Delete => {
+                stage.admin.delete(&extract).await?;
+                stage.admin.delete(&flow).await
+            }
+        }
+    }
+
+    /// Whether what was done has had its effect.
+    pub async fn is_done(self, stage: &Stage) -> Result<bool, FaultsError> {
+        let (flow, extract) = (stage.flow().await?, stage.extract().await?);
+        let status = &extract["status"];
+        let refreshed = fresh(&extract) && status["owed"].is_null() && status["attempt"].is_null();
+        Ok(match self {
+            Self::Delete => flow.is_null() && extract.is_null(),
+            Self::Create | Self::Edit | Self::Rotate | Self::Trigger | Self::Schedule | Self::Retry => {
+                ready(&flow) && ready(&extract) && refreshed
+            }
+        })
+    }
+}
+
+const PROJECT: &[&str] = &["Finance", "Sales"];
+const ASKED: &str = "feedwater.dev/refresh-requested";
+
+/// `Ready` at the present generation.
+fn ready(object: &Value) -> bool {
+    holds(object, "Ready")
+}
+
+fn fresh(object: &Value) -> bool {
+    holds(object, "Fresh")
+}
+
+fn holds(object: &Value, kind: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|condition| {
+        condition["type"] == kind
+            && condition["status"] == "True"
+            && condition["observedGeneration"] == object["metadata"]["generation"]
+    })
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Edit => "edit",
+            Self::Rotate => "rotate",
+            Self::Trigger => "trigger",
+            Self::Retry => "retry",
+            Self::Schedule => "schedule",
+            Self::Delete => "delete",
+        })
+    }
+}
