@@ -28,7 +28,7 @@ fn quick(world: &World) {
 async fn intent_before_post() {
     let world = World::new();
     quick(&world);
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let operator = world.operator("one");
     world.settle().await;
     world.troubles.once("refresh", Trouble::DelayAnswer(HOUR));
@@ -44,7 +44,7 @@ async fn intent_before_post() {
 #[tokio::test(start_paused = true)]
 async fn resource_version() {
     let world = World::new();
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     world.server.hold("extractrefreshes");
@@ -69,7 +69,7 @@ async fn resource_version() {
 async fn settle_time() {
     let world = World::new();
     quick(&world);
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     world.troubles.once("refresh", Trouble::Late(20 * SECOND));
@@ -81,7 +81,7 @@ async fn settle_time() {
 #[tokio::test(start_paused = true)]
 async fn lease_fence() {
     let world = World::new();
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let first = world.operator("one");
     world.settle().await;
     let renewed = Arc::new(Mutex::new(None));
@@ -96,7 +96,7 @@ async fn lease_fence() {
         }
         _ => Action::Pass,
     });
-    let sent: Arc<Mutex<Vec<(Arc<str>, Instant)>>> = Arc::default();
+    let sent = Arc::new(Mutex::new(Vec::new()));
     let log = sent.clone();
     world.troubles.on_call(move |Remote { process, operation, .. }| {
         if *operation == "refresh" {
@@ -120,7 +120,7 @@ async fn lease_fence() {
 #[tokio::test(start_paused = true)]
 async fn conflict_by_cause() {
     let world = World::new();
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     world.engine.lock().unwrap().running = 60 * SECOND;
@@ -140,7 +140,7 @@ async fn conflict_by_cause() {
 #[tokio::test(start_paused = true)]
 async fn dirty_keys() {
     let world = World::new();
-    world.with_orders().await;
+    world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     let mut flow = World::flow("orders");
@@ -154,7 +154,7 @@ async fn dirty_keys() {
 #[tokio::test(start_paused = true)]
 async fn newest_of_cache() {
     let world = World::new();
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     world.server.hold("extractrefreshes");
@@ -173,7 +173,7 @@ async fn newest_of_cache() {
 #[tokio::test(start_paused = true)]
 async fn cursor_overlap() {
     let world = World::new();
-    let luid = world.with_orders().await;
+    let luid = world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     // Committed late: it ended before what was read last, and no event tells of it.
@@ -192,7 +192,7 @@ async fn cursor_overlap() {
 #[tokio::test(start_paused = true)]
 async fn pending_write() {
     let world = World::new();
-    world.with_orders().await;
+    world.with_orders();
     let operator = world.operator("one");
     world.settle().await;
     let id = world.prefect.state().deployments.keys().next().unwrap().clone();
@@ -214,7 +214,7 @@ async fn pending_write() {
 #[tokio::test(start_paused = true)]
 async fn two_complete_reads() {
     let world = World::new();
-    world.with_orders().await;
+    world.with_orders();
     let _operator = world.operator("one");
     world.settle().await;
     world.troubles.once("deployments", Trouble::Empty);

@@ -192,7 +192,7 @@ impl World {
     }
 
     /// An extract `orders` after a flow of the same name, seen in sync by `operator`.
-    pub async fn with_orders(&self) -> Luid {
+    pub fn with_orders(&self) -> Luid {
         self.connections();
         let luid = self.publish("orders");
         self.server.put("flowdeployments", Self::flow("orders")).unwrap();
@@ -297,7 +297,9 @@ pub struct Process {
 
 impl Process {
     /// SIGKILL.
-    pub fn kill(self) {}
+    pub fn kill(self) {
+        drop(self.task);
+    }
 
     /// SIGTERM, to the end.
     pub async fn terminate(mut self) -> Result<(), OperatorError> {

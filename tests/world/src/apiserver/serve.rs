@@ -102,14 +102,13 @@ fn carry_out(
         Verb::Watch => return begin_watch(server, state, route).unwrap_or_else(|why| refused(server, &why)),
         Verb::List => listed(state, route, behind).map(|list| (200, list)),
         Verb::Get => got(state, route, behind).map(|object| (200, object)),
-        Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => {
-            write(server, state, verb, route, parts, body).map(|(code, object, events)| {
+        Verb::Create | Verb::Update | Verb::Patch | Verb::Delete => write(state, verb, route, parts, body)
+            .map(|(code, object, events)| {
                 for event in &events {
                     state.watches.tell(event);
                 }
                 (code, object)
-            })
-        }
+            }),
     };
     match result {
         Ok((code, value)) => answer(server, code, &value),
@@ -118,7 +117,6 @@ fn carry_out(
 }
 
 fn write(
-    server: &ApiServer,
     state: &mut State,
     verb: Verb,
     route: &Route,
