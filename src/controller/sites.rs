@@ -9,7 +9,7 @@ use super::secrets::Referrer;
 use super::services::TableauCredential;
 use super::site::{Health, Hint, Setup, SiteSession};
 use super::watches;
-use super::workspaces::{Never, key, keys, unreachable_trouble};
+use super::workspaces::{Never, key, keys, stands, unreachable_trouble};
 use crate::api::{TableauSite, TableauSiteStatus};
 use crate::model::conditions::{self, stamp};
 use crate::model::connection::{ConnectionState, DesiredSite, Trouble, site_verdicts};
@@ -58,9 +58,12 @@ impl Subject for Sites {
                 status.rest_api_version = Some(site.rest_api_version.clone());
                 status.signed_in_with = connected.fingerprint;
             }
-            let verdicts = site_verdicts(&spec, &connected.state);
-            notes = ready_changed(&status, &verdicts);
-            stamp(&mut status, &verdicts, object.metadata.generation.unwrap_or_default(), now);
+            let generation = object.metadata.generation.unwrap_or_default();
+            if !(spec.is_ok() && stands(&connected.state, &status, generation)) {
+                let verdicts = site_verdicts(&spec, &connected.state);
+                notes = ready_changed(&status, &verdicts);
+                stamp(&mut status, &verdicts, generation, now);
+            }
         }
         Planned { status, plan: Plan::Rest, again: None, notes, seen: () }
     }

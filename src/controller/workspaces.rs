@@ -9,9 +9,9 @@ use super::secrets::{Referrer, SecretView};
 use super::services::PrefectCredential;
 use super::watches;
 use super::workspace::{Health, Hint, Setup, WorkspaceSession};
-use crate::api::{PrefectWorkspace, PrefectWorkspaceStatus};
+use crate::api::{Conditioned, PrefectWorkspace, PrefectWorkspaceStatus};
 use crate::http::Unreachable;
-use crate::model::conditions::stamp;
+use crate::model::conditions::{stamp, tells};
 use crate::model::connection::{
     ConnectionState, DesiredWorkspace, Trouble, WorkspaceAuth, workspace_verdicts,
 };
@@ -62,9 +62,12 @@ impl Subject for Workspaces {
                 }
                 status.version = Some(version.clone());
             }
-            let verdicts = workspace_verdicts(&spec, &state);
-            notes = ready_changed(&status, &verdicts);
-            stamp(&mut status, &verdicts, object.metadata.generation.unwrap_or_default(), now);
+            let generation = object.metadata.generation.unwrap_or_default();
+            if !(spec.is_ok() && stands(&state, &status, generation)) {
+                let verdicts = workspace_verdicts(&spec, &state);
+                notes = ready_changed(&status, &verdicts);
+                stamp(&mut status, &verdicts, generation, now);
+            }
         }
         Planned { status, plan: Plan::Rest, again: None, notes, seen: () }
     }
@@ -87,6 +90,12 @@ impl Subject for Workspaces {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());
         Arc::new(move || wakes.workspace(&name))
     }
+}
+
+/// Whether what the status says stands until the server has answered or failed to, which takes a call's deadline at most. So neither a start of
+/// the operator nor a new value in the Secret makes a connection look broken that is not.
+pub(super) fn stands(state: &ConnectionState, status: &impl Conditioned, generation: i64) -> bool {
+    *state == ConnectionState::Connecting && tells(status, generation)
 }
 
 /// Makes sure that the object has the session its spec and Secret ask for, and tells how that is.

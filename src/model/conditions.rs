@@ -110,6 +110,11 @@ pub fn reason_of<'a>(status: &'a impl Conditioned, kind: &str) -> Option<&'a str
     status.conditions().iter().find(|c| c.type_ == kind).map(|c| c.reason.as_str())
 }
 
+/// Whether the status tells of this generation whether its object is `Ready`.
+pub fn tells(status: &impl Conditioned, generation: i64) -> bool {
+    status.conditions().iter().any(|c| c.type_ == "Ready" && c.observed_generation == Some(generation))
+}
+
 fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -6,5 +6,12 @@
 
 mod first;
 mod guards;
+mod laws;
+mod properties;
+mod reached;
 mod remote;
+mod script;
+mod stage;
+mod truth;
+mod weather;
 mod world;

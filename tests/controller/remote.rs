@@ -1,5 +1,6 @@
 //! Prefect and Tableau as one operator process reaches them: over a line that takes time, and on which calls and answers get lost.
 
+use crate::truth::Truth;
 use async_trait::async_trait;
 use feedwater::api::{RefreshType, TargetKind};
 use feedwater::clock::Clock;
@@ -28,10 +29,19 @@ const LINE: Duration = Duration::from_millis(15);
 pub struct Remote {
     /// The identity of the process.
     pub process: Arc<str>,
+    /// Whom it calls.
+    pub service: Service,
     /// Name of the trait's method.
     pub operation: &'static str,
     /// Whether it changes anything there.
     pub writes: bool,
+}
+
+/// One of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    Prefect,
+    Tableau,
 }
 
 /// What becomes of a call.
@@ -47,10 +57,12 @@ pub enum Trouble {
     Delay(Duration),
     /// It is done at once, and the answer comes this much later.
     DelayAnswer(Duration),
-    /// A refresh: it arrives this much later, when nobody waits for the answer any more.
+    /// A refresh: it arrives this much later, even if nobody waits for the answer any more.
     Late(Duration),
-    /// A list: it is answered, and lacks every row.
+    /// The list of deployments or of jobs: it is answered, and lacks every row.
     Empty,
+    /// The list of jobs: it may not be read.
+    Forbid,
 }
 
 /// Decides about every call to come, and keeps them.
@@ -85,6 +97,11 @@ impl Troubles {
         self.0.lock().unwrap().log.clone()
     }
 
+    /// How many of the calls so far change something.
+    pub fn writes(&self) -> usize {
+        self.0.lock().unwrap().log.iter().filter(|call| call.writes).count()
+    }
+
     fn of(&self, call: Remote) -> Trouble {
         let inner = &mut *self.0.lock().unwrap();
         let trouble = (inner.decide)(&call);
@@ -100,22 +117,25 @@ pub struct Lines {
     pub prefect: Arc<FakePrefect>,
     pub tableau: Arc<FakeTableau>,
     pub troubles: Troubles,
+    pub truth: Truth,
 }
 
 impl Services for Lines {
     fn prefect(&self, _: &str, _: &PrefectCredential) -> Result<Arc<dyn Prefect>, PrefectError> {
-        Ok(Arc::new(PrefectLine { far: self.prefect.clone(), line: self.line() }))
+        Ok(Arc::new(PrefectLine { far: self.prefect.clone(), line: self.line(Service::Prefect) }))
     }
 
     fn tableau(&self, _: &str, _: &str, _: &TableauCredential) -> Result<Arc<dyn Tableau>, TableauError> {
-        Ok(Arc::new(TableauLine { far: self.tableau.clone(), line: self.line() }))
+        let line = self.line(Service::Tableau);
+        Ok(Arc::new(TableauLine { far: self.tableau.clone(), line, truth: self.truth.clone() }))
     }
 }
 
 impl Lines {
-    fn line(&self) -> Line {
+    fn line(&self, service: Service) -> Line {
         Line {
             process: self.process.clone(),
+            service,
             clock: self.clock.clone(),
             troubles: self.troubles.clone(),
             last: Mutex::new(None),
@@ -125,6 +145,7 @@ impl Lines {
 
 struct Line {
     process: Arc<str>,
+    service: Service,
     clock: Clock,
     troubles: Troubles,
     /// What this process has read of the far clock.
@@ -146,7 +167,8 @@ impl Line {
     }
 
     fn trouble(&self, operation: &'static str, writes: bool) -> Trouble {
-        self.troubles.of(Remote { process: self.process.clone(), operation, writes })
+        let (process, service) = (self.process.clone(), self.service);
+        self.troubles.of(Remote { process, service, operation, writes })
     }
 
     async fn carry<T, E>(
@@ -159,16 +181,26 @@ impl Line {
         let sent = self.clock.moment();
         sleep(LINE).await;
         match trouble {
-            Trouble::Lose | Trouble::Late(_) => return Err(lost),
+            Trouble::Lose => return Err(lost),
             Trouble::Delay(longer) => sleep(longer).await,
-            Trouble::None | Trouble::LoseAnswer | Trouble::DelayAnswer(_) | Trouble::Empty => {}
+            Trouble::None
+            | Trouble::LoseAnswer
+            | Trouble::DelayAnswer(_)
+            | Trouble::Late(_)
+            | Trouble::Empty
+            | Trouble::Forbid => {}
         }
         let result = work.await;
         let date = date();
         match trouble {
             Trouble::LoseAnswer => return Err(unanswered),
             Trouble::DelayAnswer(longer) => sleep(longer).await,
-            Trouble::None | Trouble::Lose | Trouble::Delay(_) | Trouble::Late(_) | Trouble::Empty => {}
+            Trouble::None
+            | Trouble::Lose
+            | Trouble::Delay(_)
+            | Trouble::Late(_)
+            | Trouble::Empty
+            | Trouble::Forbid => {}
         }
         sleep(LINE).await;
         if let Some(far) = date {
@@ -271,6 +303,7 @@ impl Prefect for PrefectLine {
 struct TableauLine {
     far: Arc<FakeTableau>,
     line: Line,
+    truth: Truth,
 }
 
 impl TableauLine {
@@ -309,7 +342,14 @@ impl Tableau for TableauLine {
         self.call("content", false, self.far.content(kind, luid)).await
     }
     async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
-        self.call("jobs", false, self.far.jobs(created_after)).await
+        let trouble = self.line.trouble("jobs", false);
+        if trouble == Trouble::Forbid {
+            return Err(TableauError::Forbidden("403004".into()));
+        }
+        let lost = (TableauError::Unreachable(Unreachable::Connect), TableauError::Ambiguous);
+        let work = self.far.jobs(created_after);
+        let rows = self.line.carry(trouble, lost, || self.far.clock(), work).await?;
+        Ok(if trouble == Trouble::Empty { Vec::new() } else { rows })
     }
     async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError> {
         let asked = self.line.clock.moment();
@@ -324,17 +364,24 @@ impl Tableau for TableauLine {
         deadline: Duration,
     ) -> Result<JobId, RefreshError> {
         let trouble = self.line.trouble("refresh", true);
-        if let Trouble::Late(later) = trouble {
-            let (far, luid) = (self.far.clone(), luid.clone());
-            tokio::spawn(async move {
-                sleep(later).await;
-                far.refresh(kind, &luid, refresh_type, deadline).await
-            });
-            sleep(deadline).await;
-            return Err(RefreshError::Ambiguous);
-        }
         let lost = (RefreshError::NotSent(Unreachable::Connect), RefreshError::Ambiguous);
-        let work = self.far.refresh(kind, luid, refresh_type, deadline);
+        let post = self.truth.sent(&self.line.process, luid);
+        let (far, luid, truth) = (self.far.clone(), luid.clone(), self.truth.clone());
+        let delay = match trouble {
+            Trouble::Late(later) | Trouble::Delay(later) => later,
+            _ => Duration::ZERO,
+        };
+        let arrive = async move {
+            sleep(delay).await;
+            let answer = far.refresh(kind, &luid, refresh_type, deadline).await;
+            if let Ok(job) = &answer {
+                truth.arrived(post, job);
+            }
+            answer
+        };
+        // What is on the wire arrives, whatever becomes of the sender.
+        let work = async { tokio::spawn(arrive).await.unwrap() };
+        let trouble = if delay.is_zero() { trouble } else { Trouble::None };
         let call = self.line.carry(trouble, lost, || self.far.clock(), work);
         tokio::time::timeout(deadline, call).await.unwrap_or(Err(RefreshError::Ambiguous))
     }

@@ -1,24 +1,25 @@
 //! Everything an operator meets, and operators that can be killed.
 
 use crate::remote::{Lines, Troubles};
+use crate::truth::Truth;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use feedwater::api::TargetKind;
 use feedwater::clock::Clock;
 use feedwater::controller::apiclock::ApiClock;
 use feedwater::controller::operator::{OperatorError, Parts, operate};
-use feedwater::model::ids::{DeploymentName, Luid};
-use feedwater::prefect::fake::FakePrefect;
+use feedwater::model::ids::{DeploymentId, DeploymentName, Luid};
+use feedwater::prefect::fake::{FakePrefect, State};
 use feedwater::prefect::{Run, StateType};
 use feedwater::runtime::metrics::Metrics;
 use feedwater::runtime::shutdown::Shutdown;
 use feedwater::settings::{LeaseSettings, Scope};
 use feedwater::tableau::JobStatus;
 use feedwater::tableau::fake::{FakeJob, FakeTableau};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::client::ClientBuilder;
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -40,8 +41,21 @@ pub struct World {
     pub tableau: Arc<FakeTableau>,
     pub troubles: Troubles,
     pub engine: Arc<Mutex<Engine>>,
+    pub truth: Truth,
+    /// The operators' `--cleanup-deadline`.
+    pub cleanup: Duration,
     clock: Clock,
+    skews: Skews,
     tasks: JoinSet<()>,
+}
+
+/// How far clocks are from the true one, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Skews {
+    pub prefect: i64,
+    pub tableau: i64,
+    pub server: i64,
+    pub operators: i64,
 }
 
 /// How Tableau works its queue off.
@@ -59,18 +73,27 @@ pub struct Engine {
 impl World {
     /// An empty cluster with the namespace, an empty Prefect with the work pool, a site with the project `Finance`.
     pub fn new() -> Self {
+        Self::with(Skews::default())
+    }
+
+    /// The same, with clocks that are wrong.
+    pub fn with(skews: Skews) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let epoch: Timestamp = "2026-11-25T06:00:00Z".parse().unwrap();
         let clock = Clock::virtual_from(epoch);
         let crds = feedwater::api::schema::crds().unwrap();
         let kinds = crds.iter().map(|crd| Kind::of_crd(crd).unwrap());
-        let now = clock.clone();
+        let skewed = |ms| Clock::virtual_from(epoch.checked_add(SignedDuration::from_millis(ms)).unwrap());
+        let now = skewed(skews.server);
         let server = ApiServer::new(kinds, move || now.now());
         server.put("namespaces", resources::namespace(NAMESPACE)).unwrap();
         let world = Self {
+            truth: Truth::new(clock.clone(), server.clone()),
             server,
-            prefect: Arc::new(FakePrefect::new(clock.clone())),
-            tableau: Arc::new(FakeTableau::new(clock.clone())),
+            prefect: Arc::new(FakePrefect::new(skewed(skews.prefect))),
+            tableau: Arc::new(FakeTableau::new(skewed(skews.tableau))),
+            cleanup: Duration::from_secs(600),
+            skews,
             troubles: Troubles::default(),
             engine: Arc::new(Mutex::new(Engine {
                 stopped: false,
@@ -157,10 +180,17 @@ impl World {
 
     /// Writes of operators to the API server, but for the Lease and Events.
     pub fn writes(&self) -> Vec<Call> {
-        let matters = |(call, _): &(Call, Option<u16>)| {
-            call.verb.writes() && call.plural != "leases" && call.plural != "events"
-        };
-        self.server.log().into_iter().filter(matters).map(|(call, _)| call).collect()
+        self.server.log().into_iter().map(|(call, _)| call).filter(matters).collect()
+    }
+
+    /// Every form an object of a kind ever had, with the true time it got it.
+    pub fn history(&self, plural: &str) -> Vec<(Timestamp, Value)> {
+        let skew = SignedDuration::from_millis(self.skews.server);
+        let mut history = self.server.history(plural);
+        for (at, _) in &mut history {
+            *at = at.checked_sub(skew).unwrap();
+        }
+        history
     }
 
     /// Returns once nothing has been written, here or there, for three polls, and nothing is under way.
@@ -200,11 +230,13 @@ impl World {
         luid
     }
 
-    fn activity(&self) -> (usize, usize) {
-        (self.writes().len(), self.troubles.log().iter().filter(|call| call.writes).count())
+    /// How much has been written, here and there.
+    pub fn activity(&self) -> (usize, usize) {
+        (self.server.count(matters), self.troubles.writes())
     }
 
-    fn under_way(&self) -> bool {
+    /// Whether a job runs or a refresh is owed.
+    pub fn under_way(&self) -> bool {
         let jobs = self.jobs().iter().any(|job| job.job.completed_at.is_none());
         let owed = self.server.objects("extractrefreshes").iter().any(|exr| {
             let status = &exr["status"];
@@ -216,7 +248,8 @@ impl World {
 
     /// Starts an operator.
     pub fn operator(&self, identity: &str) -> Process {
-        let clock = Clock::virtual_from(self.now());
+        let skew = SignedDuration::from_millis(self.skews.operators);
+        let clock = Clock::virtual_from(self.now().checked_add(skew).unwrap());
         let api_clock = ApiClock::new(clock.clone());
         let client = ClientBuilder::new(self.server.door(identity), "default").with_layer(&api_clock).build();
         let (ask, shutdown) = Shutdown::by_hand();
@@ -227,6 +260,7 @@ impl World {
             prefect: self.prefect.clone(),
             tableau: self.tableau.clone(),
             troubles: self.troubles.clone(),
+            truth: self.truth.clone(),
         };
         let parts = Parts {
             client,
@@ -236,7 +270,7 @@ impl World {
             instance: INSTANCE.into(),
             scope: Scope::Namespace(NAMESPACE.into()),
             settle: SETTLE,
-            cleanup_deadline: Duration::from_secs(600),
+            cleanup_deadline: self.cleanup,
             shutdown_grace: Duration::from_secs(25),
             lease: LeaseSettings {
                 namespace: NAMESPACE.into(),
@@ -258,33 +292,69 @@ impl World {
     }
 
     fn with_engine(mut self) -> Self {
-        let (tableau, engine) = (self.tableau.clone(), self.engine.clone());
-        let clock = self.clock.clone();
+        let (tableau, engine, truth) = (self.tableau.clone(), self.engine.clone(), self.truth.clone());
+        let clock = Clock::virtual_from(tableau_time(self.now(), self.skews));
         self.tasks.spawn(async move {
             loop {
                 sleep(Duration::from_secs(1)).await;
-                work_off(&tableau, &mut engine.lock().unwrap(), clock.now());
+                work_off(&tableau, &mut engine.lock().unwrap(), clock.now(), &truth);
+            }
+        });
+        let (prefect, mut known) = (self.prefect.clone(), BTreeSet::new());
+        self.tasks.spawn(async move {
+            loop {
+                sleep(Duration::from_secs(5)).await;
+                schedule(&mut prefect.state(), &mut known);
             }
         });
         self
     }
 }
 
-fn work_off(tableau: &FakeTableau, engine: &mut Engine, now: Timestamp) {
+/// Whether a request to the API server writes what tells or decides something.
+fn matters(call: &Call) -> bool {
+    call.verb.writes() && call.plural != "leases" && call.plural != "events"
+}
+
+fn tableau_time(at: Timestamp, skews: Skews) -> Timestamp {
+    at.checked_add(SignedDuration::from_millis(skews.tableau)).unwrap()
+}
+
+/// Prefect's own loop: deployments that are new get their scheduled runs. (That it would also give them to others, within minutes, is kept from
+/// the operator, so that it shows when it forgot to ask.)
+fn schedule(prefect: &mut State, known: &mut BTreeSet<DeploymentId>) {
+    let ids: Vec<DeploymentId> = prefect.deployments.keys().cloned().collect();
+    for id in ids {
+        if scheduled(prefect, &id) && known.insert(id.clone()) {
+            prefect.scheduled.insert(id);
+        }
+    }
+}
+
+/// Whether a deployment has to have scheduled runs.
+pub fn scheduled(prefect: &State, id: &DeploymentId) -> bool {
+    let deployment = &prefect.deployments[id];
+    !deployment.paused && deployment.schedules.iter().any(|schedule| schedule.active)
+}
+
+fn work_off(tableau: &FakeTableau, engine: &mut Engine, now: Timestamp, truth: &Truth) {
     if engine.stopped {
         return;
     }
     let passed = |since: Option<Timestamp>, time: Duration| {
-        since.is_some_and(|since| now.duration_since(since) >= jiff::SignedDuration::try_from(time).unwrap())
+        since.is_some_and(|since| now.duration_since(since) >= SignedDuration::try_from(time).unwrap())
     };
     let jobs = tableau.state().jobs.clone();
     for FakeJob { job, .. } in jobs.iter().filter(|job| job.job.completed_at.is_none()) {
-        if job.started_at.is_none() && passed(job.created_at, engine.queued) {
-            tableau.advance(&job.id, JobStatus::InProgress).unwrap();
+        let next = if job.started_at.is_none() && passed(job.created_at, engine.queued) {
+            JobStatus::InProgress
         } else if passed(job.started_at, engine.running) {
-            let end = engine.ends.pop_front().unwrap_or(JobStatus::Success);
-            tableau.advance(&job.id, end).unwrap();
-        }
+            engine.ends.pop_front().unwrap_or(JobStatus::Success)
+        } else {
+            continue;
+        };
+        tableau.advance(&job.id, next).unwrap();
+        truth.advanced(&job.id, job.content.as_ref().unwrap(), next);
     }
 }
 
@@ -303,8 +373,13 @@ impl Process {
 
     /// SIGTERM, to the end.
     pub async fn terminate(mut self) -> Result<(), OperatorError> {
-        self.ask.send_replace(true);
+        self.ask_to_end();
         self.task.join_next().await.unwrap().unwrap()
+    }
+
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
+        self.ask.send_replace(true);
     }
 
     /// Its end, if it has ended.

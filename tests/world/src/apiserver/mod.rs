@@ -70,6 +70,11 @@ impl ApiServer {
         self.state().faults.log.clone()
     }
 
+    /// How many requests so far are such.
+    pub fn count(&self, such: impl Fn(&Call) -> bool) -> usize {
+        self.state().faults.log.iter().filter(|(call, _)| such(call)).count()
+    }
+
     /// The object as it is, past all faults.
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         self.state().store.find(plural, namespace, name)
