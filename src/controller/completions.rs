@@ -259,7 +259,9 @@ impl Completions {
                 | StateType::Cancelling
                 | StateType::Other => false,
             };
-            if ended && runs.newest_ended.as_ref().is_none_or(|(at, _, _)| *at <= run.state_at) {
+            // Of two that ended at the same moment always the same one is the newest.
+            let newest = (run.state_at, &run.id);
+            if ended && runs.newest_ended.as_ref().is_none_or(|(at, _, id)| (*at, id) <= newest) {
                 runs.newest_ended = Some((run.state_at, run.state_type, run.id.clone()));
             }
             if run.state_type != StateType::Completed || self.known.contains(&run.state) {

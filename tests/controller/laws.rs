@@ -225,7 +225,9 @@ impl Stage {
                 let Some((_, before)) = history[..index].iter().rev().find(same) else { continue };
                 let _ = writeln!(text, "{at} {plural}/{}", after["metadata"]["name"]);
                 for (field, value) in after["status"].as_object().into_iter().flatten() {
-                    if before["status"][field] != *value {
+                    if field == "conditions" {
+                        let _ = writeln!(text, "  {} -> {}", reasons(before), reasons(after));
+                    } else if before["status"][field] != *value {
                         let _ = writeln!(text, "  {field} {} -> {value}", before["status"][field]);
                     }
                 }
@@ -287,6 +289,13 @@ impl Stage {
             self.reached(if post.arrived.is_some() { "Post/Arrived" } else { "Post/NotArrived" });
         }
     }
+}
+
+fn reasons(object: &Value) -> String {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let words: Vec<_> =
+        conditions.map(|c| format!("{} {}: {}", c["type"], c["reason"], c["message"])).collect();
+    words.join(", ")
 }
 
 fn suffices(has: &Value, wanted: &Value) -> bool {

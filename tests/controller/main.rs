@@ -10,6 +10,8 @@ mod laws;
 mod properties;
 mod reached;
 mod remote;
+mod residues;
+mod rest;
 mod script;
 mod stage;
 mod truth;

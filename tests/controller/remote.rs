@@ -365,7 +365,7 @@ impl Tableau for TableauLine {
     ) -> Result<JobId, RefreshError> {
         let trouble = self.line.trouble("refresh", true);
         let lost = (RefreshError::NotSent(Unreachable::Connect), RefreshError::Ambiguous);
-        let post = self.truth.sent(&self.line.process, luid);
+        let post = self.truth.sent(luid);
         let (far, luid, truth) = (self.far.clone(), luid.clone(), self.truth.clone());
         let delay = match trouble {
             Trouble::Late(later) | Trouble::Delay(later) => later,

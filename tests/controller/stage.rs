@@ -25,6 +25,8 @@ pub const REFRESHES: [(&str, &[&str], &str); 3] =
 /// Data sources; the first are the targets of the refreshes, in their order.
 pub const CONTENTS: [&str; 4] = ["one", "both", "any", "spare"];
 pub const DESCRIPTION: &str = "Loads what analysts ask for";
+/// Of everything that is tried again.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(360);
 const WATCHED: [&str; 5] =
     ["extractrefreshes", "flowdeployments", "prefectworkspaces", "tableausites", "secrets"];
 
@@ -126,6 +128,8 @@ impl Stage {
         self.start(1);
         self.as_written();
         self.apply_all();
+        // Who failed for long waits for long.
+        self.wait(LONGEST_BACKOFF).await;
         self.settle().await?;
         // Deleted ones are gone by now.
         self.apply_all();

@@ -32,10 +32,9 @@ pub struct Log {
 /// A POST of a refresh by an operator.
 #[derive(Clone, Debug)]
 pub struct Post {
-    pub process: Arc<str>,
     pub luid: Luid,
     pub sent: Timestamp,
-    /// The resource it was sent for, as it was then: the one with an unsent attempt on this content.
+    /// The resource it was sent for, as it was then: the last with an unsent attempt on this content.
     pub resource: Option<Value>,
     /// The job it became, and when.
     pub arrived: Option<(JobId, Timestamp)>,
@@ -50,16 +49,17 @@ impl Truth {
         self.log.lock().unwrap()
     }
 
-    /// A POST leaves a process; its place in the log.
-    pub fn sent(&self, process: &Arc<str>, luid: &Luid) -> usize {
+    /// A POST leaves an operator; its place in the log.
+    pub fn sent(&self, luid: &Luid) -> usize {
         let intended = |exr: &Value| {
             let attempt = &exr["status"]["attempt"];
             attempt["luid"] == luid.as_str() && attempt["phase"] == "Intended"
         };
-        let resource = self.server.objects("extractrefreshes").into_iter().find(intended);
-        let (process, luid, sent) = (process.clone(), luid.clone(), self.clock.now());
+        // By now it may be gone, or its attempt.
+        let resource = self.server.last("extractrefreshes", intended);
+        let (luid, sent) = (luid.clone(), self.clock.now());
         let mut log = self.log();
-        log.posts.push(Post { process, luid, sent, resource, arrived: None });
+        log.posts.push(Post { luid, sent, resource, arrived: None });
         log.posts.len() - 1
     }
 

@@ -10,6 +10,7 @@ use world::apiserver::{Action, Call, Verb};
 pub struct Weather(Arc<Mutex<Sky>>);
 
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools)] // they are independent
 pub struct Sky {
     pub prefect_down: bool,
     pub tableau_down: bool,

@@ -179,6 +179,11 @@ impl ApiServer {
         self.state().store.history(plural)
     }
 
+    /// The last form of any object of a kind that was such.
+    pub fn last(&self, plural: &str, such: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.state().store.last(plural, such)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.store.now = self.now();

@@ -176,6 +176,11 @@ impl Store {
         of_kind.map(|event| (event.at, event.object.clone())).collect()
     }
 
+    pub(super) fn last(&self, plural: &str, such: impl Fn(&Value) -> bool) -> Option<Value> {
+        let mut of_kind = self.history.iter().rev().filter(|event| event.key.0 == plural);
+        of_kind.find(|event| such(&event.object)).map(|event| event.object.clone())
+    }
+
     pub(super) fn newest_events(&self, plural: &str, count: usize) -> Vec<Event> {
         let mut events: Vec<Event> =
             self.history.iter().rev().filter(|event| event.key.0 == plural).take(count).cloned().collect();
