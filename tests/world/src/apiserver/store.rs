@@ -256,7 +256,13 @@ impl Store {
             Write::Replace(body) => body,
             Write::Merge(body) | Write::Apply { body, .. } => *body,
         };
-        locked(&current.value, asked)?;
+        locked(&current.value, asked).map_err(|refusal| match &write {
+            // A patch makes the new form first, and that may not have another uid.
+            Write::Merge(patch) if !same(&current.value, patch, "uid") => {
+                Refusal::Invalid("field is immutable")
+            }
+            Write::Merge(_) | Write::Replace(_) | Write::Apply { .. } => refusal,
+        })?;
         let mut managers = current.managers.clone();
         let changed = match write {
             Write::Replace(body) => body,
@@ -381,13 +387,17 @@ impl Store {
 
 /// A resource version in the body is an optimistic lock, and so is a uid.
 fn locked(current: &Value, body: &Value) -> Result<(), Refusal> {
-    for field in ["resourceVersion", "uid"] {
-        let asked = &body["metadata"][field];
-        if asked.is_string() && *asked != current["metadata"][field] {
-            return Err(Refusal::Conflict);
-        }
+    if same(current, body, "resourceVersion") && same(current, body, "uid") {
+        Ok(())
+    } else {
+        Err(Refusal::Conflict)
     }
-    Ok(())
+}
+
+/// Whether a body means this object by a field of its metadata, or leaves it open.
+fn same(current: &Value, body: &Value, field: &str) -> bool {
+    let asked = &body["metadata"][field];
+    !asked.is_string() || *asked == current["metadata"][field]
 }
 
 /// What of a changed object takes effect: the status, or everything but the status and what the server alone sets.

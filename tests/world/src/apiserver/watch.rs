@@ -15,6 +15,8 @@ use super::store::Event;
 
 /// How often a watch that wants bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// How long before its end it gets one more.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct Watches {
@@ -127,7 +129,7 @@ pub(super) fn open(
         scope,
         arriving,
         end: now + limit,
-        bookmark: bookmarks.then_some(now + BOOKMARK_EVERY),
+        bookmark: bookmarks.then(|| next_bookmark(now, now + limit)),
     };
     Body::from_stream(futures::stream::unfold(Some(state), next))
 }
@@ -146,6 +148,12 @@ struct Stream {
     bookmark: Option<Instant>,
 }
 
+fn next_bookmark(now: Instant, end: Instant) -> Instant {
+    let last = end - BOOKMARK_BEFORE_END;
+    let next = now + BOOKMARK_EVERY;
+    if now < last { next.min(last) } else { next }
+}
+
 type Chunk = Result<Bytes, super::Broken>;
 
 async fn next(stream: Option<Stream>) -> Option<(Chunk, Option<Stream>)> {
@@ -161,7 +169,7 @@ async fn next(stream: Option<Stream>) -> Option<(Chunk, Option<Stream>)> {
             },
             () = sleep_until(stream.end) => return None,
             () = sleep_until(mark) => {
-                stream.bookmark = Some(mark + BOOKMARK_EVERY);
+                stream.bookmark = Some(next_bookmark(mark, stream.end));
                 let version = {
                     let state = stream.server.state();
                     state.watches.bookmark(&stream.scope, state.store.version())
