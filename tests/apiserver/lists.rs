@@ -14,9 +14,9 @@ pub async fn a_list_has_a_version_to_watch_from(server: &Server) {
     assert_eq!((&empty["kind"], names(&empty).len()), (&json!("ExtractRefreshList"), 0));
     server.created("b").await;
     let last = server.created("a").await;
-    let list = server.get(&server.all()).await.unwrap();
-    assert_eq!(names(&list), ["a", "b"], "in the order of their names");
-    assert!(version(&list) >= version(&last));
+    let filled = server.get(&server.all()).await.unwrap();
+    assert_eq!(names(&filled), ["a", "b"], "in the order of their names");
+    assert!(version(&filled) >= version(&last));
     let everywhere = server.get("/apis/feedwater.dev/v1alpha1/extractrefreshes").await.unwrap();
     assert!(names(&everywhere).len() >= 2);
 }

@@ -25,7 +25,9 @@ pub type Answer = Result<Value, (u16, String)>;
 impl Server {
     pub fn in_memory() -> Self {
         let crds = feedwater::api::schema::crds().unwrap();
-        let server = ApiServer::new(crds.iter().map(|crd| Kind::of_crd(crd).unwrap()), jiff::Timestamp::now);
+        let clock = feedwater::clock::Clock::system();
+        let kinds = crds.iter().map(|crd| Kind::of_crd(crd).unwrap());
+        let server = ApiServer::new(kinds, move || clock.now());
         let client = Client::new(server.door("conformance"), "default");
         let namespace = "conformance".to_owned();
         server.put("namespaces", resources::namespace(&namespace)).unwrap();
