@@ -12,6 +12,7 @@ mod prefect_side;
 mod rest;
 mod seen;
 mod stage;
+mod storms;
 
 mod triggers;
 mod triggers_help;

@@ -47,6 +47,8 @@ pub struct Setting {
     pub poll: &'static str,
     /// Prefect's API as the operator sees it; `None`: directly.
     pub prefect_url: Option<String>,
+    /// The API server as the operator sees it; `None`: directly.
+    pub api_server: Option<String>,
     /// The simulator.
     pub tableau: Config,
     /// More arguments of the operator.
@@ -58,6 +60,7 @@ impl Default for Setting {
         Self {
             poll: "1s",
             prefect_url: None,
+            api_server: None,
             tableau: Config::default(),
             operator_args: vec!["--settle".into(), "2s".into()],
         }
@@ -78,7 +81,11 @@ impl Stage {
 
     /// The same, with other settings.
     pub async fn set_with(name: &str, setting: Setting) -> Self {
-        let info = info();
+        Self::set_in(info(), name, setting).await
+    }
+
+    /// The same, in another world.
+    pub async fn set_in(info: Info, name: &str, setting: Setting) -> Self {
         let kubectl = info.kubectl();
         let namespace = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..6]);
         let manifests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests/namespaced");
@@ -92,6 +99,7 @@ impl Stage {
         let mut options =
             OperatorOptions::namespaced(std::path::Path::new(env!("CARGO_BIN_EXE_feedwater")), &namespace);
         options.extra_args = setting.operator_args;
+        options.api_server = setting.api_server;
         let operator = Operator::start(&kubectl, &info.directory.join(&namespace), options).await.unwrap();
 
         let api_url = info.prefect_api_url.clone().expect("the shared world has Prefect");

@@ -8,6 +8,8 @@ mod certificates;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::cluster::Kubectl;
 use crate::ports;
 use crate::process::{Process, ProcessError, Spec};
@@ -51,15 +53,18 @@ pub struct Settings {
 }
 
 /// A running control plane; dropping it stops it.
-#[derive(Debug)]
 pub struct ControlPlane {
     kubectl: Kubectl,
     url: String,
     certificates: PathBuf,
     audit_log: PathBuf,
+    directory: PathBuf,
+    tools: Tools,
+    made: Certificates,
+    etcd_url: String,
     // In the order in which they stop.
     _controller_manager: Process,
-    _apiserver: Process,
+    apiserver: Option<Process>,
     _etcd: Process,
 }
 
@@ -82,7 +87,8 @@ impl ControlPlane {
         let (etcd, etcd_url) = starter.etcd(settings.durable).await?;
         task.note("kube-apiserver");
         let audit_log = directory.join("audit.log");
-        let (apiserver, url) = starter.apiserver(&etcd_url, &audit_log).await?;
+        let url = format!("https://127.0.0.1:{}", ports::free());
+        let apiserver = starter.apiserver(&etcd_url, &audit_log, &url).await?;
         let kubeconfig = starter.kubeconfig("admin", "admin", &url)?;
         let kubectl = Kubectl::new(&tools.kubectl, &kubeconfig);
         if let Some(crds) = settings.crds.as_deref().filter(|folder| folder.is_dir()) {
@@ -96,10 +102,31 @@ impl ControlPlane {
             url,
             certificates: directory.clone(),
             audit_log,
+            directory: directory.clone(),
+            tools: tools.clone(),
+            made: certificates,
+            etcd_url,
             _controller_manager: controller_manager,
-            _apiserver: apiserver,
+            apiserver: Some(apiserver),
             _etcd: etcd,
         })
+    }
+
+    /// Kills the kube-apiserver by SIGKILL. What it knew is in etcd.
+    pub fn kill_apiserver(&mut self) {
+        if let Some(process) = self.apiserver.take() {
+            process.signal(Signal::SIGKILL);
+        }
+    }
+
+    /// Starts the kube-apiserver again at the same address.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_apiserver(&mut self) -> Result<(), ControlPlaneError> {
+        let starter = Starter { tools: &self.tools, directory: &self.directory, certificates: &self.made };
+        self.apiserver = Some(starter.apiserver(&self.etcd_url, &self.audit_log, &self.url).await?);
+        Ok(())
     }
 
     /// kubectl as the cluster's administrator.
@@ -166,11 +193,10 @@ impl Starter<'_> {
         Ok((etcd, url))
     }
 
-    async fn apiserver(&self, etcd: &str, audit_log: &Path) -> Result<(Process, String), ControlPlaneError> {
+    async fn apiserver(&self, etcd: &str, audit_log: &Path, url: &str) -> Result<Process, ControlPlaneError> {
         let policy = self.directory.join("audit-policy.yaml");
         std::fs::write(&policy, AUDIT_POLICY).map_err(failed(&policy))?;
-        let port = ports::free();
-        let url = format!("https://127.0.0.1:{port}");
+        let port = url.rsplit(':').next().unwrap_or_default();
         let mut apiserver = self
             .spec("kube-apiserver", &self.tools.apiserver)
             .arg(format!("--etcd-servers={etcd}"))
@@ -194,7 +220,7 @@ impl Starter<'_> {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).build()?;
         let ready = format!("{url}/readyz");
         apiserver.until(Duration::from_secs(120), async || answers(&client, &ready).await).await?;
-        Ok((apiserver, url))
+        Ok(apiserver)
     }
 
     fn controller_manager(&self, url: &str) -> Result<Process, ControlPlaneError> {

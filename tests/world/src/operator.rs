@@ -174,6 +174,14 @@ impl Operator {
         self.end(Signal::SIGKILL).await;
     }
 
+    /// Waits until the operator ends by itself, as it does when its lease is lost.
+    pub async fn ended(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.wait().await;
+        }
+        self.pid.store(0, Ordering::SeqCst);
+    }
+
     /// SIGTERM, and waits for the operator to end as it does in a rollout.
     pub async fn terminate(&mut self) {
         self.end(Signal::SIGTERM).await;

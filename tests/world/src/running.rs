@@ -122,6 +122,11 @@ impl World {
         &self.control_plane
     }
 
+    /// The control plane, to be broken and mended.
+    pub fn control_plane_mut(&mut self) -> &mut ControlPlane {
+        &mut self.control_plane
+    }
+
     /// The operator, where there is one.
     pub fn operator(&mut self) -> Option<&mut Operator> {
         self.operator.as_mut()
