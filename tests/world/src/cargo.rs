@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::layout;
+use crate::{cache, layout};
 
 /// Cargo could not build what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,39 @@ pub async fn tests_with(
         arguments.extend(["--test", test]);
     }
     Ok(executables(&arguments, feature).await?.into_iter().collect())
+}
+
+/// Builds the `feedwater` program of another revision of the checkout, once: it is kept in the cache under the revision's hash.
+pub async fn build_revision(revision: &str) -> Result<PathBuf, BuildError> {
+    let failed = |said: String| BuildError { what: format!("revision {revision}"), said };
+    let hash = output(Command::new("git").args(["rev-parse", "--verify", &format!("{revision}^{{commit}}")]))
+        .await
+        .map_err(failed)?;
+    let folder = cache::directory().join(format!("revision-{}", hash.trim().get(..12).unwrap_or_default()));
+    let (source, target) = (folder.join("source"), folder.join("target"));
+    let program = target.join("debug/feedwater");
+    if !program.is_file() {
+        std::fs::create_dir_all(&source).map_err(|error| failed(error.to_string()))?;
+        let archive = folder.join("source.tar");
+        output(Command::new("git").args(["archive", "--output"]).arg(&archive).arg(hash.trim()))
+            .await
+            .map_err(failed)?;
+        output(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&source)).await.map_err(failed)?;
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        forget_outer_cargo(&mut cargo)
+            .args(["build", "--locked", "--bin", "feedwater"])
+            .env("CARGO_TARGET_DIR", &target)
+            .current_dir(&source);
+        output(&mut cargo).await.map_err(failed)?;
+    }
+    Ok(program)
+}
+
+/// What a command wrote; its complaint, if it failed.
+async fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.output().await.map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// What cargo built, by the names of the targets.

@@ -58,14 +58,19 @@ pub struct ControlPlane {
     url: String,
     certificates: PathBuf,
     audit_log: PathBuf,
-    directory: PathBuf,
-    tools: Tools,
-    made: Certificates,
-    etcd_url: String,
+    again: Box<Again>,
     // In the order in which they stop.
     _controller_manager: Process,
     apiserver: Option<Process>,
     _etcd: Process,
+}
+
+/// What it takes to start a part of it once more.
+struct Again {
+    tools: Tools,
+    directory: PathBuf,
+    certificates: Certificates,
+    etcd_url: String,
 }
 
 impl ControlPlane {
@@ -102,10 +107,12 @@ impl ControlPlane {
             url,
             certificates: directory.clone(),
             audit_log,
-            directory: directory.clone(),
-            tools: tools.clone(),
-            made: certificates,
-            etcd_url,
+            again: Box::new(Again {
+                tools: tools.clone(),
+                directory: directory.clone(),
+                certificates,
+                etcd_url,
+            }),
             _controller_manager: controller_manager,
             apiserver: Some(apiserver),
             _etcd: etcd,
@@ -124,8 +131,9 @@ impl ControlPlane {
     /// # Errors
     /// It does not get ready.
     pub async fn start_apiserver(&mut self) -> Result<(), ControlPlaneError> {
-        let starter = Starter { tools: &self.tools, directory: &self.directory, certificates: &self.made };
-        self.apiserver = Some(starter.apiserver(&self.etcd_url, &self.audit_log, &self.url).await?);
+        let Again { tools, directory, certificates, etcd_url } = &*self.again;
+        let starter = Starter { tools, directory, certificates };
+        self.apiserver = Some(starter.apiserver(etcd_url, &self.audit_log, &self.url).await?);
         Ok(())
     }
 

@@ -164,6 +164,11 @@ impl Operator {
         Ok(())
     }
 
+    /// From the next start on another `feedwater` program runs, as after an upgrade.
+    pub fn upgrade(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.options.binary);
+    }
+
     /// The present process, from the moment it is started on; 0 while there is none. It follows the operator over its restarts.
     pub fn pid(&self) -> Arc<AtomicI32> {
         Arc::clone(&self.pid)

@@ -75,6 +75,7 @@ async fn runs(arguments: Arguments, progress: &Progress) -> Result<world::faults
         runs: arguments.runs,
         jobs: arguments.jobs.max(1),
         binary,
+        successor: None,
         arguments: arguments.argument,
         progress: progress.clone(),
     };

@@ -9,6 +9,7 @@ mod say;
 mod supervise;
 mod test;
 mod up;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Kill the operator at every call it makes, and hold what comes of it against a run without
     Faults(faults::Arguments),
+    /// Kill an operator of another revision in the middle of its work and go on with this one, and the other way round
+    Upgrade(upgrade::Arguments),
     #[command(hide = true)]
     Supervise(supervise::Arguments),
 }
@@ -50,6 +53,7 @@ pub async fn run(command: Command) -> ExitCode {
         Command::Guards(arguments) => guards::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await,
         Command::Faults(arguments) => faults::run(arguments).await,
+        Command::Upgrade(arguments) => upgrade::run(arguments).await,
         Command::Supervise(arguments) => supervise::run(arguments).await,
     };
     outcome.unwrap_or_else(|failure| {

@@ -31,6 +31,8 @@ pub struct Options {
     pub jobs: usize,
     /// The `feedwater` program.
     pub binary: PathBuf,
+    /// The program that is started after a kill, where it is another: each kill is an upgrade then.
+    pub successor: Option<PathBuf>,
     /// More arguments of `feedwater run`.
     pub arguments: Vec<String>,
     /// Where progress is shown.
@@ -82,6 +84,7 @@ impl Matrix {
             admin: Arc::new(Admin::of(world.control_plane().kubectl()).await?),
             kubeconfig: info.kubeconfig.clone(),
             binary: options.binary.clone(),
+            successor: options.successor.clone(),
             arguments: options.arguments.clone(),
         };
         let name = info.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -64,6 +64,9 @@ pub async fn run(
         operator.kill().await;
         stage.expire_lease().await?;
         armed = points.next().map(|point| arm(&stage, point, &victim));
+        if let Some(successor) = &shared.successor {
+            operator.upgrade(successor);
+        }
         start_again(&mut operator, armed.as_ref()).await?;
     };
     let requests = calls_and_reads(&stage, since);

@@ -38,6 +38,8 @@ pub struct Shared {
     pub kubeconfig: PathBuf,
     /// The `feedwater` program.
     pub binary: PathBuf,
+    /// The program that is started after a kill, where it is another.
+    pub successor: Option<PathBuf>,
     /// More arguments of `feedwater run`.
     pub arguments: Vec<String>,
 }
