@@ -6,5 +6,6 @@
 
 mod first;
 mod guards;
+mod ha;
 mod remote;
 mod world;

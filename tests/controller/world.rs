@@ -216,6 +216,11 @@ impl World {
 
     /// Starts an operator.
     pub fn operator(&self, identity: &str) -> Process {
+        self.operator_by_lease(identity, "feedwater")
+    }
+
+    /// Starts an operator that contends for this Lease: by another than the rest, it leads beside them.
+    pub fn operator_by_lease(&self, identity: &str, lease: &str) -> Process {
         let clock = Clock::virtual_from(self.now());
         let api_clock = ApiClock::new(clock.clone());
         let client = ClientBuilder::new(self.server.door(identity), "default").with_layer(&api_clock).build();
@@ -240,7 +245,7 @@ impl World {
             shutdown_grace: Duration::from_secs(25),
             lease: LeaseSettings {
                 namespace: NAMESPACE.into(),
-                name: "feedwater".into(),
+                name: lease.into(),
                 identity: identity.into(),
             },
             metrics: metrics.clone(),
