@@ -383,3 +383,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[path = "lease_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "lease_laws.rs"]
+mod laws;
