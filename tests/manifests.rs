@@ -71,6 +71,40 @@ fn the_lease_that_may_be_written_is_the_one_that_is_used() {
     let role = of_kind("operator/lease.yaml", "Role");
     let settings = settings(&["run", "--lease-namespace=a"]);
     assert_eq!(words(&role["rules"][1]["resourceNames"]), [settings.lease.name]);
+    let mut verbs: Vec<&str> =
+        role["rules"].as_array().unwrap().iter().flat_map(|r| words(&r["verbs"])).collect();
+    verbs.sort_unstable();
+    assert_eq!(verbs, ["create", "get", "update"], "what an election does, and no more");
+}
+
+#[test]
+fn two_replicas_are_kept_apart_and_never_both_taken_away() {
+    let deployment = of_kind("operator/deployment.yaml", "Deployment");
+    let (spec, pod) = (&deployment["spec"], &deployment["spec"]["template"]);
+    assert_eq!(spec["replicas"], 2);
+    // A standby has to be there, and Ready, before the leader of the old version is asked to end.
+    let update = &spec["strategy"]["rollingUpdate"];
+    assert!(update["maxUnavailable"] == 0 && update["maxSurge"].as_u64() > Some(0), "{update}");
+    let labels = pod["metadata"]["labels"].as_object().unwrap();
+    let selects = |selector: &Value| {
+        let wanted = selector["matchLabels"].as_object().unwrap();
+        !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+    };
+    let budget = of_kind("operator/disruption-budget.yaml", "PodDisruptionBudget");
+    assert_eq!(budget["spec"]["maxUnavailable"], 1);
+    assert!(selects(&budget["spec"]["selector"]), "the budget is about other Pods");
+    let apart = pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        .as_array()
+        .unwrap();
+    let by = |key: &str| {
+        apart.iter().any(|term| {
+            let term = &term["podAffinityTerm"];
+            term["topologyKey"] == key && selects(&term["labelSelector"])
+        })
+    };
+    assert!(by("kubernetes.io/hostname") && by("topology.kubernetes.io/zone"), "{apart:?}");
+    let applied = documents("operator/kustomization.yaml")[0]["resources"].clone();
+    assert!(words(&applied).contains(&"disruption-budget.yaml"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::controller::services::Services;
 use crate::guards::{Guard, holds};
 use crate::model::flow::Memory;
 use crate::model::ids::ObjectName;
-use crate::runtime::lease::{Handle, Leading};
+use crate::runtime::lease::Handle;
 use crate::runtime::metrics::Metrics;
 use kube::Client;
 use kube::runtime::events::Recorder;
@@ -103,9 +103,10 @@ where
 }
 
 impl Context {
-    /// Whether this process acts: it leads, and knows everything.
+    /// Whether this process acts: it knows everything, and leads. By the time, not only by what the election says: one that stood still may
+    /// get here before the election does.
     pub fn acts(&self) -> bool {
-        self.synced.load(std::sync::atomic::Ordering::SeqCst) && self.lease.now() != Leading::No
+        self.synced.load(std::sync::atomic::Ordering::SeqCst) && self.lease.now().outlives(Duration::ZERO)
     }
 
     /// The fence: whether what is sent now and may take this long ends while this process certainly leads.

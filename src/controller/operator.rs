@@ -39,6 +39,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// Reconciles at once, per kind. They wait for nothing but the API server, so a few keep many objects going.
 const CONCURRENCY: u16 = 16;
+/// The longest that giving the lease back and signing out may take.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Kinds that are watched.
 const KINDS: u8 = 4;
 
@@ -137,29 +139,26 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
     election_task.spawn(election);
     begin_task.spawn(begin(ctx.clone(), filled_rx, all));
 
-    let work = async {
-        controllers.await;
-        // Nothing of ours is in flight any more: sign out, then give the lease back.
-        for (_, link) in ctx.sites.all() {
-            let _ = tokio::time::timeout(Duration::from_secs(3), link.session.client.sign_out()).await;
-        }
-    };
     let result = tokio::select! {
         ended = election_task.join_next() => match ended {
             Some(Ok(Ended::Released)) => Ok(()),
             // Lost, or its task failed: either way nobody keeps the lease any more.
             Some(Ok(Ended::Lost) | Err(_)) | None => Err(OperatorError::LeaseLost),
         },
-        done = shutdown.clone().bound(*shutdown_grace, work) => match done {
+        done = shutdown.clone().bound(*shutdown_grace, controllers) => match done {
             Ok(()) if shutdown.is_requested() => Ok(()),
             Ok(()) => Err(OperatorError::ControllerEnded),
             Err(grace) => Err(grace.into()),
         },
     };
     if result.is_ok() {
+        // Nothing of ours is in flight any more. The sessions end first, so that none signs in again when the successor has; but the successor
+        // need not wait for Tableau's answers.
+        ctx.workspaces.all().iter().for_each(|(_, link)| link.session.end());
+        let goodbyes = ctx.sites.all().into_iter().map(|(_, link)| link.session.end()).collect::<Vec<_>>();
         let _ = ended_tx.send(());
-        // The election gives the lease back; a moment for it, no more.
-        let _ = tokio::time::timeout(Duration::from_secs(3), election_task.join_next()).await;
+        let farewell = async { tokio::join!(election_task.join_next(), futures::future::join_all(goodbyes)) };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
     result
 }

@@ -44,6 +44,9 @@ pub enum PublishError {
     /// Somebody else wrote meanwhile, or the object is gone.
     #[error("the object changed meanwhile")]
     Conflict,
+    /// This process does not lead any more: it is the next one's turn.
+    #[error("this process does not lead any more")]
+    NotLeading,
     /// The API server.
     #[error("Kubernetes: {0}")]
     Kube(#[source] Box<kube::Error>),
@@ -63,6 +66,7 @@ where
     K: Ours,
     S: Serialize,
 {
+    lead(ctx)?;
     let decided_on = object.resource_version().filter(|_| holds(Guard::ResourceVersion));
     let body = json!({
         "apiVersion": K::api_version(&()),
@@ -88,6 +92,7 @@ pub async fn metadata<K>(
 where
     K: Ours,
 {
+    lead(ctx)?;
     metadata["resourceVersion"] = json!(object.resource_version());
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let body = json!({ "metadata": metadata });
@@ -104,6 +109,11 @@ where
     K: Ours,
 {
     Api::<K>::namespaced(ctx.client.clone(), &name.namespace).get_opt(&name.name).await.map_err(Box::new)
+}
+
+/// The resource version keeps a leader of the past from writing over what its successor wrote; this, from writing at all.
+fn lead(ctx: &Context) -> Result<(), PublishError> {
+    if ctx.acts() { Ok(()) } else { Err(PublishError::NotLeading) }
 }
 
 fn api<K>(ctx: &Context, object: &K) -> Api<K>

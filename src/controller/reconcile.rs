@@ -126,6 +126,9 @@ pub enum Error {
     /// Somebody else wrote: decide again.
     #[error("the object changed meanwhile")]
     Conflict,
+    /// It is the next leader's turn.
+    #[error("this process does not lead any more")]
+    NotLeading,
     /// The API server.
     #[error("Kubernetes: {0}")]
     Kube(#[source] Box<kube::Error>),
@@ -343,6 +346,7 @@ fn until(again: Option<Timestamp>, now: Timestamp) -> Action {
 pub fn error_policy<S: Subject>(object: Arc<S::Object>, error: &Error, _: Arc<Context>) -> Action {
     match error {
         Error::Conflict => Action::requeue(Duration::from_millis(200)),
+        Error::NotLeading => Action::await_change(),
         Error::Kube(_) => {
             tracing::warn!(object = %object.name_any(), namespace = object.namespace(), %error, "reconcile failed");
             Action::requeue(Duration::from_secs(5))
@@ -358,6 +362,7 @@ impl From<PublishError> for Error {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Conflict => Self::Conflict,
+            PublishError::NotLeading => Self::NotLeading,
             PublishError::Kube(error) => Self::Kube(error),
         }
     }

@@ -152,6 +152,13 @@ impl SiteSession {
         self.snapshot.borrow().clone()
     }
 
+    /// Stops reading at once; what is returned signs out.
+    pub fn end(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.task.abort();
+        let client = self.client.clone();
+        async move { client.sign_out().await }
+    }
+
     /// Leaves a hint for the observer.
     pub fn hint(&self, hint: Hint) {
         // A closed channel: the observer has ended with the session.

@@ -166,13 +166,18 @@ impl WorkspaceSession {
             None | Some(Row { found: Err(_), .. }) => DeploymentView::Unread,
         }
     }
+
+    /// Stops reading at once.
+    pub fn end(&self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
 }
 
 impl Drop for WorkspaceSession {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.end();
     }
 }
 

@@ -51,9 +51,14 @@ impl Terms {
     fn renew_every(&self) -> Duration {
         self.duration / 3
     }
-    /// Between two looks at a lease that somebody else holds, and between two tries of a renewal that failed.
+    /// Between two tries of what failed.
     fn retry_every(&self) -> Duration {
         self.duration / 7
+    }
+    /// Between two looks at a lease that somebody else holds: the longest that one that was given back lies unused. A look is one small read,
+    /// which costs the API server less than a watch that is told of every renewal, and cannot go silent.
+    fn look_every(&self) -> Duration {
+        self.duration / 30
     }
 }
 
@@ -168,12 +173,15 @@ impl<S: LeaseStore> Elector<S> {
 
     async fn win(&mut self) -> Instant {
         loop {
-            match self.try_to_win().await {
+            let wait = match self.try_to_win().await {
                 Ok(Some(end)) => return end,
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the lease cannot be read or written"),
-            }
-            sleep(self.terms.retry_every()).await;
+                Ok(None) => self.terms.look_every(),
+                Err(error) => {
+                    tracing::warn!(%error, "the lease cannot be read or written");
+                    self.terms.retry_every()
+                }
+            };
+            sleep(wait).await;
         }
     }
 
@@ -185,7 +193,9 @@ impl<S: LeaseStore> Elector<S> {
             Some(lease) => {
                 self.observe(lease);
                 match &self.observed {
-                    Some(observed) if observed.is_free() => self.claimed(observed.lease.clone()),
+                    Some(observed) if observed.is_free_for(&self.terms.identity) => {
+                        self.claimed(observed.lease.clone())
+                    }
                     _ => return Ok(None),
                 }
             }
@@ -241,20 +251,25 @@ impl<S: LeaseStore> Elector<S> {
         }
     }
 
-    /// Best effort; an answer that was lost before may have left us with an old `resourceVersion`, hence the second try.
+    /// Best effort. What we saw last may be old: the answer to a claim or a renewal may have been lost, or not awaited.
     async fn give_back(&mut self) {
-        let Some(mut held) = self.observed.take().map(|observed| observed.lease) else { return };
+        let ours = |lease: &Lease| holder(lease) == Some(&self.terms.identity);
+        let mut held = self.observed.take().map(|observed| observed.lease).filter(ours);
         for _ in 0..2 {
-            if holder(&held) != Some(&self.terms.identity) {
-                return;
-            }
-            match self.bounded(self.store.replace(&self.given_back(held))).await {
+            let lease = match held.take() {
+                Some(lease) => lease,
+                None => match self.bounded(self.store.get()).await {
+                    Ok(Some(lease)) if ours(&lease) => lease,
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "the lease cannot be read");
+                        continue;
+                    }
+                },
+            };
+            match self.bounded(self.store.replace(&self.given_back(lease))).await {
                 Ok(_) => return tracing::info!(identity = self.terms.identity, "the lease is given back"),
                 Err(error) => tracing::warn!(%error, "the lease could not be given back"),
-            }
-            match self.bounded(self.store.get()).await {
-                Ok(Some(lease)) => held = lease,
-                Ok(None) | Err(_) => return,
             }
         }
     }
@@ -320,10 +335,11 @@ impl<S: LeaseStore> Elector<S> {
 }
 
 impl Observed {
-    fn is_free(&self) -> bool {
+    /// Held by nobody any more, or by ourselves: a claim of ours whose answer did not arrive.
+    fn is_free_for(&self, identity: &String) -> bool {
         let seconds = self.lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
         let respected = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        holder(&self.lease).is_none() || self.since.elapsed() > respected
+        holder(&self.lease).is_none_or(|holder| holder == identity) || self.since.elapsed() > respected
     }
 }
 
@@ -367,3 +383,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[path = "lease_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "lease_laws.rs"]
+mod laws;

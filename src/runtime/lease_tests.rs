@@ -7,11 +7,11 @@ use tokio::task::JoinHandle;
 
 /// One lease, kept as the API server keeps it.
 #[derive(Clone, Default)]
-struct Fake(Arc<Mutex<State>>);
+pub(super) struct Fake(pub(super) Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
-    lease: Option<Lease>,
+pub(super) struct State {
+    pub(super) lease: Option<Lease>,
     version: u64,
     /// Requests hang.
     cut: bool,
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Fake {
-    fn store(&self, lease: &Lease) -> Result<Lease, StoreError> {
+    pub(super) fn store(&self, lease: &Lease) -> Result<Lease, StoreError> {
         let mut state = lock(&self.0);
         let current = state.lease.as_ref().and_then(|l| l.metadata.resource_version.clone());
         if lease.metadata.resource_version != current {
@@ -93,7 +93,7 @@ impl Candidate {
     }
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn one_leads_and_gives_the_lease_back_with_its_annotations() {
@@ -109,7 +109,7 @@ async fn one_leads_and_gives_the_lease_back_with_its_annotations() {
     assert_eq!(first.end().await, Ended::Released);
     let released = Instant::now();
     second.leads().await;
-    assert!(released.elapsed() < 3 * SECOND, "a lease that was given back is free at once");
+    assert!(released.elapsed() < SECOND, "a lease that was given back is free at once");
     assert_eq!(second.handle.inherited().get("feedwater.dev/cursor").map(String::as_str), Some("a"));
     assert_eq!(lock(&store.0).lease.as_ref().unwrap().spec.as_ref().unwrap().lease_transitions, Some(1));
     drop(second);
@@ -209,4 +209,26 @@ fn an_annotation_that_would_cost_the_lease_is_refused() {
         assert!(check_annotation(bad, "").is_err(), "{bad}");
     }
     assert!(check_annotation("feedwater.dev/cursor", &"a".repeat(1025)).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_lost_is_made_good_at_once() {
+    let store = Fake::default();
+    lock(&store.0).lose_answer = true;
+    let begun = Instant::now();
+    let first = candidate(&store, "first");
+    first.leads().await;
+    assert!(begun.elapsed() < 3 * SECOND, "it waits for its own lease to run out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_while_its_claim_is_answered_leaves_no_lease_behind() {
+    let store = Fake::default();
+    lock(&store.0).lose_answer = true;
+    let first = candidate(&store, "first");
+    while store.holder().is_none() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(first.end().await, Ended::Released);
+    assert_eq!(store.holder(), None);
 }

@@ -6,6 +6,7 @@
 
 mod first;
 mod guards;
+mod ha;
 mod laws;
 mod properties;
 mod reached;

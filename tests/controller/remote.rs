@@ -327,7 +327,11 @@ impl Tableau for TableauLine {
         *self.line.last.lock().unwrap()
     }
     async fn sign_out(&self) {
-        self.far.sign_out().await;
+        let work = async {
+            self.far.sign_out().await;
+            Ok(())
+        };
+        let _ = self.call("sign_out", false, work).await;
     }
     async fn projects(&self) -> Result<Vec<Project>, TableauError> {
         self.call("projects", false, self.far.projects()).await

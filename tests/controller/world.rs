@@ -248,6 +248,11 @@ impl World {
 
     /// Starts an operator.
     pub fn operator(&self, identity: &str) -> Process {
+        self.operator_by_lease(identity, "feedwater")
+    }
+
+    /// Starts an operator that contends for this Lease: by another than the rest, it leads beside them.
+    pub fn operator_by_lease(&self, identity: &str, lease: &str) -> Process {
         let skew = SignedDuration::from_millis(self.skews.operators);
         let clock = Clock::virtual_from(self.now().checked_add(skew).unwrap());
         let api_clock = ApiClock::new(clock.clone());
@@ -274,7 +279,7 @@ impl World {
             shutdown_grace: Duration::from_secs(25),
             lease: LeaseSettings {
                 namespace: NAMESPACE.into(),
-                name: "feedwater".into(),
+                name: lease.into(),
                 identity: identity.into(),
             },
             metrics: metrics.clone(),

@@ -8,6 +8,7 @@ mod cel;
 mod connections;
 mod faults;
 mod flows;
+mod ha;
 mod prefect_side;
 mod rest;
 mod seen;

@@ -1,6 +1,7 @@
 //! The operator as users run it: the real binary, under a `ServiceAccount` token, with exactly the shipped RBAC.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub struct OperatorOptions {
     pub api_server: Option<String>,
     /// More arguments of `feedwater run`.
     pub extra_args: Vec<String>,
-    /// How long to wait for `/readyz`; a standby is never ready to serve, so `None` waits for `/livez` only.
+    /// How long to wait for `/readyz`, which a standby answers too; `None`: for `/livez` only.
     pub wait_ready: Option<Duration>,
 }
 
@@ -179,17 +180,20 @@ impl Operator {
         self.end(Signal::SIGKILL).await;
     }
 
-    /// Waits until the operator ends by itself, as it does when its lease is lost.
-    pub async fn ended(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.wait().await;
-        }
-        self.pid.store(0, Ordering::SeqCst);
-    }
-
     /// SIGTERM, and waits for the operator to end as it does in a rollout.
     pub async fn terminate(&mut self) {
         self.end(Signal::SIGTERM).await;
+    }
+
+    /// Waits until the operator ends by itself, as it does when its lease is lost.
+    pub async fn ended(&mut self) -> Option<ExitStatus> {
+        let status = match &mut self.process {
+            Some(process) => Some(process.wait().await),
+            None => None,
+        };
+        self.process = None;
+        self.pid.store(0, Ordering::SeqCst);
+        status
     }
 
     async fn end(&mut self, signal: Signal) {
