@@ -1,8 +1,8 @@
 //! What must hold (TRIGGER.md 9), told from the truth alone: naive on purpose, and without the operator's own functions.
 
-use crate::stage::{DESCRIPTION, FLOWS, REFRESHES, Stage};
+use crate::stage::{DESCRIPTION, FLOWS, POLL, REFRESHES, Stage};
 use crate::truth::Post;
-use crate::world::{POLL, World, scheduled};
+use crate::world::{World, scheduled};
 use feedwater::tableau::JobStatus;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -142,6 +142,8 @@ impl Stage {
                 let uncredited = self.facts.retargeted.iter().any(|(of, at)| *of == name && between(at));
                 if !uncredited && self.all_recorded(resource, first.sent) {
                     doubles.push(format!("{first:#?}\ncontains what is refreshed by\n{second:#?}"));
+                    // One job too many is one, however many before it contain the same.
+                    break;
                 }
             }
         }
@@ -210,7 +212,7 @@ impl Stage {
     /// Nothing is written, here or there.
     async fn at_rest(&mut self, when: &str) -> Law {
         let (before, since) = (self.world.activity(), self.world.now());
-        self.wait(POLL * 8).await;
+        self.wait(POLL * 12).await;
         law(self.world.activity() == before, || format!("{when} nothing is written: {}", self.changes(since)))
     }
 

@@ -185,7 +185,7 @@ pub fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        24 => prop_oneof![3 => 0..3_000_u64, 3 => 0..60_000_u64, 1 => 0..1_200_000_u64].prop_map(Op::Wait),
+        24 => prop_oneof![3 => 0..3_000_u64, 3 => 0..60_000_u64, 1 => 0..600_000_u64].prop_map(Op::Wait),
         10 => prop_oneof![9 => Just(StateType::Completed), 1 => Just(StateType::Failed)].prop_flat_map(|state| {
             (0..FLOWS.len()).prop_map(move |flow| match state {
                 StateType::Completed => Op::Complete(flow),

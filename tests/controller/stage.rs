@@ -3,7 +3,7 @@
 use crate::laws::{Broken, Law};
 use crate::reached::Reached;
 use crate::weather::Weather;
-use crate::world::{POLL, Process, Skews, World};
+use crate::world::{Process, Skews, World};
 use feedwater::controller::operator::OperatorError;
 use feedwater::model::ids::{DeploymentName, Luid};
 use feedwater::prefect::StateType;
@@ -25,6 +25,8 @@ pub const REFRESHES: [(&str, &[&str], &str); 3] =
 /// Data sources; the first are the targets of the refreshes, in their order.
 pub const CONTENTS: [&str; 4] = ["one", "both", "any", "spare"];
 pub const DESCRIPTION: &str = "Loads what analysts ask for";
+/// What the connections are read at, and so how long anything at rest may take to show.
+pub const POLL: Duration = Duration::from_secs(10);
 /// Of everything that is tried again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(360);
 const WATCHED: [&str; 5] =
@@ -87,7 +89,7 @@ impl Stage {
             let mut engine = world.engine.lock().unwrap();
             (engine.queued, engine.running) = (Duration::from_secs(3), Duration::from_secs(8));
         }
-        world.connections();
+        world.connections_read_every(POLL);
         let luids = CONTENTS.iter().map(|name| world.publish(name)).collect();
         let weather = Weather::default();
         let sky = weather.clone();
@@ -119,7 +121,7 @@ impl Stage {
             engine.stopped = false;
             engine.ends.clear();
         }
-        self.world.connections();
+        self.world.connections_read_every(POLL);
         for plural in WATCHED {
             self.world.server.release(plural, 0);
             self.world.server.expire(plural);

@@ -110,13 +110,18 @@ impl World {
 
     /// One workspace, one site and its Secret.
     pub fn connections(&self) {
+        self.connections_read_every(POLL);
+    }
+
+    pub fn connections_read_every(&self, poll: Duration) {
+        let poll = format!("{}s", poll.as_secs());
         self.secret("tableau", &[("name", "token"), ("secret", "value")]);
         let mut workspace = resources::prefect_workspace(NAMESPACE, "prod", "https://prefect.example/api");
-        workspace["spec"]["pollInterval"] = json!("30s");
+        workspace["spec"]["pollInterval"] = json!(poll);
         self.server.put("prefectworkspaces", workspace).unwrap();
         let mut site =
             resources::tableau_site(NAMESPACE, "acme", "https://tableau.example", "acme", "tableau");
-        site["spec"]["pollInterval"] = json!("30s");
+        site["spec"]["pollInterval"] = json!(poll);
         self.server.put("tableausites", site).unwrap();
     }
 
