@@ -81,7 +81,7 @@ async fn a_standby_fills_its_caches_and_calls_nobody() {
     assert!(!asked().any(|call| call.verb.writes()), "a standby writes");
     assert!(!asked().any(|call| call.plural == "secrets"), "a standby reads Secrets");
     let filled = |kind: &&str| asked().any(|call| call.plural == **kind && call.verb == Verb::Watch);
-    assert!(KINDS.iter().all(|kind| filled(kind)), "a standby has no caches");
+    assert!(KINDS.iter().all(filled), "a standby has no caches");
 
     let reads = || asked().filter(|call| KINDS.contains(&&*call.plural) && call.verb == Verb::List).count();
     let before = reads();

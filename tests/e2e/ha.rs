@@ -47,7 +47,9 @@ impl Replica {
 
     /// When it last renewed.
     fn last_lease_write(&self) -> Timestamp {
-        self.line.read(|entries| entries.iter().rfind(writes_lease).map(|entry| entry.came)).unwrap()
+        self.line
+            .read(|entries| entries.iter().rfind(|entry| writes_lease(entry)).map(|entry| entry.came))
+            .unwrap()
     }
 
     /// When it said this in its log.
@@ -58,7 +60,7 @@ impl Replica {
     }
 }
 
-fn writes_lease(entry: &&Entry) -> bool {
+fn writes_lease(entry: &Entry) -> bool {
     entry.class == Class::Lease
 }
 
@@ -90,7 +92,7 @@ async fn a_standby_signs_in_to_nothing_and_takes_over_when_the_leader_ends() {
         assert!(held, "a standby has no cache of {kind}");
     }
 
-    let (_, run) = tokio::join!(leader.operator.terminate(), stage.prefect.complete(&flow));
+    let ((), run) = tokio::join!(leader.operator.terminate(), stage.prefect.complete(&flow));
     let decided = standby.decides().await;
     println!("from SIGTERM to the first decision: {:#}", decided.duration_since(leader.said("asked to end")));
     let history = stage.settled("orders", 2).await.status.unwrap().history;
