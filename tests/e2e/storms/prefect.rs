@@ -35,12 +35,12 @@ async fn prefect_is_busy_and_resets_and_each_completion_comes_through_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_three_is_refused_and_nothing_is_lost() {
     let storm = Storm::over("hiccups").await;
-    for attempt in [2, 3, 5, 8, 13] {
-        storm.prefect.add(Rule::on("*", "/api/**", Action::Answer(Answer::status(503))).nth(attempt));
-    }
+    let refuse = |attempt| Rule::on("*", "/api/**", Action::Answer(Answer::status(503))).nth(attempt);
+    let refused = [2, 3, 5, 8, 13].map(|attempt| storm.prefect.add(refuse(attempt)));
     storm.stage.change::<FlowDeployment>("orders", json!({"spec": {"description": "Loads orders"}})).await;
     storm.stage.prefect.complete(&storm.flow).await.unwrap();
     storm.has_passed(1).await;
+    assert!(refused.iter().all(|refused| refused.fired() == 1), "fewer calls than expected");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
