@@ -105,6 +105,7 @@ fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
         TableauError::Unreachable(Unreachable::HostNotAllowed(_)) => "HostNotAllowed",
         TableauError::Unreachable(Unreachable::Connect)
         | TableauError::Ambiguous
+        | TableauError::NotLeading
         | TableauError::Rejected(_) => "Unreachable",
     }
 }

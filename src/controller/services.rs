@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::http::{AddressPolicy, CallRecord, Http, Outcome, Timeouts, Unreachable};
 use crate::prefect::{Auth, Prefect, PrefectClient, PrefectError};
 use crate::runtime::metrics::{Called, Metrics, Service};
-use crate::tableau::{Credential, Tableau, TableauClient, TableauError};
+use crate::tableau::{Credential, Leads, Tableau, TableauClient, TableauError};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use url::Url;
@@ -20,7 +20,7 @@ pub trait Services: Send + Sync {
         api_url: &str,
         credential: &PrefectCredential,
     ) -> Result<Arc<dyn Prefect>, PrefectError>;
-    /// A client of a Tableau site.
+    /// A client of a Tableau site, which signs in only while this process leads.
     ///
     /// # Errors
     /// The host of the URL is not allowed.
@@ -29,6 +29,7 @@ pub trait Services: Send + Sync {
         server_url: &str,
         content_url: &str,
         credential: &TableauCredential,
+        leads: Leads,
     ) -> Result<Arc<dyn Tableau>, TableauError>;
 }
 
@@ -98,12 +99,13 @@ impl Services for RealServices {
         server_url: &str,
         content_url: &str,
         credential: &TableauCredential,
+        leads: Leads,
     ) -> Result<Arc<dyn Tableau>, TableauError> {
         let credential = Credential::PersonalAccessToken {
             name: credential.name.clone(),
             secret: credential.secret.clone(),
         };
-        Ok(Arc::new(TableauClient::new(self.http("tableau", server_url)?, content_url, credential)))
+        Ok(Arc::new(TableauClient::new(self.http("tableau", server_url)?, content_url, credential, leads)))
     }
 }
 

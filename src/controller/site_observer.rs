@@ -144,6 +144,7 @@ impl Observer {
             | TableauError::NotFound(_)
             | TableauError::Throttled { .. }
             | TableauError::Ambiguous
+            | TableauError::NotLeading
             | TableauError::Rejected(_)
             | TableauError::WrongServer
             | TableauError::Unreachable(_) => LONGEST_WAIT / 10,

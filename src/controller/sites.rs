@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The subject.
 pub struct Sites;
@@ -126,7 +127,9 @@ fn connect(
     let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));
     let worked_before = status.signed_in_with.as_deref() == Some(&fingerprint);
     let link = ctx.sites.link(name, key, spec.poll_interval, |users| {
-        let client = ctx.services.tableau(&spec.server_url, &spec.content_url, &credential)?;
+        let lease = ctx.lease.clone();
+        let leads = Arc::new(move || lease.now().outlives(Duration::ZERO));
+        let client = ctx.services.tableau(&spec.server_url, &spec.content_url, &credential, leads)?;
         Ok::<_, TableauError>(SiteSession::start(
             client,
             Setup {
@@ -179,7 +182,9 @@ fn trouble(error: TableauError, worked_before: bool) -> Trouble {
         TableauError::WrongServer | TableauError::NotFound(_) => Trouble::WrongServer,
         TableauError::UnsupportedVersion(version) => Trouble::UnsupportedVersion { version, oldest: "3.8" },
         TableauError::Unreachable(cause) => unreachable_trouble(cause),
-        TableauError::Ambiguous | TableauError::Rejected(_) => Trouble::Unreachable,
+        TableauError::Ambiguous | TableauError::Rejected(_) | TableauError::NotLeading => {
+            Trouble::Unreachable
+        }
     }
 }
 

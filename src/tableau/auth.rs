@@ -36,6 +36,9 @@ pub enum Credential {
     },
 }
 
+/// Whether this process leads at this moment. Asked before each sign-in: one that stood still would end its successor's session.
+pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A live session.
 pub(super) struct Session {
     /// `X-Tableau-Auth`, marked sensitive.
@@ -50,6 +53,7 @@ pub(super) struct Session {
 pub(super) struct Sessions {
     credential: Credential,
     site_content_url: String,
+    leads: Leads,
     /// Held while signing in, so that all wait for the same sign-in.
     state: Mutex<State>,
 }
@@ -68,8 +72,8 @@ struct Refused {
 }
 
 impl Sessions {
-    pub(super) fn new(credential: Credential, site_content_url: String) -> Self {
-        Self { credential, site_content_url, state: Mutex::default() }
+    pub(super) fn new(credential: Credential, site_content_url: String, leads: Leads) -> Self {
+        Self { credential, site_content_url, leads, state: Mutex::default() }
     }
 
     /// The session, young enough for a call.
@@ -108,6 +112,9 @@ impl Sessions {
             Some(version) => version.clone(),
             None => state.version.insert(discover(http).await?).clone(),
         };
+        if !(self.leads)() {
+            return Err(TableauError::NotLeading);
+        }
         let answer = http.send(self.request(http, &version)?).await?;
         if answer.status == 404 {
             // Perhaps another server answers there now, which does not know this version.

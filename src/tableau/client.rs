@@ -1,6 +1,6 @@
 //! The client of Tableau's REST API.
 
-use super::auth::{Credential, Session, Sessions, TOKEN_HEADER};
+use super::auth::{Credential, Leads, Session, Sessions, TOKEN_HEADER};
 use super::wire::{self, ContentRow, JobBody, JobListRow, ProjectRow};
 use super::{Content, Job, JobAnswer, JobRow, Project, RefreshError, Site, Tableau, TableauError};
 use crate::api::{RefreshType, TargetKind};
@@ -31,8 +31,13 @@ pub struct TableauClient {
 impl TableauClient {
     /// A client of the site `site_content_url` (`""`: the default site) of the server at `http`'s base, such as
     /// `https://tableau.example.com`.
-    pub fn new(http: Http, site_content_url: impl Into<String>, credential: Credential) -> Self {
-        Self { http, sessions: Sessions::new(credential, site_content_url.into()) }
+    pub fn new(
+        http: Http,
+        site_content_url: impl Into<String>,
+        credential: Credential,
+        leads: Leads,
+    ) -> Self {
+        Self { http, sessions: Sessions::new(credential, site_content_url.into(), leads) }
     }
 
     /// A call in a session, with one more sign-in after a 401. `make` gets `/api/{version}/sites/{site}`, which it may extend.
@@ -264,7 +269,7 @@ impl From<TableauError> for RefreshError {
             TableauError::SignInRefused | TableauError::SessionContested => Self::SignInRefused,
             TableauError::Throttled { retry_after } => Self::Throttled { retry_after },
             TableauError::Unreachable(why) => Self::NotSent(why),
-            TableauError::Ambiguous => Self::NotSent(Unreachable::Connect),
+            TableauError::Ambiguous | TableauError::NotLeading => Self::NotSent(Unreachable::Connect),
             TableauError::Forbidden(code) | TableauError::NotFound(code) | TableauError::Rejected(code) => {
                 Self::Rejected(code)
             }

@@ -7,7 +7,7 @@ mod client;
 pub mod fake;
 mod wire;
 
-pub use auth::Credential;
+pub use auth::{Credential, Leads};
 pub use client::TableauClient;
 
 use crate::api::{RefreshType, TargetKind};
@@ -71,6 +71,9 @@ pub enum TableauError {
     /// 401001 at sign-in.
     #[error("Tableau refuses the sign-in")]
     SignInRefused,
+    /// Another process leads now: a sign-in of this one would only end its session.
+    #[error("another replica leads")]
+    NotLeading,
     /// 401002 right after a sign-in: with a personal access token, somebody else signs in with it.
     #[error("Tableau ends the session at once: somebody else signs in with the same token")]
     SessionContested,

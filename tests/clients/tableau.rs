@@ -8,14 +8,26 @@ use feedwater::tableau::{
     Content, Credential, JobStatus, RefreshError, Tableau, TableauClient, TableauError,
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(3);
 
 pub fn client(stub: &Stub) -> TableauClient {
+    client_while(stub, Arc::new(true.into()))
+}
+
+/// A client of a process that leads while `leads` says so.
+pub fn client_while(stub: &Stub, leads: Arc<AtomicBool>) -> TableauClient {
     let credential =
         Credential::PersonalAccessToken { name: format!("{CANARY}-name").into(), secret: CANARY.into() };
-    TableauClient::new(stub.http("tableau", ""), "bi", credential)
+    TableauClient::new(
+        stub.http("tableau", ""),
+        "bi",
+        credential,
+        Arc::new(move || leads.load(Ordering::SeqCst)),
+    )
 }
 
 pub fn server_info(version: &str) -> Reply {

@@ -2,11 +2,12 @@
 
 use crate::prefect::CANARY;
 use crate::stub::{Reply, Stub, json, text};
-use crate::tableau::{client, error, server_info, signed_in, site};
+use crate::tableau::{client, client_while, error, server_info, signed_in, site};
 use feedwater::api::{RefreshType, TargetKind};
 use feedwater::tableau::{RefreshError, Tableau, TableauError};
 use serde_json::json;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A server where only the newest of its sessions counts, and `contested` ones are dead at once.
@@ -50,6 +51,21 @@ async fn ten_at_once_sign_in_once_and_renew_once() {
     end_sessions(&stub).await;
     assert!(ten().await.iter().all(Result::is_ok));
     assert_eq!((stub.count("signin"), stub.count("serverinfo")), (2, 1));
+}
+
+#[tokio::test]
+async fn one_that_does_not_lead_any_more_leaves_the_session_to_its_successor() {
+    let stub = newest_session_only(false).await;
+    let leads = Arc::new(AtomicBool::new(true));
+    let client = client_while(&stub, leads.clone());
+    client.site().await.unwrap();
+    end_sessions(&stub).await;
+    leads.store(false, Ordering::SeqCst);
+    assert_eq!(client.projects().await, Err(TableauError::NotLeading));
+    let luid = "l".into();
+    let refresh = client.refresh(TargetKind::Datasource, &luid, RefreshType::Full, Duration::from_secs(3));
+    assert!(matches!(refresh.await, Err(RefreshError::NotSent(_))));
+    assert_eq!((stub.count("signin"), stub.count("refresh")), (1, 0));
 }
 
 #[tokio::test]

@@ -13,7 +13,9 @@ use feedwater::prefect::{
     Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery,
 };
 use feedwater::tableau::fake::FakeTableau;
-use feedwater::tableau::{Content, JobAnswer, JobRow, Project, RefreshError, Site, Tableau, TableauError};
+use feedwater::tableau::{
+    Content, JobAnswer, JobRow, Leads, Project, RefreshError, Site, Tableau, TableauError,
+};
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -125,7 +127,13 @@ impl Services for Lines {
         Ok(Arc::new(PrefectLine { far: self.prefect.clone(), line: self.line(Service::Prefect) }))
     }
 
-    fn tableau(&self, _: &str, _: &str, _: &TableauCredential) -> Result<Arc<dyn Tableau>, TableauError> {
+    fn tableau(
+        &self,
+        _: &str,
+        _: &str,
+        _: &TableauCredential,
+        _: Leads,
+    ) -> Result<Arc<dyn Tableau>, TableauError> {
         let line = self.line(Service::Tableau);
         Ok(Arc::new(TableauLine { far: self.tableau.clone(), line, truth: self.truth.clone() }))
     }
