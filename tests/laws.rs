@@ -165,6 +165,8 @@ impl Sim {
                 },
             },
             timeout: Duration::from_secs(1800),
+            windows: Vec::new(),
+            priority: 50,
             suspend: false,
             refresh_token: None,
             baseline_annotation: None,

@@ -2,6 +2,7 @@
 
 use super::common::{Duration, SiteRef, WorkspaceRef};
 use super::extract_refresh_status::ExtractRefreshStatus;
+use super::refresh_window::RefreshWindow;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -67,6 +68,16 @@ pub struct ExtractRefreshSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('48h')").message("timeout must be between 1m and 48h"))]
     pub timeout: Option<Duration>,
+    /// When Feedwater may start refreshes; what is due outside waits, and nothing of it is dropped. Schedules that Tableau runs are not held.
+    /// Unset or `[]`: at any time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub refresh_windows: Option<Vec<RefreshWindow>>,
+    /// Place in the site's budget, 0 to 100: the higher starts first; namespaces take turns whatever their priorities. Unset: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub priority: Option<i32>,
     /// true: Feedwater starts no refresh; completions are still counted and a running refresh is still followed. Going back to false gives
     /// at most one refresh. Unset: false.
     #[serde(skip_serializing_if = "Option::is_none")]

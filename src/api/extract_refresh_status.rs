@@ -114,6 +114,10 @@ pub struct Effective {
     pub retry_limit: i32,
     /// Longest run.
     pub timeout: Duration,
+    /// Place in the site's budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub priority: Option<i32>,
 }
 
 /// One terminal state of a run that counts.

@@ -12,6 +12,7 @@ mod extract_refresh;
 mod extract_refresh_status;
 mod flow_deployment;
 mod prefect_workspace;
+mod refresh_window;
 pub mod schema;
 mod tableau_site;
 
@@ -20,6 +21,7 @@ pub use extract_refresh::*;
 pub use extract_refresh_status::*;
 pub use flow_deployment::*;
 pub use prefect_workspace::*;
+pub use refresh_window::*;
 pub use tableau_site::*;
 
 /// The API group of every kind.

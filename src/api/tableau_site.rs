@@ -2,6 +2,7 @@
 
 use super::common::{Duration, is_unseen, standard_status, unseen};
 use super::prefect_workspace::SecretAuth;
+use super::refresh_window::{Edition, SiteLimits};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,13 @@ pub struct TableauSiteSpec {
     pub site_content_url: Option<String>,
     /// Who we are.
     pub auth: TableauAuth,
+    /// Cloud or Server: how schedules are kept and which limits hold. Unset: Cloud for hosts under `online.tableau.com`, else Server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Edition")]
+    pub edition: Option<Edition>,
+    /// How much is asked of the site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<SiteLimits>,
     /// How often the site is read. 1s to 10m. Unset: 30s.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')").message("pollInterval must be between 1s and 10m"))]

@@ -1,5 +1,6 @@
 //! What every reconcile is given.
 
+use super::budgets::Budgets;
 use super::cache::Cache;
 use super::connections::Connections;
 use super::index::Index;
@@ -55,6 +56,8 @@ pub struct Context {
     pub workspaces: Connections<WorkspaceSession>,
     /// Tableau sites in use.
     pub sites: Connections<SiteSession>,
+    /// Budgets of the Tableau sites.
+    pub budgets: Budgets,
     /// The objects of each kind.
     pub objects: ObjectSets,
     /// Intents written and not spent.

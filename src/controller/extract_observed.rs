@@ -11,8 +11,8 @@ use crate::guards::{Guard, holds};
 use crate::http::Unreachable;
 use crate::model::conditions;
 use crate::model::extract::{
-    self, Bounds, Claim, Desired, IntentView, JobList, JobsView, Observed, SiteView, Source, TargetView,
-    UpstreamView,
+    self, Bounds, BudgetView, Claim, Desired, IntentView, JobList, JobsView, Observed, SiteView, Source,
+    TargetView, UpstreamView,
 };
 use crate::model::ids::ObjectName;
 use crate::model::time::{ClockReading, Moment};
@@ -63,6 +63,8 @@ pub fn observe(
         baseline: baseline(ctx, desired, moment),
         tableau_clock: session.and_then(|s| s.client.clock()).map(|reading| bounds(&reading, moment)),
         jobs,
+        // Asked only for what is about to start: see `budgeted`.
+        budget: BudgetView::Free,
         intent: intent(ctx, stored, moment),
         moment,
         settle: if holds(Guard::SettleTime) { ctx.settle } else { Duration::ZERO },

@@ -1,8 +1,9 @@
 //! `ExtractRefresh`: what is observed of it, and how it acts on Tableau.
 
+use super::budgets::SiteBudget;
 use super::context::{Context, Objects};
 use super::extract_observed::observe;
-use super::index::Dependent;
+use super::index::{Dependent, object_name};
 use super::lanes::{Priority, Waker};
 use super::ledger::Entry;
 use super::publish;
@@ -10,9 +11,11 @@ use super::reconcile::{Note, Plan, Planned, Subject};
 use super::site::{Hint, SiteSession};
 use crate::api::{Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome};
 use crate::guards::{Guard, holds};
+use crate::model::budget::Grant;
 use crate::model::conditions;
-use crate::model::extract::{self, Answer, Desired, Observed, Step};
+use crate::model::extract::{self, Answer, BudgetView, Decision, Desired, Observed, Step};
 use crate::model::ids::{JobId, ObjectName};
+use crate::model::time::add;
 use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
 use crate::tableau::RefreshError;
 use async_trait::async_trait;
@@ -78,8 +81,17 @@ impl Subject for Extracts {
         };
         let at = ObjectName { namespace: desired.name.namespace.clone(), name: desired.site.as_str().into() };
         let session = ctx.sites.get(&at).map(|link| link.session);
-        let observed = observe(ctx, &desired, stored, &at, session.as_ref());
-        let decision = extract::decide(&desired, &observed, stored, now, || uuid::Uuid::new_v4().to_string());
+        let mut observed = observe(ctx, &desired, stored, &at, session.as_ref());
+        let decide = |observed: &Observed| {
+            extract::decide(&desired, observed, stored, now, || uuid::Uuid::new_v4().to_string())
+        };
+        let mut decision = decide(&observed);
+        if let Some(session) = &session {
+            observed.budget = budgeted(ctx, &session.budget, &desired, &decision, now);
+            if observed.budget != BudgetView::Free {
+                decision = decide(&observed);
+            }
+        }
         let attempt = stored.attempt.clone().map(Box::new);
         let plan = match (decision.step, session, attempt) {
             (Step::Intend { id }, session, _) => match (session, decision.status.attempt.clone()) {
@@ -147,6 +159,9 @@ impl Subject for Extracts {
                 if !ctx.ledger.spend(&attempt.id, ctx.clock.moment()) {
                     tracing::error!(object = %object.name_any(), "an intent that may have been sent was about to be sent again");
                     return None;
+                }
+                if let Some(name) = object_name(&**object) {
+                    session.budget.started(&name, ctx.clock.moment());
                 }
                 let result = session
                     .client
@@ -240,6 +255,33 @@ impl Subject for Extracts {
     }
 }
 
+/// Asks the site's budget for a place when a refresh is about to be started; gives the place back when nothing is wanted any more.
+fn budgeted(
+    ctx: &Context,
+    budget: &SiteBudget,
+    desired: &Desired,
+    decision: &Decision,
+    now: Timestamp,
+) -> BudgetView {
+    let moment = ctx.clock.moment();
+    match (decision.starts, &decision.status.attempt) {
+        (true, _) => match budget.ask(&desired.name, desired.priority, moment) {
+            Grant::Granted => BudgetView::Free,
+            Grant::Held { by, wait } => BudgetView::Held { by, until: wait.map(|wait| add(now, wait)) },
+        },
+        (false, None) => {
+            budget.leave(&desired.name, moment);
+            BudgetView::Free
+        }
+        (false, Some(attempt)) => {
+            if attempt.job_id.is_some() {
+                budget.occupy(&desired.name);
+            }
+            BudgetView::Free
+        }
+    }
+}
+
 /// After the status write, never before, the baseline is copied to the annotation (TRIGGER.md 7).
 fn annotate(
     object: &ExtractRefresh,
@@ -309,4 +351,13 @@ fn origin(origin: Option<JobOrigin>) -> Origin {
 
 fn notes(notes: Vec<extract::Note>) -> Vec<Note> {
     notes.into_iter().map(|n| Note { warning: n.warning, reason: n.reason, message: n.message }).collect()
+}
+
+/// Gives up the place of a resource that is gone.
+pub fn forget(ctx: &Context, refresh: &ExtractRefresh) {
+    if let Some(name) = object_name(refresh) {
+        for (_, link) in ctx.sites.all() {
+            link.session.budget.leave(&name, ctx.clock.moment());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The controller: reads (observers), decides (model), acts, publishes. DESIGN.md 2 of the agreement.
 
 pub mod apiclock;
+pub mod budgets;
 pub mod cache;
 mod completions;
 pub mod connections;

@@ -2,6 +2,7 @@
 //! behind, as a process that is killed.
 
 use super::apiclock::ApiClock;
+use super::budgets::Budgets;
 use super::cache::Cache;
 use super::connections::Connections;
 use super::context::{Context, ObjectSets, Objects};
@@ -121,6 +122,7 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
         wakes,
         workspaces: Connections::default(),
         sites: Connections::default(),
+        budgets: Budgets::default(),
         objects: ObjectSets { workspaces, sites, flows, refreshes },
         ledger: Ledger::default(),
         memory: std::sync::Mutex::default(),

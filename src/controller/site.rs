@@ -1,5 +1,6 @@
 //! One Tableau site under one credential: who reads it (only the observer) and what the last reads said.
 
+use super::budgets::SiteBudget;
 use super::index::{Index, Key};
 use super::lanes::Lane;
 use super::wakes::Wakes;
@@ -25,6 +26,8 @@ pub struct SiteSession {
     pub client: Arc<dyn Tableau>,
     /// Write slots.
     pub lane: Arc<Lane>,
+    /// Places for refreshes.
+    pub budget: Arc<SiteBudget>,
     snapshot: watch::Receiver<Arc<SiteSnapshot>>,
     hints: mpsc::UnboundedSender<Hint>,
     task: JoinHandle<()>,
@@ -142,9 +145,10 @@ impl SiteSession {
             list: JobList::Unread,
             details: Arc::default(),
         }));
+        let budget = setup.budget.clone();
         let observer = super::site_observer::Observer::new(client.clone(), setup, out);
         let task = tokio::spawn(observer.run(hints_rx));
-        Arc::new(Self { client, lane: Lane::new(4), snapshot, hints, task })
+        Arc::new(Self { client, lane: Lane::new(4), budget, snapshot, hints, task })
     }
 
     /// The newest snapshot.
@@ -183,6 +187,8 @@ pub struct Setup {
     pub wakes: Wakes,
     /// The connection objects that use this session.
     pub users: Arc<Users>,
+    /// Questions about jobs are counted here.
+    pub budget: Arc<SiteBudget>,
     /// Cycles are counted here.
     pub metrics: Arc<Metrics>,
 }

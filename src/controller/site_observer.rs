@@ -120,8 +120,10 @@ impl Observer {
 
     /// When to look again while all is well.
     fn next_look(&mut self, jobs_read: bool) -> Duration {
+        let jobs = u32::try_from(self.details.len().max(1)).unwrap_or(u32::MAX);
+        let pace = self.setup.budget.pace(jobs, self.last).unwrap_or(LONGEST_WAIT);
         let next = if jobs_read {
-            self.follow.min(self.setup.users.interval())
+            self.follow.min(self.setup.users.interval()).max(pace)
         } else {
             self.setup.users.interval()
         };
@@ -204,16 +206,23 @@ impl Observer {
             None => self.client.site().await?,
         };
         self.site = Some(site.clone());
+        if self.setup.budget.wants_seed() {
+            self.seed_budget(&interest).await?;
+        }
         let now = self.setup.clock.moment();
         if todo.contents || now >= self.contents_due || self.is_new(&interest) {
             self.read_contents(&interest).await?;
             self.contents_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
+        let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
         let since = [interest.list, todo.list].into_iter().flatten().min();
+        if self.setup.budget.pace(1, now).is_none() {
+            // Used up: what is known stays as it is until questions are to be had again.
+            return Ok(site);
+        }
         if let Some(since) = since {
             *jobs_read |= self.read_list(sub(since, QUEUED_FOR)).await?;
         }
-        let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
         for job in &wanted {
             *jobs_read |= self.read_job(job, interest.jobs.contains(job)).await?;
         }
@@ -230,6 +239,31 @@ impl Observer {
             self.list = JobList::Unread;
         }
         Ok(site)
+    }
+
+    /// Before anything is started: what was started within the last hour on the contents that are read here, by whomever.
+    async fn seed_budget(&self, interest: &Interest) -> Result<(), TableauError> {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let asked = self.setup.clock.moment();
+        let Some(clock) = self.client.clock() else { return Ok(()) };
+        let now = clock.lower(asked);
+        self.setup.budget.queried(1, asked);
+        let listed = match self.client.jobs(sub(now, HOUR)).await {
+            Ok(rows) => Some(rows),
+            Err(TableauError::Forbidden(_)) => None,
+            Err(error) => return Err(error),
+        };
+        // A row has no LUID. By name is near enough, and rather too many.
+        let here = |row: &JobRow| {
+            let named = |title: &String| interest.names.values().any(|names| names.contains(title));
+            is_refresh(row) && (row.title.as_ref().is_some_and(named) || !interest.luids.is_empty())
+        };
+        let age = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
+        let ages = |rows: Vec<JobRow>| {
+            rows.into_iter().filter(here).filter_map(|row| row.created_at.map(age)).collect()
+        };
+        self.setup.budget.seed(listed.map(ages), asked);
+        Ok(())
     }
 
     fn interest(&self) -> Interest {
@@ -343,6 +377,7 @@ impl Observer {
         if !self.details.contains_key(job) {
             self.follow = FOLLOW_FIRST;
         }
+        self.setup.budget.queried(1, asked);
         match self.client.job(job).await {
             Ok(answer) => {
                 self.details.insert(job.clone(), answer);
@@ -372,6 +407,7 @@ impl Observer {
             self.list = JobList::NotAllowed;
             return Ok(!told);
         }
+        self.setup.budget.queried(1, asked);
         match self.client.jobs(since).await {
             Ok(rows) => {
                 self.list_refused = None;

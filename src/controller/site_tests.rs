@@ -1,8 +1,9 @@
 //! A session with its observer on paused time, against the fake: what is seen, when, and at which cost.
 
 use super::*;
-use crate::api::{ExtractRefresh, RefreshType};
+use crate::api::{Edition, ExtractRefresh, RefreshType};
 use crate::controller::wakes::Wakeups;
+use crate::model::budget::Limits;
 use crate::model::ids::ObjectName;
 use crate::model::jobs::JobStatus;
 use crate::tableau::fake::FakeTableau;
@@ -36,6 +37,7 @@ async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
         Setup {
             clock: clock.clone(),
             index: index.clone(),
+            budget: SiteBudget::new(Limits::of(Edition::Server), wakes.clone()),
             wakes,
             users,
             metrics: Arc::new(Metrics::default()),

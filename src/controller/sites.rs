@@ -123,6 +123,7 @@ fn connect(
     };
     let parts = [credential.name.expose_secret(), credential.secret.expose_secret()];
     let key = SessionKey::new(origin, &parts);
+    let budget = ctx.budgets.of(ctx, &key.origin, name, spec.limits);
     let before = ctx.sites.get(name).map(|link| link.session);
     let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));
     let worked_before = status.signed_in_with.as_deref() == Some(&fingerprint);
@@ -137,6 +138,7 @@ fn connect(
                 index: ctx.index.clone(),
                 wakes: ctx.wakes.clone(),
                 users,
+                budget,
                 metrics: ctx.metrics.clone(),
             },
         ))
@@ -192,4 +194,5 @@ fn trouble(error: TableauError, worked_before: bool) -> Trouble {
 pub fn forget(ctx: &Context, name: &ObjectName) {
     ctx.secrets.follow(&Referrer::Site(name.clone()), None);
     ctx.sites.unlink(name);
+    ctx.budgets.forget(name);
 }

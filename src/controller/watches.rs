@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::index::{Change, Dependent, Key, object_name};
 use super::workspace::Hint as WorkspaceHint;
-use super::{flows, site, sites, workspaces};
+use super::{extracts, flows, site, sites, workspaces};
 use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
 use crate::model::ids::ObjectName;
 use kube::runtime::watcher::Event;
@@ -31,6 +31,9 @@ pub fn on_refresh(ctx: &Context, event: &Event<ExtractRefresh>) {
         && !changes.is_empty()
     {
         wake_rivals(ctx, refresh);
+    }
+    if let Event::Delete(refresh) = event {
+        extracts::forget(ctx, refresh);
     }
     if let Event::Delete(refresh) = event
         && let Some(attempt) = refresh.status.as_ref().and_then(|status| status.attempt.as_ref())

@@ -1,5 +1,6 @@
 //! What Feedwater decides, and nothing else: no client, no clock, no async. Everything here is a function of its arguments.
 
+pub mod budget;
 pub mod conditions;
 pub mod connection;
 pub mod contents;
@@ -10,3 +11,4 @@ pub mod ids;
 pub mod jobs;
 pub mod runs;
 pub mod time;
+pub mod windows;

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
+mod budget;
 mod first;
 mod guards;
 mod ha;

@@ -3,7 +3,7 @@
 use crate::remote::{Service, Trouble};
 use crate::stage::{CONTENTS, FLOWS, REFRESHES, Stage};
 use crate::weather::{Calls, Requests};
-use crate::world::{SETTLE, Skews};
+use crate::world::{NAMESPACE, SETTLE, Skews};
 use feedwater::api::RefreshType;
 use feedwater::prefect::StateType;
 use feedwater::tableau::JobStatus;
@@ -125,12 +125,12 @@ impl Stage {
             Op::Apply => self.apply_all(),
             Op::Rotate => {
                 let secret = format!("value-{}", self.next());
-                self.world.secret("tableau", &[("name", "token"), ("secret", &secret)]);
+                self.world.secret(NAMESPACE, "tableau", &[("name", "token"), ("secret", &secret)]);
             }
             Op::BreakSecret(broken) => {
                 let values: &[_] =
                     if broken { &[("name", "token")] } else { &[("name", "token"), ("secret", "value")] };
-                world.secret("tableau", values);
+                world.secret(NAMESPACE, "tableau", values);
             }
             Op::Call(calls, trouble) => {
                 if let Trouble::Late(later) = trouble

@@ -42,6 +42,8 @@ pub struct World {
     pub troubles: Troubles,
     pub engine: Arc<Mutex<Engine>>,
     pub truth: Truth,
+    /// Which namespaces the operators serve.
+    pub scope: Scope,
     /// The operators' `--cleanup-deadline`.
     pub cleanup: Duration,
     clock: Clock,
@@ -92,6 +94,7 @@ impl World {
             server,
             prefect: Arc::new(FakePrefect::new(skewed(skews.prefect))),
             tableau: Arc::new(FakeTableau::new(skewed(skews.tableau))),
+            scope: Scope::Namespace(NAMESPACE.into()),
             cleanup: Duration::from_secs(600),
             skews,
             troubles: Troubles::default(),
@@ -115,7 +118,7 @@ impl World {
 
     pub fn connections_read_every(&self, poll: Duration) {
         let poll = format!("{}s", poll.as_secs());
-        self.secret("tableau", &[("name", "token"), ("secret", "value")]);
+        self.secret(NAMESPACE, "tableau", &[("name", "token"), ("secret", "value")]);
         let mut workspace = resources::prefect_workspace(NAMESPACE, "prod", "https://prefect.example/api");
         workspace["spec"]["pollInterval"] = json!(poll);
         self.server.put("prefectworkspaces", workspace).unwrap();
@@ -125,12 +128,12 @@ impl World {
         self.server.put("tableausites", site).unwrap();
     }
 
-    pub fn secret(&self, name: &str, values: &[(&str, &str)]) {
+    pub fn secret(&self, namespace: &str, name: &str, values: &[(&str, &str)]) {
         let data: Value = values
             .iter()
             .map(|(key, value)| ((*key).to_owned(), json!(BASE64_STANDARD.encode(value))))
             .collect();
-        let metadata = json!({"name": name, "namespace": NAMESPACE});
+        let metadata = json!({"name": name, "namespace": namespace});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data});
         self.server.put("secrets", secret).unwrap();
     }
@@ -278,7 +281,7 @@ impl World {
             services: Arc::new(services),
             clock,
             instance: INSTANCE.into(),
-            scope: Scope::Namespace(NAMESPACE.into()),
+            scope: self.scope.clone(),
             settle: SETTLE,
             cleanup_deadline: self.cleanup,
             shutdown_grace: Duration::from_secs(25),

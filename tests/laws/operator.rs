@@ -4,8 +4,8 @@ use super::world::{Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
 use super::{Cluster, Law, Sim};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::extract::{
-    Answer, Bounds, Claim, Desired, Found, IntentView, JobList, JobsView, Observed, Seen, Step, TargetView,
-    UpstreamView, decide, fold, interest,
+    Answer, Bounds, BudgetView, Claim, Desired, Found, IntentView, JobList, JobsView, Observed, Seen, Step,
+    TargetView, UpstreamView, decide, fold, interest,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
 use feedwater::model::jobs::{JobAnswer, JobStatus};
@@ -253,6 +253,7 @@ impl Sim {
                 list: process.list.clone().unwrap_or(JobList::Unread),
                 details: process.details.clone(),
             },
+            budget: BudgetView::Free,
             intent,
             moment: now,
             settle: SETTLE,

@@ -4,8 +4,9 @@ mod verdicts;
 
 pub use verdicts::{site_verdicts, workspace_verdicts};
 
+use super::budget::Limits;
 use super::time::parse_duration;
-use crate::api::{PrefectWorkspace, TableauSite};
+use crate::api::{Edition, PrefectWorkspace, TableauSite};
 use std::time::Duration;
 
 /// What is so with a connection, as its observer knows it.
@@ -121,6 +122,10 @@ pub struct DesiredSite {
     pub secret: String,
     /// How often it is read.
     pub poll_interval: Duration,
+    /// Cloud or Server.
+    pub edition: Edition,
+    /// What it may be asked for.
+    pub limits: Limits,
 }
 
 /// The spec is none that can be acted on; the sentence says what to do.
@@ -160,12 +165,35 @@ impl DesiredSite {
     pub fn parse(r: &TableauSite) -> Result<Self, BadConnection> {
         let token = r.spec.auth.personal_access_token.as_ref();
         let token = token.ok_or_else(|| BadConnection("spec.auth needs personalAccessToken".into()))?;
+        let server_url = base_url(&r.spec.server_url, "spec.serverUrl")?;
+        let edition = r.spec.edition.unwrap_or_else(|| edition(&server_url));
         Ok(Self {
-            server_url: base_url(&r.spec.server_url, "spec.serverUrl")?,
+            limits: limits(r, edition),
+            edition,
+            server_url,
             content_url: r.spec.site_content_url.clone().unwrap_or_default(),
             secret: token.secret_ref.name.clone(),
             poll_interval: poll_interval(r.spec.poll_interval.as_ref())?,
         })
+    }
+}
+
+/// Tableau Cloud is nowhere else than under this domain.
+fn edition(server_url: &str) -> Edition {
+    let host = url::Url::parse(server_url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let cloud = |host: &str| host == "online.tableau.com" || host.ends_with(".online.tableau.com");
+    if host.as_deref().is_some_and(cloud) { Edition::Cloud } else { Edition::Server }
+}
+
+fn limits(r: &TableauSite, edition: Edition) -> Limits {
+    let unset = Limits::of(edition);
+    let Some(declared) = &r.spec.limits else { return unset };
+    let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+    let size = |declared: Option<i32>| number(declared).and_then(|number| usize::try_from(number).ok());
+    Limits {
+        per_hour: size(declared.refreshes_per_hour).or(unset.per_hour),
+        running: size(declared.max_concurrent_refreshes).unwrap_or(unset.running),
+        queries_per_day: number(declared.job_queries_per_day).unwrap_or(unset.queries_per_day),
     }
 }
 
@@ -212,9 +240,13 @@ mod tests {
         assert_eq!(parsed.api_url, "https://prefect.acme.internal/api");
         assert_eq!((parsed.auth, parsed.poll_interval), (WorkspaceAuth::None, Duration::from_secs(30)));
         let pat = json!({"personalAccessToken": {"secretRef": {"name": "pat"}}});
-        let parsed = site(&json!({"serverUrl": "https://10ay.online.tableau.com", "auth": pat})).unwrap();
+        let parsed = site(&json!({"serverUrl": "https://10ay.online.tableau.com", "auth": &pat})).unwrap();
         assert_eq!((parsed.content_url.as_str(), parsed.secret.as_str()), ("", "pat"));
         assert_eq!(parsed.server_url, "https://10ay.online.tableau.com");
+        assert_eq!((parsed.edition, parsed.limits), (Edition::Cloud, Limits::of(Edition::Cloud)));
+        let own = json!({"serverUrl": "https://online.tableau.com.example.com", "auth": pat, "limits": {"refreshesPerHour": 7}});
+        let own = site(&own).unwrap();
+        assert_eq!((own.edition, own.limits.per_hour, own.limits.running), (Edition::Server, Some(7), 10));
     }
 
     #[test]

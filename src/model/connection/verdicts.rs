@@ -209,6 +209,8 @@ mod tests {
                 content_url: String::new(),
                 secret: "pat".into(),
                 poll_interval: Duration::from_secs(30),
+                edition: crate::api::Edition::Server,
+                limits: crate::model::budget::Limits::of(crate::api::Edition::Server),
             }),
             state,
         )

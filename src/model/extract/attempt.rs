@@ -9,6 +9,7 @@ use crate::api::{
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobStatus};
 use crate::model::time::{add, sub};
+use crate::model::windows::{self, Gate};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> b
     let wanted = s.owed.as_ref().is_some_and(|owed| owed.stopped.is_none());
     wanted
         && !p.d.suspend
+        && windows::gate(&p.d.windows, p.now) == Gate::Open
         && !matches!(p.o.claim, Claim::Taken { .. } | Claim::Busy { .. })
         && standing(p, s, attempt) != Standing::Changed
 }

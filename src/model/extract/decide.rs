@@ -1,15 +1,18 @@
 //! The policy: what is learned first, and then one step, chosen by a chain of small rules.
 
-use super::observed::{Claim, IntentView, JobList, SiteView, TargetView};
+use super::observed::{BudgetView, Claim, IntentView, JobList, SiteView, TargetView};
 use super::target::{Standing, named, standing};
 use super::{Decision, Desired, Observed, Pass, Step};
 use super::{attempt, coverage, fold, gate, marks, others, recover, report, retry, target};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, Stopped, Time};
+use crate::model::budget::Limit;
 use crate::model::conditions::Truth;
 use crate::model::ids::{JobId, Luid};
 use crate::model::time::{add, ceil_second};
+use crate::model::windows::{self, Gate};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// The next status and step of a resource. `new_id` gives the identity of an intent.
 pub fn decide(
@@ -41,7 +44,7 @@ pub fn decide(
     let waiting = report::stamp(&p, &mut next, &activity);
     let at_once = changed || matches!(step, Step::Intend { .. });
     let again = if at_once { Some(now) } else { [activity.again, waiting].into_iter().flatten().min() };
-    Decision { status: next, step, again, notes: p.notes }
+    Decision { status: next, starts: activity.starts, step, again, notes: p.notes }
 }
 
 /// Everything that follows from what was read, before anything is done about it.
@@ -71,6 +74,10 @@ pub(super) struct Activity {
     pub(super) message: String,
     plan: Plan,
     again: Option<Timestamp>,
+    /// Nothing is in the way of a start but a look.
+    starts: bool,
+    /// When a start that is held may be tried, for people.
+    pub(super) eligible: Option<Timestamp>,
 }
 
 enum Plan {
@@ -83,7 +90,15 @@ enum Plan {
 
 impl Activity {
     fn new(truth: Truth, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { truth, reason, message: message.into(), plan: Plan::Rest, again: None }
+        Self {
+            truth,
+            reason,
+            message: message.into(),
+            plan: Plan::Rest,
+            again: None,
+            starts: false,
+            eligible: None,
+        }
     }
     fn rests(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Truth::False, reason, message)
@@ -97,12 +112,16 @@ impl Activity {
     fn again(self, again: Option<Timestamp>) -> Self {
         Self { again, ..self }
     }
+    /// Held until about this time.
+    fn held(self, until: Option<Timestamp>) -> Self {
+        Self { again: until, eligible: until, ..self }
+    }
 }
 
 type Rule = fn(&Pass, &ExtractRefreshStatus) -> Option<Activity>;
 
 /// The first rule that has something to say decides.
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     follow,       // a job is followed to its end
     recover,      // an intent may have been sent
     give_way,     // another job of the target is in the way
@@ -113,6 +132,7 @@ const RULES: [Rule; 11] = [
     disconnected, // no site to speak with
     untargeted,   // no target, or somebody else's
     wait,         // backoff
+    window,       // not at this time
     start,        // write an intent
 ];
 
@@ -122,12 +142,13 @@ pub(super) fn choose(p: &Pass, s: &ExtractRefreshStatus) -> Activity {
 }
 
 /// While something is owed, jobs of others that succeeded are looked at: one may contain it. What waited is not started without that.
-fn glance(p: &Pass, s: &ExtractRefreshStatus, activity: Activity) -> Activity {
+fn glance(p: &Pass, s: &ExtractRefreshStatus, mut activity: Activity) -> Activity {
     let starts = match activity.plan {
         Plan::Intend => true,
         Plan::Rest => false,
         Plan::Post(_) | Plan::Look { .. } | Plan::Cancel(_) => return activity,
     };
+    activity.starts = starts;
     if !connected(p) {
         return activity;
     }
@@ -334,8 +355,33 @@ fn wait(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     Some(Activity::rests(reason, message).again(Some(until)))
 }
 
+/// Where windows join one another for more than a week, it is looked again after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+fn window(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    s.owed.as_ref()?;
+    let Gate::Held { by, until } = windows::gate(&p.d.windows, p.now) else { return None };
+    let message = match by {
+        Some(name) => format!("A refresh is owed; it starts when the window `{name}` is over"),
+        None => "A refresh is owed; it starts in the next of spec.refreshWindows that allows it".to_owned(),
+    };
+    let activity = Activity::rests("HeldByWindow", message);
+    Some(if until.is_some() { activity.held(until) } else { activity.again(Some(add(p.now, LOOK_AGAIN))) })
+}
+
 fn start(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     s.owed.as_ref()?;
+    if let BudgetView::Held { by, until } = p.o.budget {
+        let message = match by {
+            Limit::PerHour => {
+                "A refresh is owed; as many as the site's limit were started within the last hour, and others have their turn first"
+            }
+            Limit::Running => {
+                "A refresh is owed; as many as the site's limit are running, and others have their turn first"
+            }
+        };
+        return Some(Activity::rests("HeldByBudget", message).held(until));
+    }
     let starting = Activity::busy("Queued", "The refresh is handed to Tableau");
     let known = s.target.is_some() && p.o.tableau_clock.is_some();
     Some(if known { starting.plan(Plan::Intend) } else { starting })

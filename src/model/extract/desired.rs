@@ -3,6 +3,7 @@
 use crate::api::{self, RefreshType, TargetKind};
 use crate::model::ids::{DeploymentName, Luid, ObjectName};
 use crate::model::time::parse_duration;
+use crate::model::windows::Window;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -33,6 +34,10 @@ pub struct Desired {
     pub retry: Retry,
     /// Longest run of a job.
     pub timeout: Duration,
+    /// When refreshes may start.
+    pub windows: Vec<Window>,
+    /// Place in the site's budget.
+    pub priority: u8,
     /// No POSTs, no retries.
     pub suspend: bool,
     /// Value of the annotation `feedwater.dev/refresh-requested`.
@@ -231,6 +236,13 @@ impl Desired {
                 },
             },
             timeout: or("timeout", spec.timeout.as_ref(), Duration::from_secs(2 * 3600))?,
+            windows: spec
+                .refresh_windows
+                .iter()
+                .flatten()
+                .map(|w| Window::parse(w).map_err(Unsupported::new))
+                .collect::<Result<_, _>>()?,
+            priority: spec.priority.map_or(50, |priority| u8::try_from(priority.clamp(0, 100)).unwrap_or(50)),
             suspend: spec.suspend.unwrap_or(false),
             refresh_token: r
                 .annotations()

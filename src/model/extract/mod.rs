@@ -26,7 +26,8 @@ pub use desired::{
     Backoff, Desired, ProjectPath, Require, Retry, Source, Target, Unsupported, Upstream, key,
 };
 pub use observed::{
-    Bounds, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView, UpstreamView,
+    Bounds, BudgetView, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView,
+    UpstreamView,
 };
 
 #[cfg(test)]
@@ -44,6 +45,8 @@ use std::time::Duration;
 pub struct Decision {
     /// The complete next status, conditions stamped. Equal to the stored one: nothing is written.
     pub status: ExtractRefreshStatus,
+    /// A refresh is about to be started, perhaps after a look: the moment to ask for a place in the site's budget.
+    pub starts: bool,
     /// What to do. `Post`, `Cancel` and `Look` come only with a status that equals the stored one in every field of the machine.
     pub step: Step,
     /// Look again at this time, if nothing wakes the resource before.

@@ -1,5 +1,6 @@
 //! What is known about the world when a resource is decided on.
 
+use crate::model::budget::Limit;
 use crate::model::ids::{JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
 use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::runs::StateType;
@@ -27,6 +28,8 @@ pub struct Observed {
     pub tableau_clock: Option<Bounds>,
     /// What is known about jobs.
     pub jobs: JobsView,
+    /// Whether the site's budget has a place for it.
+    pub budget: BudgetView,
     /// What this process knows about the intent of `status.attempt`.
     pub intent: IntentView,
     /// Now, in this process's monotonic time.
@@ -177,6 +180,20 @@ pub enum JobList {
         since: Timestamp,
         /// Its rows.
         rows: Vec<JobRow>,
+    },
+}
+
+/// What the budget of the site says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetView {
+    /// Not asked, or there is a place: it is asked only for what is about to start.
+    Free,
+    /// Others have their turn first.
+    Held {
+        /// Which limit is reached.
+        by: Limit,
+        /// About when its turn comes; none: when a refresh of ours ends.
+        until: Option<Timestamp>,
     },
 }
 

@@ -5,10 +5,12 @@ use super::desired::Unsupported;
 use super::observed::{Claim, SiteView, TargetView, UpstreamView};
 use super::target::named;
 use super::{Pass, fold, marks};
-use crate::api::{Duration, Effective, ExtractRefreshStatus, HistoryEntry, Outcome, Stopped, UpstreamStatus};
+use crate::api::{
+    Duration, Effective, ExtractRefreshStatus, HistoryEntry, Outcome, Stopped, Time, UpstreamStatus,
+};
 use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::runs::StateType;
-use crate::model::time::add;
+use crate::model::time::{add, ceil_second};
 use jiff::Timestamp;
 
 /// How long a missing reference is only waited for: files come in any order.
@@ -22,9 +24,19 @@ pub(super) fn stamp(p: &Pass, s: &mut ExtractRefreshStatus, activity: &Activity)
         refresh_type: p.d.refresh_type,
         retry_limit: i32::try_from(p.d.retry.limit).unwrap_or(i32::MAX),
         timeout: duration(p.d.timeout),
+        priority: Some(i32::from(p.d.priority)),
     });
-    s.next_eligible_time =
-        s.owed.as_ref().filter(|owed| owed.stopped.is_none()).and_then(|owed| owed.not_before);
+    let not_before = s.owed.as_ref().filter(|owed| owed.stopped.is_none()).and_then(|owed| owed.not_before);
+    s.next_eligible_time = match activity.eligible {
+        None => not_before,
+        // About then is good enough: a better guess of the same wait is not worth a write.
+        Some(_)
+            if s.next_eligible_time.is_some_and(|Time(told)| told > p.now) && holds_still(s, activity) =>
+        {
+            s.next_eligible_time
+        }
+        Some(until) => Some(Time(ceil_second(until))),
+    };
 
     let (ready, again) = ready(p, s);
     let refreshing = Verdict::new("Refreshing", activity.truth, activity.reason, activity.message.clone());
@@ -37,6 +49,11 @@ pub(super) fn stamp(p: &Pass, s: &mut ExtractRefreshStatus, activity: &Activity)
     }
     conditions::stamp(s, &verdicts, p.generation, p.now);
     again
+}
+
+/// Whether it is held for the same reason as before.
+fn holds_still(s: &ExtractRefreshStatus, activity: &Activity) -> bool {
+    conditions::reason_of(s, "Refreshing") == Some(activity.reason)
 }
 
 /// The status of a spec that this build cannot act on; the state of the machine stays.

@@ -1,5 +1,6 @@
 //! TRIGGER.md 4: intent, POST, answers, recovery, other jobs, retries, ends.
 
+use super::holding::window;
 use super::*;
 use crate::api::{JobOrigin, Outcome};
 use RefreshType::{Full, Incremental};
@@ -47,7 +48,8 @@ fn a_new_completion_before_the_post_is_named_by_it() {
 fn holds_hold_and_drop_nothing() {
     type Hold = Box<dyn Fn(&mut Bench)>;
     let by = || ObjectName { namespace: "finance".into(), name: "older".into() };
-    let holds: [(&str, Hold); 9] = [
+    let holds: [(&str, Hold); 10] = [
+        ("False/HeldByWindow", Box::new(|b| b.d.windows.push(window("* * * * *", "168h")))),
         ("False/Suspended", Box::new(|b| b.d.suspend = true)),
         ("False/ConnectionUnavailable", Box::new(|b| b.o.site = SiteView::Missing)),
         ("False/ConnectionUnavailable", Box::new(|b| b.o.site = SiteView::NotReady { reason: "TlsFailed" })),
@@ -77,6 +79,7 @@ fn holds_hold_and_drop_nothing() {
             assert_eq!(bench.reason("Refreshing"), reason);
             assert_eq!(bench.owed().len(), 1, "{reason}");
             bench.d.suspend = false;
+            bench.d.windows.clear();
             (bench.o.site, bench.o.target, bench.o.claim) = (view.site, view.target, view.claim);
             bench.posts();
         }

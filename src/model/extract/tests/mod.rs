@@ -3,6 +3,7 @@
 mod acting;
 mod covering;
 mod gating;
+mod holding;
 mod others;
 mod reporting;
 mod targets;
@@ -75,6 +76,8 @@ impl Bench {
                 },
             },
             timeout: Duration::from_secs(7200),
+            windows: Vec::new(),
+            priority: 50,
             suspend: false,
             refresh_token: None,
             baseline_annotation: None,
@@ -88,6 +91,7 @@ impl Bench {
             baseline: Some(at(0)),
             tableau_clock: None,
             jobs: JobsView { list: JobList::Unread, details: BTreeMap::new() },
+            budget: BudgetView::Free,
             intent: IntentView::None,
             moment: Moment::default(),
             settle: Duration::from_secs(30),

@@ -1,0 +1,65 @@
+//! When refreshes may start, and how many: windows, priority, limits.
+
+use super::common::Duration;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A span of time that begins by a cron expression.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefreshWindow {
+    /// Name of this window, used in messages.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Deny: no refresh starts inside. Allow: refreshes start only inside this or another Allow window. Deny wins.
+    #[schemars(with = "WindowPolicy")]
+    pub policy: WindowPolicy,
+    /// When it begins: a cron expression of five fields, read in `timeZone`, for example `0 6 * * 1-5`. A beginning that daylight saving skips
+    /// counts at the moment the clock jumps; one that it shows twice counts twice.
+    #[schemars(length(min = 9, max = 255))]
+    pub schedule: String,
+    /// How long it lasts, in real time. 1m to 168h.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('168h')").message("duration must be between 1m and 168h"))]
+    pub duration: Duration,
+    /// IANA time zone of `schedule`, for example `Europe/Berlin`. Unset: UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+}
+
+/// What a window does.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowPolicy {
+    /// No refresh starts inside.
+    Deny,
+    /// Refreshes start only inside.
+    Allow,
+}
+
+/// Which Tableau it is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Edition {
+    /// Tableau Cloud.
+    Cloud,
+    /// Tableau Server.
+    Server,
+}
+
+/// How much is asked of a site. Two connections to one site share one budget; the smaller limit counts.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct SiteLimits {
+    /// Refreshes started in any sixty minutes, 1 to 10000. Unset: 60 on Tableau Cloud, which refuses more; none on Tableau Server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub refreshes_per_hour: Option<i32>,
+    /// Refreshes of ours queued or running at once, 1 to 1000. Unset: 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_concurrent_refreshes: Option<i32>,
+    /// Questions about jobs in any twenty-four hours, 100 to 1000000; near it jobs are asked about more seldom. Unset: 20000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 1_000_000))]
+    pub job_queries_per_day: Option<i32>,
+}

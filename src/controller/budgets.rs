@@ -1,0 +1,184 @@
+//! The budgets of Tableau sites: one for each origin, shared by all connections and sessions to it.
+
+use super::context::Context;
+use super::index::{Dependent, object_name};
+use super::wakes::Wakes;
+use crate::api::{ExtractRefresh, JobOrigin};
+use crate::model::budget::{Budget, Grant, Limits};
+use crate::model::ids::ObjectName;
+use crate::model::time::Moment;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// See the module.
+#[derive(Default)]
+pub struct Budgets {
+    all: Mutex<HashMap<String, Arc<SiteBudget>>>,
+}
+
+/// The budget of one origin.
+pub struct SiteBudget {
+    inner: Mutex<Inner>,
+    wakes: Wakes,
+}
+
+struct Inner {
+    budget: Budget,
+    /// By connection object: the smallest count.
+    limits: BTreeMap<ObjectName, Limits>,
+    seed: Seed,
+}
+
+/// What is known of starts before this process looked.
+enum Seed {
+    /// So far what status tells, as how long ago.
+    Wanted(Vec<Duration>),
+    /// The job list told.
+    Listed,
+    /// The job list may not be read: what status tells.
+    Told,
+}
+
+impl Budgets {
+    /// The budget of an origin, which this connection object leads to with these limits.
+    pub fn of(&self, ctx: &Context, origin: &str, site: &ObjectName, limits: Limits) -> Arc<SiteBudget> {
+        let mut all = lock(&self.all);
+        all.retain(|known, budget| known == origin || !budget.forget(site));
+        let budget =
+            all.entry(origin.to_owned()).or_insert_with(|| SiteBudget::new(limits, ctx.wakes.clone()));
+        budget.join(ctx, site, limits);
+        budget.clone()
+    }
+
+    /// The connection object is gone.
+    pub fn forget(&self, site: &ObjectName) {
+        lock(&self.all).retain(|_, budget| !budget.forget(site));
+    }
+}
+
+impl SiteBudget {
+    /// Nothing started, nobody waiting.
+    pub fn new(limits: Limits, wakes: Wakes) -> Arc<Self> {
+        let seed = Seed::Wanted(Vec::new());
+        let inner = Inner { budget: Budget::new(limits), limits: BTreeMap::new(), seed };
+        Arc::new(Self { inner: Mutex::new(inner), wakes })
+    }
+
+    fn join(&self, ctx: &Context, site: &ObjectName, limits: Limits) {
+        let mut inner = lock(&self.inner);
+        if inner.limits.insert(site.clone(), limits).is_none() {
+            refreshes(ctx, site)
+                .filter(|refresh| refresh.status.as_ref().is_some_and(|s| s.attempt.is_some()))
+                .filter_map(|refresh| object_name(&*refresh))
+                .for_each(|under_way| inner.budget.occupy(&under_way));
+            let told = told(ctx, site, ctx.clock.now());
+            match &mut inner.seed {
+                Seed::Wanted(ages) => ages.extend(told),
+                Seed::Told => inner.budget.seed(told, ctx.clock.moment()),
+                Seed::Listed => {}
+            }
+        }
+        inner.tighten();
+    }
+
+    /// True: no connection object leads here any more.
+    fn forget(&self, site: &ObjectName) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.limits.remove(site).is_some() {
+            inner.tighten();
+        }
+        inner.limits.is_empty()
+    }
+
+    /// Whether starts are limited, and those before this process looked are still to be counted.
+    pub fn wants_seed(&self) -> bool {
+        let inner = lock(&self.inner);
+        matches!(inner.seed, Seed::Wanted(_)) && inner.limits.values().any(|limits| limits.per_hour.is_some())
+    }
+
+    /// Counts what was started within the last hour: how long ago each, by the job list; none: it may not be read.
+    pub fn seed(&self, listed: Option<Vec<Duration>>, now: Moment) {
+        let mut inner = lock(&self.inner);
+        let next = if listed.is_some() { Seed::Listed } else { Seed::Told };
+        if let Seed::Wanted(told) = std::mem::replace(&mut inner.seed, next) {
+            inner.budget.seed(listed.unwrap_or(told), now);
+        }
+    }
+
+    /// Asks for a start.
+    pub fn ask(&self, who: &ObjectName, priority: u8, now: Moment) -> Grant {
+        let (grant, woken) = lock(&self.inner).budget.ask(who, priority, now);
+        self.wake(woken);
+        grant
+    }
+
+    /// A refresh of this resource is under way.
+    pub fn occupy(&self, who: &ObjectName) {
+        lock(&self.inner).budget.occupy(who);
+    }
+
+    /// The place given is used now.
+    pub fn started(&self, who: &ObjectName, now: Moment) {
+        lock(&self.inner).budget.started(who, now);
+    }
+
+    /// Wants nothing and runs nothing.
+    pub fn leave(&self, who: &ObjectName, now: Moment) {
+        let woken = lock(&self.inner).budget.leave(who, now);
+        self.wake(woken);
+    }
+
+    /// Notes questions about jobs.
+    pub fn queried(&self, questions: u32, now: Moment) {
+        lock(&self.inner).budget.queried(questions, now);
+    }
+
+    /// See [`Budget::pace`].
+    pub fn pace(&self, questions: u32, now: Moment) -> Option<Duration> {
+        lock(&self.inner).budget.pace(questions, now)
+    }
+
+    fn wake(&self, who: Vec<ObjectName>) {
+        for name in who {
+            self.wakes.dependent(&Dependent::Refresh(name));
+        }
+    }
+}
+
+impl Inner {
+    fn tighten(&mut self) {
+        if let Some(limits) = self.limits.values().copied().reduce(Limits::and) {
+            self.budget.limit(limits);
+        }
+    }
+}
+
+/// How long ago refreshes of these resources were started within the last hour, as far as status tells: for an account that may not list jobs.
+fn told(ctx: &Context, site: &ObjectName, now: Timestamp) -> Vec<Duration> {
+    let ours = |origin: Option<JobOrigin>| origin != Some(JobOrigin::Adopted);
+    let starts = refreshes(ctx, site).flat_map(|refresh| {
+        let status = refresh.status.clone().unwrap_or_default();
+        let ended =
+            status.history.into_iter().filter(|h| ours(h.origin)).filter_map(|h| h.started_at.or(h.ended_at));
+        let under_way = status.attempt.filter(|a| ours(a.origin)).map(|a| a.intended_at);
+        ended.chain(under_way).map(|at| at.0).collect::<Vec<_>>()
+    });
+    let lately = starts.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+    lately.filter(|age| *age < Duration::from_secs(3600)).collect()
+}
+
+/// The resources that name this connection.
+fn refreshes(ctx: &Context, site: &ObjectName) -> impl Iterator<Item = Arc<ExtractRefresh>> {
+    let site = site.clone();
+    let names = move |refresh: &Arc<ExtractRefresh>| {
+        refresh.spec.site_ref.name == *site.name
+            && refresh.metadata.namespace.as_deref() == Some(&*site.namespace)
+    };
+    ctx.objects.refreshes.store.state().into_iter().filter(names)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

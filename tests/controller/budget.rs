@@ -1,0 +1,128 @@
+//! The budget of a site: how many refreshes start, whose turn it is, and what a restart knows of it.
+
+use crate::remote::Trouble;
+use crate::world::{NAMESPACE, POLL, World};
+use feedwater::settings::Scope;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::sleep;
+use world::resources;
+
+/// A site in a namespace, with these limits.
+fn site(world: &World, namespace: &str, limits: &Value) {
+    world.secret(namespace, "tableau", &[("name", "token"), ("secret", "value")]);
+    let mut site = resources::tableau_site(namespace, "acme", "https://tableau.example", "acme", "tableau");
+    site["spec"]["pollInterval"] = json!("30s");
+    site["spec"]["limits"] = limits.clone();
+    world.server.put("tableausites", site).unwrap();
+}
+
+/// A data source that is to be refreshed once.
+fn demand(world: &World, namespace: &str, name: &str) {
+    world.publish(name);
+    let mut refresh = resources::extract_refresh(namespace, name, "acme", ("Finance", name), &[]);
+    refresh["metadata"]["annotations"] = json!({"feedwater.dev/refresh-requested": "once"});
+    world.server.put("extractrefreshes", refresh).unwrap();
+}
+
+fn waiting(world: &World) -> Vec<Value> {
+    let all = world.server.objects("extractrefreshes");
+    all.into_iter().filter(|exr| exr["status"]["owed"].is_object()).collect()
+}
+
+fn refreshing(exr: &Value) -> &Value {
+    let conditions = exr["status"]["conditions"].as_array().unwrap();
+    &conditions.iter().find(|c| c["type"] == "Refreshing").unwrap()["reason"]
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_of_an_hour_are_counted_over_a_restart_and_what_waits_says_so() {
+    let world = World::new();
+    site(&world, NAMESPACE, &json!({"refreshesPerHour": 3}));
+    for n in 0..5 {
+        demand(&world, NAMESPACE, &format!("extract-{n}"));
+    }
+    let first = world.operator("one");
+    world.until("three end", |world| waiting(world).len() == 2).await;
+    let began = world.now();
+    let written = world.writes().len();
+    sleep(POLL * 10).await;
+    let more = &world.writes()[written..];
+    assert!(more.is_empty(), "waiting costs nothing: {more:#?} {:#?}", waiting(&world));
+    for exr in waiting(&world) {
+        assert_eq!(refreshing(&exr), "HeldByBudget");
+        let told: Timestamp = exr["status"]["nextEligibleTime"].as_str().unwrap().parse().unwrap();
+        let wait = told.duration_since(began);
+        assert!(wait > SignedDuration::from_mins(55) && wait <= SignedDuration::from_mins(60), "{wait:?}");
+    }
+    first.kill();
+    let second = world.operator("two");
+    sleep(Duration::from_secs(40 * 60)).await;
+    assert_eq!(world.jobs().len(), 3, "the second counts what the first started");
+    world.until("the rest ends", |world| waiting(world).is_empty()).await;
+    assert_eq!(world.jobs().len(), 5);
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_jobs_may_not_be_listed_a_restart_counts_by_status() {
+    let world = World::new();
+    world.troubles.on_call(|call| if call.operation == "jobs" { Trouble::Forbid } else { Trouble::None });
+    site(&world, NAMESPACE, &json!({"refreshesPerHour": 2}));
+    for n in 0..3 {
+        demand(&world, NAMESPACE, &format!("extract-{n}"));
+    }
+    let first = world.operator("one");
+    world.until("two end", |world| waiting(world).len() == 1).await;
+    first.kill();
+    let _second = world.operator("two");
+    sleep(Duration::from_secs(40 * 60)).await;
+    assert_eq!(world.jobs().len(), 2);
+    world.until("the rest ends", |world| waiting(world).is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_run_at_once_than_the_limit() {
+    let world = World::new();
+    site(&world, NAMESPACE, &json!({"maxConcurrentRefreshes": 2}));
+    for n in 0..7 {
+        demand(&world, NAMESPACE, &format!("extract-{n}"));
+    }
+    let _operator = world.operator("one");
+    world
+        .until("all end", |world| {
+            let running = world.jobs().iter().filter(|job| job.job.completed_at.is_none()).count();
+            assert!(running <= 2, "{running}");
+            world.jobs().len() == 7 && waiting(world).is_empty()
+        })
+        .await;
+}
+
+/// Two hundred of one namespace wait for one place, and two of another join them, by a connection of their own with another limit.
+#[tokio::test(start_paused = true)]
+async fn two_beside_two_hundred_start_within_four_places() {
+    const MANY: usize = 200;
+    let mut world = World::new();
+    world.scope = Scope::Cluster;
+    world.server.put("namespaces", resources::namespace("small")).unwrap();
+    site(&world, NAMESPACE, &json!({"maxConcurrentRefreshes": 1}));
+    site(&world, "small", &json!({"maxConcurrentRefreshes": 9}));
+    for n in 0..MANY {
+        demand(&world, NAMESPACE, &format!("many-{n}"));
+    }
+    let _operator = world.operator("one");
+    world.until("all wait", |world| waiting(world).len() == MANY && world.jobs().len() == 1).await;
+    demand(&world, "small", "few-0");
+    demand(&world, "small", "few-1");
+    let before = world.jobs().len();
+    world.until("six start", |world| world.jobs().len() >= before + 6).await;
+    let names: BTreeMap<_, _> =
+        world.tableau.state().contents.iter().map(|c| (c.luid.clone(), c.name.clone())).collect();
+    let started: Vec<String> =
+        world.jobs()[before..].iter().map(|job| names[job.job.content.as_ref().unwrap()].clone()).collect();
+    let few: Vec<usize> = (0..started.len()).filter(|n| started[*n].starts_with("few")).collect();
+    // One place may have been given before they came.
+    assert!(few.len() == 2 && few[1] < 5, "{started:?}");
+}
