@@ -1,5 +1,7 @@
 //! The simulator's clock: it follows tokio's, so that paused time pauses Tableau too.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -28,6 +30,13 @@ impl Clock {
     pub(super) fn tableau_time(&self, at: Instant) -> Timestamp {
         let exact = self.true_time(at) + self.skew;
         Timestamp::from_second(exact.as_second()).unwrap_or(exact)
+    }
+
+    /// The moment at which Tableau's clock shows this date; the beginning for one before it.
+    pub(super) fn instant(&self, at: Timestamp) -> Instant {
+        let since = at.duration_since(self.wall + self.skew);
+        let since = Duration::try_from(since).unwrap_or_default();
+        self.origin.checked_add(since).unwrap_or(self.origin)
     }
 
     /// The value of a date attribute in a body.

@@ -31,6 +31,14 @@ pub struct Config {
     pub date_skew: i64,
     /// Whether the signed-in users may list jobs; 403004 when not.
     pub jobs_list_allowed: bool,
+    /// IANA zone of the site (Cloud) or the server: schedules are read in it.
+    pub time_zone: String,
+    /// Whether the signed-in users administer the server: else they may not make schedules (403004).
+    pub server_admin: bool,
+    /// Scheduled runs that may fail one after another; at so many the task is suspended.
+    pub failure_threshold: u32,
+    /// What is not settled about tasks (`tableau-rest.md` 14).
+    pub tasks: TaskHabits,
     /// How jobs of content without a script of its own behave.
     pub default_script: Script,
 }
@@ -51,7 +59,56 @@ impl Default for Config {
             index_lag: Duration::ZERO,
             date_skew: 0,
             jobs_list_allowed: true,
+            time_zone: "UTC".to_owned(),
+            server_admin: true,
+            failure_threshold: 5,
+            tasks: TaskHabits::default(),
             default_script: Script::default(),
+        }
+    }
+}
+
+/// Where the sources leave open how Tableau answers about tasks. Clients have to live with either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // open questions, each with two answers
+pub struct TaskHabits {
+    /// Status of a task's creation: 200 or 201.
+    pub created: u16,
+    /// The answer to a creation writes dates as `2026-11-24T10:00:00-0700`.
+    pub offsets: bool,
+    /// A single task is answered as `extractRefresh`; else within `task`.
+    pub bare: bool,
+    /// Incremental tasks are listed with type `IncrementExtractTask`; else with the attribute `incremental`.
+    pub typed: bool,
+    /// A task that is suspended still tells when it would run.
+    pub suspended_runs: bool,
+    /// `IncrementalRefresh`, or `IncrementalExtract` as the migration SDK has it.
+    pub incremental: &'static str,
+}
+
+impl Default for TaskHabits {
+    fn default() -> Self {
+        Self {
+            created: 200,
+            offsets: false,
+            bare: false,
+            typed: true,
+            suspended_runs: false,
+            incremental: "IncrementalRefresh",
+        }
+    }
+}
+
+impl TaskHabits {
+    /// The other way in everything.
+    pub fn other() -> Self {
+        Self {
+            created: 201,
+            offsets: true,
+            bare: true,
+            typed: false,
+            suspended_runs: true,
+            incremental: "IncrementalExtract",
         }
     }
 }

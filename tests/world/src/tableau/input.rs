@@ -50,6 +50,23 @@ impl Input {
         Ok(())
     }
 
+    /// As [`allow`](Self::allow), for an element whose children are all of one name.
+    pub(super) fn allow_many(&self, attributes: &[&str], child: &str) -> Result<(), Refusal> {
+        Self { name: self.name.clone(), attributes: self.attributes.clone(), children: Vec::new() }
+            .allow(attributes, &[])?;
+        match self.children.iter().find(|other| other.name != child) {
+            None => Ok(()),
+            Some(other) => Err(malformed(&format!(
+                "Element '{}' is not allowed in element '{}'.",
+                other.name, self.name
+            ))),
+        }
+    }
+
+    pub(super) fn children(&self) -> &[Input] {
+        &self.children
+    }
+
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name).map(String::as_str)
     }

@@ -30,12 +30,15 @@ mod filter;
 mod hold;
 mod input;
 mod jobs;
+mod people;
 mod query;
 mod refusal;
+mod schedule;
 mod serve;
 mod shared;
 mod site;
 mod state;
+mod tasks;
 mod truth;
 
 use std::io;
@@ -46,13 +49,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::config::{Availability, Config, Edition, Kind, Outcome, Script, Step};
+pub use self::config::{Availability, Config, Edition, Kind, Outcome, Script, Step, TaskHabits};
 pub use self::hold::Hold;
 use self::serve::Gate;
 use self::shared::Shared;
 use self::site::ContentKind;
 pub use self::state::{Missing, Refused};
-pub use self::truth::{Refresh, Request, RequestedBy, Truth};
+pub use self::truth::{Refresh, Request, RequestedBy, TaskTruth, Truth};
 
 /// A running simulator. Clones are handles on the same one; with the last of them it stops.
 ///

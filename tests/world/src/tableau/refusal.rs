@@ -109,6 +109,29 @@ impl Refusal {
         Self::new("409093", "Resource Conflict", detail)
     }
 
+    /// A schedule that this edition cannot run.
+    pub(super) fn schedule(detail: impl Into<String>) -> Self {
+        Self::new("409004", "Bad Request", detail)
+    }
+
+    /// A schedule of this name is there. (The code is not settled.)
+    pub(super) fn schedule_exists(name: &str) -> Self {
+        Self::new("409021", "Resource Conflict", format!("A schedule named '{name}' already exists."))
+    }
+
+    pub(super) fn task(id: &str) -> Self {
+        Self::not_found("404018", format!("Task '{id}' could not be found."))
+    }
+
+    pub(super) fn internal(detail: &str) -> Self {
+        Self::new("500000", "Internal Server Error", detail)
+    }
+
+    /// As the documentation has it for a schedule that is not there.
+    pub(super) fn no_such_schedule() -> Self {
+        Self::new("404021", "Resource Not Found", "The schedule could not be found.")
+    }
+
     /// `seconds` until the next refresh may be started; the header is optional on real sites.
     pub(super) fn too_many_refreshes(seconds: u64, header: bool) -> Self {
         let minutes = seconds.div_ceil(60);

@@ -21,7 +21,11 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: Config) -> Self {
-        let state = State { jobs_list_forbidden: !config.jobs_list_allowed, ..State::default() };
+        let state = State {
+            jobs_list_forbidden: !config.jobs_list_allowed,
+            no_server_admin: !config.server_admin,
+            ..State::default()
+        };
         Self {
             clock: Clock::start(config.date_skew),
             config,
@@ -35,10 +39,10 @@ impl Shared {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State, Instant) -> T) -> T {
         let now = Instant::now();
         let mut state = self.lock();
-        state.jobs.advance(now, self.config.concurrent_jobs);
+        state.advance(now, &self.config, &self.clock);
         let result = change(&mut state, now);
         // What was changed may have consequences at the same moment: a released job starts, a freed slot is taken.
-        state.jobs.advance(now, self.config.concurrent_jobs);
+        state.advance(now, &self.config, &self.clock);
         drop(state);
         self.tell();
         result
@@ -74,10 +78,9 @@ impl Shared {
 
     /// Brings the jobs up to date; when something will happen next.
     fn advance(&self) -> Option<Instant> {
-        let slots = self.config.concurrent_jobs;
         let mut state = self.lock();
-        let moved = state.jobs.advance(Instant::now(), slots);
-        let next = state.jobs.next_change(slots);
+        let moved = state.advance(Instant::now(), &self.config, &self.clock);
+        let next = state.next_change(&self.config, &self.clock);
         drop(state);
         if moved {
             self.tell();

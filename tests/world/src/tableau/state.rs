@@ -11,6 +11,7 @@ use super::config::{Config, Kind, Script};
 use super::hold::{Hold, Ticket};
 use super::jobs::{Job, Jobs, NewJob};
 use super::site::{Site, User};
+use super::tasks::Tasks;
 use super::truth::{Refresh, Request, RequestedBy, Truth};
 
 /// Everything that changes.
@@ -19,10 +20,13 @@ pub(super) struct State {
     pub(super) sites: Vec<Site>,
     pub(super) sessions: HashMap<String, Session>,
     pub(super) jobs: Jobs,
+    pub(super) tasks: Tasks,
     pub(super) requests: Vec<Request>,
     pub(super) holds: HashMap<String, VecDeque<Ticket>>,
     pub(super) connections_reset: u64,
     pub(super) jobs_list_forbidden: bool,
+    /// The signed-in users are no administrators of the server.
+    pub(super) no_server_admin: bool,
 }
 
 /// A sign-in. Its site and `pat` name the personal access token that it came from.
@@ -168,6 +172,7 @@ impl State {
     pub(super) fn remove_content(&mut self, luid: &str) -> Result<(), Missing> {
         let (site, n) = self.content(luid)?;
         site.contents.remove(n);
+        self.drop_tasks_of(luid);
         Ok(())
     }
 
@@ -192,9 +197,14 @@ impl State {
 
     pub(super) fn hold_answer(&mut self, luid: &str) -> Result<Hold, Missing> {
         self.content(luid)?;
+        Ok(self.hold(luid))
+    }
+
+    /// A hold on whatever is known by this key.
+    pub(super) fn hold(&mut self, key: &str) -> Hold {
         let (hold, ticket) = Hold::arm();
-        self.holds.entry(luid.to_owned()).or_default().push_back(ticket);
-        Ok(hold)
+        self.holds.entry(key.to_owned()).or_default().push_back(ticket);
+        hold
     }
 
     /// The next hold on the content's refreshes that was not given up; it is taken.
@@ -220,11 +230,13 @@ impl State {
         Truth {
             requests: self.requests.clone(),
             refreshes: self.jobs.all().iter().map(refresh).collect(),
+            tasks: self.task_truths(),
+            schedules: self.tasks.schedules.iter().map(|s| (s.name.clone(), s.timing.to_string())).collect(),
             connections_reset: self.connections_reset,
         }
     }
 }
 
-fn missing(what: &'static str, name: &str) -> Missing {
+pub(super) fn missing(what: &'static str, name: &str) -> Missing {
     Missing { what, name: name.to_owned() }
 }

@@ -16,6 +16,10 @@ pub struct Truth {
     pub requests: Vec<Request>,
     /// Every refresh that was ever started, in the order of creation.
     pub refreshes: Vec<Refresh>,
+    /// Every extract refresh task there is now, in the order of creation.
+    pub tasks: Vec<TaskTruth>,
+    /// The shared schedules of a Server there are now: name and definition.
+    pub schedules: Vec<(String, String)>,
     /// Connections that were reset because of [`Availability::Reset`](super::Availability::Reset).
     pub connections_reset: u64,
 }
@@ -26,10 +30,37 @@ impl Truth {
         self.requests.iter().filter(|request| request.operation == operation).count()
     }
 
+    /// The tasks of one piece of content, oldest first.
+    pub fn tasks_of(&self, luid: &str) -> Vec<&TaskTruth> {
+        self.tasks.iter().filter(|task| task.content == luid).collect()
+    }
+
     /// The refreshes of one piece of content, oldest first.
     pub fn refreshes_of(&self, luid: &str) -> Vec<&Refresh> {
         self.refreshes.iter().filter(|refresh| refresh.content == luid).collect()
     }
+}
+
+/// One extract refresh task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskTruth {
+    /// Its id.
+    pub id: String,
+    /// LUID of the data source or workbook.
+    pub content: String,
+    /// Full or incremental.
+    pub kind: Kind,
+    /// Its definition, such as `Daily 02:00-02:00 hours=24 weekDay=Monday`.
+    pub timing: String,
+    /// On a Server: name of the shared schedule.
+    pub schedule: Option<String>,
+    /// Its next run by Tableau's clock; none while suspended.
+    pub next_run_at: Option<Timestamp>,
+    /// Scheduled runs that failed since the last success.
+    pub failures: u32,
+    /// Tableau has stopped it.
+    pub suspended: bool,
 }
 
 /// One request.
@@ -52,7 +83,10 @@ pub struct Request {
     pub user_agent: Option<String>,
     /// `serverInfo`, `signIn`, `signOut`, `queryUser`, `queryProjects`, `queryDatasources`, `queryDatasource`,
     /// `refreshDatasource`, `queryWorkbooks`, `queryWorkbook`, `refreshWorkbook`, `queryJobs`, `queryJob`,
-    /// `cancelJob`, `queryExtractRefreshTasks`, `querySchedules` or `unknown`.
+    /// `cancelJob`, `queryExtractRefreshTasks`, `queryExtractRefreshTask`, `createExtractRefreshTask`,
+    /// `updateExtractRefreshTask`, `deleteExtractRefreshTask`, `runExtractRefreshTask`, `querySchedules`, `querySchedule`,
+    /// `createSchedule`, `updateSchedule`, `deleteSchedule`, `queryScheduleExtracts`, `addDatasourceToSchedule`,
+    /// `addWorkbookToSchedule` or `unknown`.
     pub operation: &'static str,
     /// The HTTP status; 0 when no answer was given ([`Availability::Hang`](super::Availability::Hang)).
     pub status: u16,
@@ -96,6 +130,11 @@ pub enum RequestedBy {
     Api {
         /// Name of the user.
         user: String,
+    },
+    /// A task whose time had come.
+    Task {
+        /// Id of the task.
+        task: String,
     },
     /// A person, by [`Simulator::start_refresh`](super::Simulator::start_refresh).
     Person,

@@ -21,11 +21,18 @@
 //! | `POST /holds/release` | `hold` | |
 //! | `POST /availability` | `state` (`up`, `reset`, `refuse`, `hang`), `status` (of `refuse`; 503 when left out) | |
 //! | `POST /jobs-list` | `allowed` | |
+//! | `POST /tasks` | `luid`, `kind`, `schedule` (its definition; Cloud) or `on` (name of a shared one; Server) | `task` |
+//! | `POST /tasks/change` | `task`, `schedule` | |
+//! | `POST /tasks/remove` | `task` | |
+//! | `POST /tasks/suspend` | `task`, `failures` (0 when left out) | |
+//! | `POST /schedules` | `name`, `schedule` | `id` |
+//! | `POST /schedules/change` | `name`, `schedule` | |
 //! | `GET /truth?since=n&within=s` | | the [`Truth`](super::Truth), with the requests after the n-th; with `within`, waits up to so many seconds for one |
 //!
 //! A `site` is a LUID or a content URL. What is named and not there is answered 404 with `error`.
 
 mod behave;
+mod schedules;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -76,6 +83,12 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/holds/release", post(behave::release_hold))
         .route("/availability", post(behave::availability))
         .route("/jobs-list", post(jobs_list))
+        .route("/tasks", post(schedules::add_task))
+        .route("/tasks/change", post(schedules::change_task))
+        .route("/tasks/remove", post(schedules::remove_task))
+        .route("/tasks/suspend", post(schedules::suspend_task))
+        .route("/schedules", post(schedules::add_schedule))
+        .route("/schedules/change", post(schedules::change_schedule))
         .route("/truth", get(truth))
         .with_state(admin)
 }

@@ -44,6 +44,17 @@ pub(super) fn refresh(
 ) -> Result<Reply, Refusal> {
     let wanted = wanted(call, version)?;
     content::find(content::site(state, caller)?, kind, id)?;
+    start(state, caller, id, wanted, call)
+}
+
+/// Starts a refresh of content that is there, if the site may start one more.
+pub(super) fn start(
+    state: &mut State,
+    caller: &Caller,
+    id: &str,
+    wanted: Kind,
+    call: &Call<'_>,
+) -> Result<Reply, Refusal> {
     let site = state.site(&caller.site).map_err(|_| Refusal::site(&caller.site))?;
     within_budget(site, call)?;
     let requested_by = RequestedBy::Api { user: caller.user_name.clone() };

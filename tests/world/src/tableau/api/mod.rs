@@ -6,6 +6,8 @@ mod content;
 mod jobs;
 mod projects;
 mod route;
+mod schedules;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -139,7 +141,13 @@ fn perform(target: &Target<'_>, state: &mut State, call: &Call<'_>) -> Result<Re
     match target.operation {
         Operation::ServerInfo | Operation::SignIn => unreachable!("answered above"),
         Operation::SignOut => Ok(auth::sign_out(state, call)),
-        Operation::QuerySchedules => projects::schedules(call),
+        Operation::QuerySchedules => schedules::list(state, call),
+        Operation::QuerySchedule(id) => schedules::get(state, id, call),
+        Operation::CreateSchedule => schedules::create(state, call),
+        Operation::UpdateSchedule(id) => schedules::update(state, id, call),
+        Operation::DeleteSchedule(id) => schedules::delete(state, id, call),
+        Operation::QueryScheduleExtracts(id) => schedules::extracts(state, &caller, id, call),
+        Operation::AddToSchedule(id, kind) => schedules::attach(state, &caller, (id, kind), call),
         Operation::QueryUser(id) => auth::user(state, &caller, id),
         Operation::QueryProjects => projects::list(state, &caller, call),
         Operation::QueryContents(kind) => content::list(state, &caller, kind, call),
@@ -148,7 +156,12 @@ fn perform(target: &Target<'_>, state: &mut State, call: &Call<'_>) -> Result<Re
         Operation::QueryJobs => jobs::list(state, &caller, call),
         Operation::QueryJob(id) => jobs::get(state, &caller, id, call),
         Operation::CancelJob(id) => jobs::cancel(state, &caller, id, call),
-        Operation::QueryTasks => Ok(Reply::ok(vec![Element::list("tasks", Vec::new())])),
+        Operation::QueryTasks => Ok(tasks::list(state, &caller, call)),
+        Operation::QueryTask(id) => tasks::get(state, &caller, id, call),
+        Operation::CreateTask => tasks::create(state, &caller, call),
+        Operation::UpdateTask(id) => tasks::update(state, &caller, id, call),
+        Operation::DeleteTask(id) => tasks::delete(state, &caller, id),
+        Operation::RunTask(id) => tasks::run(state, &caller, id, call),
     }
 }
 

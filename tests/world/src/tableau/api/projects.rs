@@ -1,6 +1,5 @@
-//! Projects; and schedules, of which there are none.
+//! Projects.
 
-use super::super::config::Edition;
 use super::super::element::Element;
 use super::super::query::{Field, Row};
 use super::super::refusal::Refusal;
@@ -43,15 +42,4 @@ fn row(project: &Project, owner: &str, call: &Call<'_>) -> Row {
     ];
     fields.extend(parent.clone().map(|parent| ("parentProjectId", Field::Text(parent))));
     Row { element, fields }
-}
-
-/// Server-wide schedules: none on Tableau Server, and refused on Tableau Cloud.
-pub(super) fn schedules(call: &Call<'_>) -> Result<Reply, Refusal> {
-    match call.config.edition {
-        Edition::Cloud => Err(Refusal::forbidden("admin schedules not supported on this site")),
-        Edition::Server => {
-            let (pagination, page) = call.query.page(&[], Vec::new())?;
-            Ok(Reply::ok(vec![pagination, Element::list("schedules", page)]))
-        }
-    }
 }

@@ -22,6 +22,17 @@ pub(super) enum Operation<'a> {
     QueryJob(&'a str),
     CancelJob(&'a str),
     QueryTasks,
+    QueryTask(&'a str),
+    CreateTask,
+    UpdateTask(&'a str),
+    DeleteTask(&'a str),
+    RunTask(&'a str),
+    QuerySchedule(&'a str),
+    CreateSchedule,
+    UpdateSchedule(&'a str),
+    DeleteSchedule(&'a str),
+    QueryScheduleExtracts(&'a str),
+    AddToSchedule(&'a str, ContentKind),
 }
 
 impl Operation<'_> {
@@ -45,6 +56,18 @@ impl Operation<'_> {
             Self::QueryJob(_) => "queryJob",
             Self::CancelJob(_) => "cancelJob",
             Self::QueryTasks => "queryExtractRefreshTasks",
+            Self::QueryTask(_) => "queryExtractRefreshTask",
+            Self::CreateTask => "createExtractRefreshTask",
+            Self::UpdateTask(_) => "updateExtractRefreshTask",
+            Self::DeleteTask(_) => "deleteExtractRefreshTask",
+            Self::RunTask(_) => "runExtractRefreshTask",
+            Self::QuerySchedule(_) => "querySchedule",
+            Self::CreateSchedule => "createSchedule",
+            Self::UpdateSchedule(_) => "updateSchedule",
+            Self::DeleteSchedule(_) => "deleteSchedule",
+            Self::QueryScheduleExtracts(_) => "queryScheduleExtracts",
+            Self::AddToSchedule(_, Datasource) => "addDatasourceToSchedule",
+            Self::AddToSchedule(_, Workbook) => "addWorkbookToSchedule",
         }
     }
 }
@@ -79,14 +102,40 @@ pub(super) fn route<'a>(method: &str, path: &'a str, newest: &str) -> Result<Tar
         (None, ["serverinfo" | "serverInfo"]) => by_method(&[("GET", Operation::ServerInfo)]),
         (None, ["auth", "signin"]) => by_method(&[("POST", Operation::SignIn)]),
         (None, ["auth", "signout"]) => by_method(&[("POST", Operation::SignOut)]),
-        (None, ["schedules"]) => by_method(&[("GET", Operation::QuerySchedules)]),
+        (None, ["schedules"]) => {
+            by_method(&[("GET", Operation::QuerySchedules), ("POST", Operation::CreateSchedule)])
+        }
+        (None, ["schedules", id]) => by_method(&[
+            ("GET", Operation::QuerySchedule(id)),
+            ("PUT", Operation::UpdateSchedule(id)),
+            ("DELETE", Operation::DeleteSchedule(id)),
+        ]),
+        (Some(_), ["schedules", id, "extracts"]) => {
+            by_method(&[("GET", Operation::QueryScheduleExtracts(id))])
+        }
+        (Some(_), ["schedules", id, "datasources"]) => {
+            by_method(&[("PUT", Operation::AddToSchedule(id, ContentKind::Datasource))])
+        }
+        (Some(_), ["schedules", id, "workbooks"]) => {
+            by_method(&[("PUT", Operation::AddToSchedule(id, ContentKind::Workbook))])
+        }
         (Some(_), ["users", id]) => by_method(&[("GET", Operation::QueryUser(id))]),
         (Some(_), ["projects"]) => by_method(&[("GET", Operation::QueryProjects)]),
         (Some(_), ["jobs"]) => by_method(&[("GET", Operation::QueryJobs)]),
         (Some(_), ["jobs", id]) => {
             by_method(&[("GET", Operation::QueryJob(id)), ("PUT", Operation::CancelJob(id))])
         }
-        (Some(_), ["tasks", "extractRefreshes"]) => by_method(&[("GET", Operation::QueryTasks)]),
+        (Some(_), ["tasks", "extractRefreshes"]) => {
+            by_method(&[("GET", Operation::QueryTasks), ("POST", Operation::CreateTask)])
+        }
+        (Some(_), ["tasks", "extractRefreshes", id]) => by_method(&[
+            ("GET", Operation::QueryTask(id)),
+            ("POST", Operation::UpdateTask(id)),
+            ("DELETE", Operation::DeleteTask(id)),
+        ]),
+        (Some(_), ["tasks", "extractRefreshes", id, "runNow"]) => {
+            by_method(&[("POST", Operation::RunTask(id))])
+        }
         (Some(_), [kind @ ("datasources" | "workbooks"), rest @ ..]) => {
             let kind = if *kind == "datasources" { ContentKind::Datasource } else { ContentKind::Workbook };
             match rest {
@@ -129,6 +178,11 @@ mod tests {
             ("POST", "/api/3.27/sites/s/workbooks/w/refresh", "refreshWorkbook"),
             ("PUT", "/api/3.27/sites/s/jobs/j", "cancelJob"),
             ("DELETE", "/api/3.27/sites/s/jobs/j", "405000"),
+            ("POST", "/api/3.27/sites/s/tasks/extractRefreshes", "createExtractRefreshTask"),
+            ("POST", "/api/3.27/sites/s/tasks/extractRefreshes/t", "updateExtractRefreshTask"),
+            ("PUT", "/api/3.27/sites/s/tasks/extractRefreshes/t", "405000"),
+            ("PUT", "/api/3.27/sites/s/schedules/x/workbooks", "addWorkbookToSchedule"),
+            ("POST", "/api/3.27/schedules", "createSchedule"),
             ("GET", "/api/3.27/sites/s/flows", "404003"),
             ("GET", "/api/3.27/datasources", "404003"),
         ];
