@@ -17,8 +17,8 @@ mod world;
 
 use feedwater::api::{ExtractRefreshStatus, RefreshType};
 use feedwater::model::extract::{
-    Backoff, Claim, Desired, Found, ProjectPath, Require, Retry, SiteView, Source, Target, TargetView,
-    Upstream, key,
+    Backoff, Claim, DeclaredSchedules, Desired, Found, ProjectPath, Require, Retry, SiteView, Source, Target,
+    TargetView, Upstream, key,
 };
 use feedwater::model::ids::{DeploymentName, ObjectName};
 use jiff::Timestamp;
@@ -165,6 +165,7 @@ impl Sim {
                 },
             },
             timeout: Duration::from_secs(1800),
+            schedules: DeclaredSchedules::nothing(),
             windows: Vec::new(),
             priority: 50,
             suspend: false,

@@ -1,8 +1,12 @@
 //! `ExtractRefresh`: which extract is fed by which flows, and how fresh it is.
 
+use super::common::DeletionPolicy;
 use super::common::{Duration, SiteRef, WorkspaceRef};
 use super::extract_refresh_status::ExtractRefreshStatus;
 use super::refresh_window::RefreshWindow;
+use super::tableau_schedule::{
+    AdoptionPolicy, DriftDetection, ForeignSchedules, ManagementPolicy, SuspendedSchedules, TableauSchedule,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -68,6 +72,36 @@ pub struct ExtractRefreshSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('48h')").message("timeout must be between 1m and 48h"))]
     pub timeout: Option<Duration>,
+    /// Schedules that Tableau runs by itself, in the site's time zone, beside what the upstreams cause; a run that contains what is owed is not
+    /// repeated. Unset or `[]`: none of ours; those that others made are left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub schedules: Option<Vec<TableauSchedule>>,
+    /// Schedules of the extract that others made: Report lists them in status, Remove deletes them. Unset: Report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ForeignSchedules")]
+    pub foreign_schedules: Option<ForeignSchedules>,
+    /// Schedules of ours that Tableau has suspended, after failures or because nobody uses the content: Report says so, Recreate deletes and makes
+    /// them again, at most once a day. Unset: Report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SuspendedSchedules")]
+    pub suspended_schedules: Option<SuspendedSchedules>,
+    /// What happens when somebody changes or deletes a schedule of ours in Tableau.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift_detection: Option<DriftDetection>,
+    /// Manage, or Observe: nothing is written to Tableau and no refresh is started; `status.plan` says which schedules would be. Unset: Manage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ManagementPolicy")]
+    pub management_policy: Option<ManagementPolicy>,
+    /// A schedule that is there already, as declared: Fail waits for a person, Adopt takes it over. Unset: Fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AdoptionPolicy")]
+    pub adoption_policy: Option<AdoptionPolicy>,
+    /// What happens to the schedules when this resource is deleted: Delete or Orphan; contents are never deleted. Unset: Delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DeletionPolicy")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// When Feedwater may start refreshes; what is due outside waits, and nothing of it is dropped. Schedules that Tableau runs are not held.
     /// Unset or `[]`: at any time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +112,7 @@ pub struct ExtractRefreshSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub priority: Option<i32>,
-    /// true: Feedwater starts no refresh; completions are still counted and a running refresh is still followed. Going back to false gives
+    /// true: Feedwater starts no refresh and leaves the schedules as they are; completions are still counted and a running refresh is still followed. Going back to false gives
     /// at most one refresh. Unset: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,

@@ -2,6 +2,8 @@
 
 use super::common::{Duration, Time, is_unseen, standard_status, unseen};
 use super::extract_refresh::{ExtractRefresh, RefreshType, TargetKind};
+use super::flow_deployment::Drift;
+use super::tableau_schedule::{ForeignSchedule, ScheduleIntent, ScheduleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -42,6 +44,29 @@ pub struct ExtractRefreshStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub marks: Vec<Mark>,
+    /// The schedules of the spec as Tableau has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub schedules: Vec<ScheduleStatus>,
+    /// A schedule that is about to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_intent: Option<ScheduleIntent>,
+    /// Schedules of the extract that others made, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub foreign_schedules: Vec<ForeignSchedule>,
+    /// Fields that Feedwater has applied; what leaves the spec is taken back by this list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 64)))]
+    pub applied_fields: Vec<String>,
+    /// Under `managementPolicy: Observe`: what would be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 600)))]
+    pub plan: Vec<String>,
+    /// The last difference found and put right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_drift: Option<Drift>,
     /// What must be refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Owed>,
@@ -52,7 +77,7 @@ pub struct ExtractRefreshStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub history: Vec<HistoryEntry>,
-    /// `Ready`, `Fresh`, `Refreshing`, `LastRefreshSucceeded`, `UpstreamsHealthy`, `Reconciling`, `Stalled`.
+    /// `Ready`, `Fresh`, `Refreshing`, `LastRefreshSucceeded`, `UpstreamsHealthy`, `Drifted`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -417,6 +442,12 @@ impl Default for ExtractRefreshStatus {
             next_eligible_time: None,
             baseline: None,
             marks: Vec::new(),
+            schedules: Vec::new(),
+            schedule_intent: None,
+            foreign_schedules: Vec::new(),
+            applied_fields: Vec::new(),
+            plan: Vec::new(),
+            last_drift: None,
             owed: None,
             attempt: None,
             history: Vec::new(),

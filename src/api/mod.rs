@@ -14,6 +14,7 @@ mod flow_deployment;
 mod prefect_workspace;
 mod refresh_window;
 pub mod schema;
+mod tableau_schedule;
 mod tableau_site;
 
 pub use common::*;
@@ -22,6 +23,7 @@ pub use extract_refresh_status::*;
 pub use flow_deployment::*;
 pub use prefect_workspace::*;
 pub use refresh_window::*;
+pub use tableau_schedule::*;
 pub use tableau_site::*;
 
 /// The API group of every kind.

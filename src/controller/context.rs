@@ -14,6 +14,7 @@ use crate::controller::apiclock::ApiClock;
 use crate::controller::secrets::Secrets;
 use crate::controller::services::Services;
 use crate::guards::{Guard, holds};
+use crate::model::extract::ScheduleMemory;
 use crate::model::flow::Memory;
 use crate::model::ids::ObjectName;
 use crate::runtime::lease::Handle;
@@ -64,6 +65,8 @@ pub struct Context {
     pub ledger: Ledger,
     /// What the flow model remembers between passes.
     pub memory: Mutex<HashMap<ObjectName, Memory>>,
+    /// What the extract model remembers about schedules between passes.
+    pub schedule_memory: Mutex<HashMap<ObjectName, ScheduleMemory>>,
     /// Kubernetes Events.
     pub recorder: Recorder,
     /// Metrics.

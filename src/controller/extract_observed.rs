@@ -4,22 +4,23 @@ use super::context::Context;
 use super::extract_claims::claim;
 use super::index::declared;
 use super::ledger::Entry;
-use super::site::{Health, SiteSession};
+use super::site::{Health, SiteSession, SiteSnapshot};
 use super::workspace::{DeploymentView, Health as PrefectHealth};
 use crate::api::{AttemptPhase, ExtractRefreshStatus, TableauSite};
 use crate::guards::{Guard, holds};
 use crate::http::Unreachable;
 use crate::model::conditions;
 use crate::model::extract::{
-    self, Bounds, BudgetView, Claim, Desired, IntentView, JobList, JobsView, Observed, SiteView, Source,
-    TargetView, UpstreamView,
+    self, Bounds, BudgetView, Claim, Desired, IntentView, JobList, JobsView, Observed, Schedules, SiteView,
+    Source, TargetView, UpstreamView,
 };
-use crate::model::ids::ObjectName;
+use crate::model::ids::{Luid, ObjectName};
+use crate::model::tasks::Task;
 use crate::model::time::{ClockReading, Moment};
 use crate::tableau::TableauError;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// Everything a decision looks at beside the spec and the status.
@@ -57,18 +58,60 @@ pub fn observe(
     Observed {
         site: site_view(ctx, at, snapshot.as_ref().map(|snapshot| &snapshot.health)),
         credential: ctx.sites.get(at).map(|link| link.key.fingerprint(&format!("{}/{at}", ctx.instance))),
-        target,
+        target: target.clone(),
         claim,
         upstreams,
         baseline: baseline(ctx, desired, moment),
         tableau_clock: session.and_then(|s| s.client.clock()).map(|reading| bounds(&reading, moment)),
         jobs,
+        schedules: schedules(ctx, desired, stored, (session, snapshot.as_deref()), &target),
         // Asked only for what is about to start: see `budgeted`.
         budget: BudgetView::Free,
         intent: intent(ctx, stored, moment),
         moment,
         settle: if holds(Guard::SettleTime) { ctx.settle } else { Duration::ZERO },
     }
+}
+
+/// What is known of schedules that Tableau runs; nothing for those who have nothing to do with them.
+fn schedules(
+    ctx: &Context,
+    desired: &Desired,
+    stored: &ExtractRefreshStatus,
+    (session, snapshot): (Option<&Arc<SiteSession>>, Option<&SiteSnapshot>),
+    target: &TargetView,
+) -> Schedules {
+    let mut all = Schedules::nothing();
+    let (Some(session), Some(snapshot), true) =
+        (session, snapshot, extract::concerns(&desired.schedules, stored))
+    else {
+        return all;
+    };
+    all.edition = session.edition;
+    let luid = match target {
+        TargetView::Found(found) | TargetView::NoExtract(found) => Some(found.luid.clone()),
+        // A resource that is leaving looks for what it made, wherever its target is.
+        TargetView::Unread | TargetView::NotFound | TargetView::Ambiguous => {
+            stored.target.as_ref().map(|target| Luid::from(target.luid.as_str()))
+        }
+    };
+    let intent = stored.schedule_intent.as_ref();
+    let known = |task: &Task| {
+        stored.schedules.iter().any(|entry| entry.task_id.as_deref() == Some(task.id.as_str()))
+            || intent.is_some_and(|i| task.content.as_ref().is_some_and(|luid| luid.as_str() == i.luid))
+    };
+    if let Some(luid) = luid {
+        all.tasks = session.tasks_of(&luid, &known);
+    }
+    all.server = snapshot.schedules.clone();
+    all.intent =
+        intent.map_or(IntentView::None, |intent| match ctx.ledger.look(&intent.id, ctx.clock.moment()) {
+            Entry::Unspent => IntentView::InLedger,
+            Entry::Spent { since } => IntentView::MaybeSent { since },
+        });
+    let memory = ctx.schedule_memory.lock().unwrap_or_else(PoisonError::into_inner);
+    all.memory = memory.get(&desired.name).cloned();
+    all
 }
 
 fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteView {

@@ -3,6 +3,7 @@
 use super::budgets::SiteBudget;
 use super::context::{Context, Objects};
 use super::extract_observed::observe;
+use super::extract_schedules;
 use super::index::{Dependent, object_name};
 use super::lanes::{Priority, Waker};
 use super::ledger::Entry;
@@ -13,7 +14,9 @@ use crate::api::{Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefresh
 use crate::guards::{Guard, holds};
 use crate::model::budget::Grant;
 use crate::model::conditions;
-use crate::model::extract::{self, Answer, BudgetView, Decision, Desired, Observed, Step};
+use crate::model::extract::{
+    self, Answer, BudgetView, Decision, Desired, Observed, ScheduleAck, ScheduleWrite, Step,
+};
 use crate::model::ids::{JobId, ObjectName};
 use crate::model::time::add;
 use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
@@ -39,6 +42,15 @@ pub enum Act {
     Post(Arc<SiteSession>, Box<Attempt>),
     /// Cancel our job.
     Cancel(Arc<SiteSession>, Box<Attempt>, JobId),
+    /// Change schedules in Tableau.
+    Schedule(Arc<SiteSession>, ScheduleWrite),
+    /// Set our finalizer.
+    Hold,
+    /// Take it away; whether schedules are left behind against the deletion policy.
+    Release {
+        /// See above.
+        orphaned: bool,
+    },
 }
 
 /// What was acknowledged, and for which attempt.
@@ -47,10 +59,12 @@ pub enum Ack {
     Nothing,
     /// Tableau's answer.
     Answer(Box<Attempt>, Answer),
+    /// Tableau's answer about schedules.
+    Schedule(ScheduleWrite, ScheduleAck),
 }
 
 /// A refresh POST may take this long; the lease must outlive it (TRIGGER.md 4.3).
-const POST_DEADLINE: Duration = Duration::from_secs(8);
+pub(super) const POST_DEADLINE: Duration = Duration::from_secs(8);
 
 #[async_trait]
 impl Subject for Extracts {
@@ -69,8 +83,8 @@ impl Subject for Extracts {
         let stored = object.status.as_ref().unwrap_or(&empty);
         let rest = |status| Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: None };
         if object.metadata.deletion_timestamp.is_some() {
-            // It owns nothing outside: running jobs are not cancelled, and nothing new is started.
-            return rest(stored.clone());
+            // Running jobs are not cancelled, and nothing new is started.
+            return extract_schedules::part(ctx, object, stored, now);
         }
         let desired = match Desired::parse(object) {
             Ok(desired) => desired,
@@ -120,9 +134,28 @@ impl Subject for Extracts {
                 }
                 Plan::Rest
             }
+            (Step::Schedule(write), Some(session), _) => {
+                let lane = Some(session.lane.clone());
+                let changed = stored.observed_generation != desired.generation;
+                let priority = if changed { Priority::Changed } else { Priority::Rest };
+                Plan::Do { act: Act::Schedule(session, write), lane, priority }
+            }
+            (Step::LookAtTasks, Some(session), _) => {
+                session.hint(Hint::Tasks);
+                Plan::Rest
+            }
+            (Step::Hold, _, _) => Plan::Do { act: Act::Hold, lane: None, priority: Priority::Changed },
             (Step::Rest, _, _) => annotate(object, stored, &decision.status),
             // The session went away between observing and now: it is looked at again when there is one.
-            (Step::Post { .. } | Step::Cancel { .. } | Step::Look { .. }, _, _) => Plan::Rest,
+            (
+                Step::Post { .. }
+                | Step::Cancel { .. }
+                | Step::Look { .. }
+                | Step::Schedule(_)
+                | Step::LookAtTasks,
+                _,
+                _,
+            ) => Plan::Rest,
         };
         Planned {
             status: decision.status,
@@ -190,6 +223,26 @@ impl Subject for Extracts {
                 }
                 Some(Ack::Answer(attempt, answer))
             }
+            Act::Schedule(session, write) => {
+                if !ctx.may_send(POST_DEADLINE) {
+                    return None;
+                }
+                let ack = extract_schedules::send(ctx, &session, &write).await?;
+                Some(Ack::Schedule(write, ack))
+            }
+            Act::Hold => {
+                publish::finalizer(ctx, &ctx.objects.refreshes, &**object, true).await.then_some(Ack::Nothing)
+            }
+            Act::Release { orphaned } => {
+                if !publish::finalizer(ctx, &ctx.objects.refreshes, &**object, false).await {
+                    return None;
+                }
+                if orphaned {
+                    tracing::warn!(object = %object.name_any(), "schedules are left behind in Tableau");
+                    ctx.metrics.orphaned(Kind::ExtractRefresh);
+                }
+                Some(Ack::Nothing)
+            }
             Act::Cancel(session, attempt, job) => {
                 if !ctx.may_send(POST_DEADLINE) {
                     return None;
@@ -204,7 +257,7 @@ impl Subject for Extracts {
     }
 
     fn fold(
-        _: &Context,
+        ctx: &Context,
         object: &ExtractRefresh,
         seen: &Seen,
         ack: &Ack,
@@ -217,6 +270,14 @@ impl Subject for Extracts {
                     stored.attempt = stored.attempt.or_else(|| Some(attempt.as_ref().clone()));
                 }
                 let folded = extract::fold(desired, observed, &stored, attempt, answer.clone(), now);
+                (folded.status, notes(folded.notes))
+            }
+            (Some(_), Ack::Schedule(write, ack)) if object.metadata.deletion_timestamp.is_some() => {
+                (extract::parted(&stored, write, ack), Vec::new())
+            }
+            (Some((desired, observed)), Ack::Schedule(write, ack)) => {
+                let (folded, memory) = extract::fold_schedule(desired, observed, &stored, write, ack, now);
+                extract_schedules::remember(ctx, &desired.name, memory);
                 (folded.status, notes(folded.notes))
             }
             (None, _) | (_, Ack::Nothing) => (stored, Vec::new()),
@@ -241,6 +302,11 @@ impl Subject for Extracts {
         }
         if let Some(case) = before.and_then(|before| possible_double(ctx, before, after)) {
             ctx.metrics.may_be_double(case);
+        }
+        if let Some(ended) = before.and_then(|s| s.schedule_intent.as_ref())
+            && after.schedule_intent.as_ref().map(|intent| &intent.id) != Some(&ended.id)
+        {
+            ctx.ledger.forget(&ended.id);
         }
         if let Some(ended) = before.and_then(|s| s.attempt.as_ref())
             && after.attempt.as_ref().map(|a| &a.id) != Some(&ended.id)
@@ -349,13 +415,14 @@ fn origin(origin: Option<JobOrigin>) -> Origin {
     }
 }
 
-fn notes(notes: Vec<extract::Note>) -> Vec<Note> {
+pub(super) fn notes(notes: Vec<extract::Note>) -> Vec<Note> {
     notes.into_iter().map(|n| Note { warning: n.warning, reason: n.reason, message: n.message }).collect()
 }
 
 /// Gives up the place of a resource that is gone.
 pub fn forget(ctx: &Context, refresh: &ExtractRefresh) {
     if let Some(name) = object_name(refresh) {
+        extract_schedules::remember(ctx, &name, None);
         for (_, link) in ctx.sites.all() {
             link.session.budget.leave(&name, ctx.clock.moment());
         }

@@ -6,7 +6,7 @@ use super::lanes::{Priority, Waker};
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::workspace::{DeploymentView, Health, WorkspaceSession};
-use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
+use crate::api::{Conditioned, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
 use crate::model::deployments::Deployment;
 use crate::model::flow::{
@@ -17,8 +17,6 @@ use crate::prefect::PrefectError;
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kube::ResourceExt;
-use serde_json::json;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -112,13 +110,15 @@ impl Subject for Flows {
 
     async fn act(ctx: &Context, object: &Arc<FlowDeployment>, _: &Seen, act: Act) -> Option<Vec<Ack>> {
         match act {
-            Act::Hold => finalizer(ctx, object, true).await,
+            Act::Hold => publish::finalizer(ctx, &ctx.objects.flows, &**object, true).await.then(Vec::new),
             Act::Release { orphaned } => {
-                let done = finalizer(ctx, object, false).await?;
+                if !publish::finalizer(ctx, &ctx.objects.flows, &**object, false).await {
+                    return None;
+                }
                 if orphaned {
                     ctx.metrics.orphaned(Kind::FlowDeployment);
                 }
-                Some(done)
+                Some(Vec::new())
             }
             Act::Write(session, name, writes) => {
                 let mut acks = Vec::new();
@@ -166,23 +166,6 @@ impl Subject for Flows {
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, who) = (ctx.wakes.clone(), Dependent::Flow(name.clone()));
         Arc::new(move || wakes.dependent(&who))
-    }
-}
-
-/// Sets our finalizer or takes it away. `None`: not now.
-async fn finalizer(ctx: &Context, object: &FlowDeployment, set: bool) -> Option<Vec<Ack>> {
-    let mut finalizers: Vec<String> =
-        object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
-    if set {
-        finalizers.push(FINALIZER.to_owned());
-    }
-    let metadata = json!({ "finalizers": finalizers });
-    match publish::metadata(ctx, &ctx.objects.flows, object, metadata).await {
-        Ok(()) => Some(Vec::new()),
-        Err(error) => {
-            tracing::debug!(object = %object.name_any(), %error, "the finalizer is not written yet");
-            None
-        }
     }
 }
 

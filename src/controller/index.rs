@@ -1,6 +1,6 @@
 //! Which resources depend on what: fed by watch events, asked by observers and by claims. Synchronous and small; a relist swaps it whole.
 
-use crate::api::{ExtractRefresh, FlowDeployment, TargetKind};
+use crate::api::{ExtractRefresh, FlowDeployment, ForeignSchedules, TargetKind};
 use crate::model::extract;
 use crate::model::ids::{DeploymentName, JobId, Luid, ObjectName};
 use jiff::Timestamp;
@@ -37,6 +37,7 @@ pub enum Dependent {
 
 /// What else is known of a dependent without asking the store.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // answers to separate questions
 pub struct Facts {
     /// Its age decides claims.
     pub created_at: Timestamp,
@@ -46,6 +47,8 @@ pub struct Facts {
     pub active: bool,
     /// An attempt is in flight.
     pub attempting: bool,
+    /// It has to do with schedules that Tableau runs.
+    pub schedules: bool,
     /// Jobs to follow.
     pub jobs: Vec<JobId>,
     /// Jobs created before this are of no interest.
@@ -203,8 +206,9 @@ impl Inner {
             && *old_keys == keys
         {
             let moved = old_facts.attempting != facts.attempting || old_facts.deleting != facts.deleting;
+            let interest = old_facts.schedules != facts.schedules;
             *old_facts = facts;
-            return moved.then_some(Change { who, keys, interest: false });
+            return (moved || interest).then_some(Change { who, keys, interest });
         }
         let mut touched = self.remove(&who).map(|change| change.keys).unwrap_or_default();
         for key in &keys {
@@ -273,6 +277,7 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
         deleting: flow.metadata.deletion_timestamp.is_some(),
         active: flow.status.as_ref().is_some_and(|s| s.pending_write.is_some()),
         attempting: false,
+        schedules: false,
         jobs: Vec::new(),
         jobs_since: None,
         seen: BTreeSet::new(),
@@ -313,6 +318,14 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
     Some((Dependent::Refresh(me), keys, refresh_facts(refresh)))
 }
 
+fn scheduled(refresh: &ExtractRefresh) -> bool {
+    let spec = &refresh.spec;
+    let status = refresh.status.as_ref();
+    spec.schedules.as_ref().is_some_and(|all| !all.is_empty())
+        || spec.foreign_schedules == Some(ForeignSchedules::Remove)
+        || status.is_some_and(|s| !s.schedules.is_empty() || s.schedule_intent.is_some())
+}
+
 fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
     let status = refresh.status.as_ref();
     let owed = status.and_then(|s| s.owed.as_ref());
@@ -335,6 +348,7 @@ fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
         deleting: refresh.metadata.deletion_timestamp.is_some(),
         active: owed.is_some() || attempt.is_some(),
         attempting: attempt.is_some(),
+        schedules: scheduled(refresh),
         jobs,
         jobs_since: fence,
         seen,

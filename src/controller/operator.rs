@@ -126,6 +126,7 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
         objects: ObjectSets { workspaces, sites, flows, refreshes },
         ledger: Ledger::default(),
         memory: std::sync::Mutex::default(),
+        schedule_memory: std::sync::Mutex::default(),
         recorder: Recorder::new(client.clone(), reporter),
         metrics: parts.metrics.clone(),
         client: client.clone(),

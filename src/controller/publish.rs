@@ -2,6 +2,7 @@
 //! somebody's change, or onto a namesake [measured: `uid` is not enforced on `/status`].
 
 use super::context::{Context, Objects};
+use crate::api::FINALIZER;
 use crate::guards::{Guard, holds};
 use crate::model::ids::ObjectName;
 use kube::api::{Patch, PatchParams};
@@ -98,6 +99,25 @@ where
     let body = json!({ "metadata": metadata });
     let answer = api::<K>(ctx, object).patch(&object.name_any(), &params, &Patch::Merge(&body)).await;
     keep(objects, answer)
+}
+
+/// Sets our finalizer or takes it away; `false`: not now.
+pub async fn finalizer<K>(ctx: &Context, objects: &Objects<K>, object: &K, set: bool) -> bool
+where
+    K: Ours,
+{
+    let mut finalizers: Vec<String> =
+        object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+    if set {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    match metadata(ctx, objects, object, json!({ "finalizers": finalizers })).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(object = %object.name_any(), %error, "the finalizer is not written yet");
+            false
+        }
+    }
 }
 
 /// Reads the object itself, past every cache. `None`: it is gone.

@@ -5,18 +5,19 @@ use super::index::{Index, Key};
 use super::lanes::Lane;
 use super::wakes::Wakes;
 use super::workspace::Users;
-use crate::api::TargetKind;
+use crate::api::{Edition, TargetKind};
 use crate::clock::Clock;
 use crate::model::contents::Content;
-use crate::model::extract::{Found, JobList, ProjectPath, Target, TargetView};
-use crate::model::ids::{JobId, Luid};
+use crate::model::extract::{Found, JobList, ProjectPath, ServerView, Target, TargetView, TasksView};
+use crate::model::ids::{JobId, Luid, TaskId};
 use crate::model::jobs::JobAnswer;
+use crate::model::tasks::Task;
 use crate::model::time::Moment;
 use crate::runtime::metrics::Metrics;
 use crate::tableau::{Site, Tableau, TableauError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,10 @@ pub struct SiteSession {
     pub lane: Arc<Lane>,
     /// Places for refreshes.
     pub budget: Arc<SiteBudget>,
+    /// Cloud or Server.
+    pub edition: Edition,
+    /// When we last wrote to tasks of a content.
+    touched: Mutex<HashMap<Luid, Moment>>,
     snapshot: watch::Receiver<Arc<SiteSnapshot>>,
     hints: mpsc::UnboundedSender<Hint>,
     task: JoinHandle<()>,
@@ -42,6 +47,8 @@ pub enum Hint {
     JobList(Timestamp),
     /// Resolve the contents anew: one was not where it was.
     Contents,
+    /// Read the tasks, and on a Server its schedules.
+    Tasks,
     /// A resource that reads this site is new or was changed.
     Interest,
 }
@@ -79,6 +86,24 @@ pub struct SiteSnapshot {
     pub list: JobList,
     /// Jobs read by id.
     pub details: Arc<BTreeMap<JobId, JobAnswer>>,
+    /// The extract refresh tasks.
+    pub tasks: Tasks,
+    /// The shared schedules of a Server.
+    pub schedules: ServerView,
+}
+
+/// The extract refresh tasks of the site.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tasks {
+    /// Not read: nobody declares schedules, or not yet.
+    Unread,
+    /// Read; what is missing was missing twice.
+    Read {
+        /// Just before the request went out.
+        asked: Moment,
+        /// All.
+        all: Arc<Vec<Task>>,
+    },
 }
 
 /// Contents by what was looked for.
@@ -144,16 +169,50 @@ impl SiteSession {
             contents: Arc::default(),
             list: JobList::Unread,
             details: Arc::default(),
+            tasks: Tasks::Unread,
+            schedules: ServerView::Unread,
         }));
-        let budget = setup.budget.clone();
+        let (budget, edition) = (setup.budget.clone(), setup.edition);
         let observer = super::site_observer::Observer::new(client.clone(), setup, out);
         let task = tokio::spawn(observer.run(hints_rx));
-        Arc::new(Self { client, lane: Lane::new(4), budget, snapshot, hints, task })
+        Arc::new(Self {
+            client,
+            lane: Lane::new(4),
+            budget,
+            edition,
+            touched: Mutex::default(),
+            snapshot,
+            hints,
+            task,
+        })
     }
 
     /// The newest snapshot.
     pub fn snapshot(&self) -> Arc<SiteSnapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// Tasks of this content were written to now: what was read before is not to be planned on.
+    pub fn touch(&self, content: &Luid, now: Moment) {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).insert(content.clone(), now);
+        self.hint(Hint::Tasks);
+    }
+
+    /// The content of a task, as last read.
+    pub fn content_of(&self, task: &TaskId) -> Option<Luid> {
+        let Tasks::Read { all, .. } = &self.snapshot().tasks else { return None };
+        all.iter().find(|known| known.id == *task).and_then(|known| known.content.clone())
+    }
+
+    /// The tasks of a content, and those of these ids.
+    pub fn tasks_of(&self, content: &Luid, and: &dyn Fn(&Task) -> bool) -> TasksView {
+        let Tasks::Read { asked, all } = &self.snapshot().tasks else { return TasksView::Unread };
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner).get(content).copied();
+        if touched.is_some_and(|touched| touched >= *asked) {
+            return TasksView::Dirty;
+        }
+        let wanted = |task: &&Task| task.content.as_ref() == Some(content) || and(task);
+        TasksView::Read { asked: *asked, tasks: all.iter().filter(wanted).cloned().collect() }
     }
 
     /// Stops reading at once; what is returned signs out.
@@ -187,6 +246,8 @@ pub struct Setup {
     pub wakes: Wakes,
     /// The connection objects that use this session.
     pub users: Arc<Users>,
+    /// Cloud or Server.
+    pub edition: Edition,
     /// Questions about jobs are counted here.
     pub budget: Arc<SiteBudget>,
     /// Cycles are counted here.
@@ -195,15 +256,18 @@ pub struct Setup {
 
 /// Wakes those whose view differs between two snapshots, and the connections when the health differs. Resources with something under way are
 /// woken by every answer about jobs; those at rest by none.
-pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, jobs_read: bool, setup: &Setup) {
+pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, read: News, setup: &Setup) {
+    let tasks_moved = read.tasks || tasks_differ(old, new);
     for user in setup.users.all() {
         if old.health != new.health {
             setup.wakes.site(&user);
         }
         let all_anew = std::mem::discriminant(&old.health) != std::mem::discriminant(&new.health);
         for who in setup.index.dependents(&Key::Site(user.clone())) {
-            let active = setup.index.facts(&who).is_some_and(|facts| facts.active);
-            if all_anew || (active && jobs_read) {
+            let facts = setup.index.facts(&who);
+            let active = read.jobs && facts.as_ref().is_some_and(|facts| facts.active);
+            let scheduled = tasks_moved && facts.as_ref().is_some_and(|facts| facts.schedules);
+            if all_anew || active || scheduled {
                 setup.wakes.dependent(&who);
             }
         }
@@ -222,6 +286,31 @@ pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, jobs_read: bool
             }
         }
     }
+}
+
+/// What a cycle has read beside what differs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct News {
+    /// About jobs.
+    pub jobs: bool,
+    /// The tasks, because somebody asked: he waits for the answer whatever it says.
+    pub tasks: bool,
+}
+
+/// A run of a schedule alone is no difference.
+fn tasks_differ(old: &SiteSnapshot, new: &SiteSnapshot) -> bool {
+    let same = match (&old.tasks, &new.tasks) {
+        (Tasks::Unread, Tasks::Unread) => true,
+        (Tasks::Read { all: a, .. }, Tasks::Read { all: b, .. }) => {
+            let still = |a: &Task, b: &Task| {
+                let suspended = a.next_run_at.is_none() == b.next_run_at.is_none();
+                suspended && Task { next_run_at: b.next_run_at, ..a.clone() } == *b
+            };
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| still(a, b))
+        }
+        (Tasks::Unread, Tasks::Read { .. }) | (Tasks::Read { .. }, Tasks::Unread) => false,
+    };
+    !same || old.schedules != new.schedules
 }
 
 /// What the observer remembers of a refused read: asked again after a while, since rights are given and taken.

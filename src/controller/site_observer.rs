@@ -2,13 +2,16 @@
 //! is owed or under way. At rest a cycle makes no call.
 
 use super::index::{Dependent, Key};
-use super::site::{Contents, Health, Hint, Placed, Refused, Setup, SiteSnapshot, wake_what_differs};
+use super::site::{
+    Contents, Health, Hint, News, Placed, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs,
+};
 use crate::api::TargetKind;
 use crate::model::contents::{Content, Project};
-use crate::model::extract::{JobList, ProjectPath};
-use crate::model::ids::{JobId, Luid, ProjectId};
+use crate::model::extract::{JobList, ProjectPath, ServerView};
+use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId};
 use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::time::{Moment, sub};
+use crate::model::timing::Timing;
 use crate::runtime::metrics::{Cycle, Service};
 use crate::tableau::{Site, Tableau, TableauError};
 use jiff::Timestamp;
@@ -35,8 +38,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// See the module.
 pub struct Observer {
-    client: Arc<dyn Tableau>,
-    setup: Setup,
+    pub(super) client: Arc<dyn Tableau>,
+    pub(super) setup: Setup,
     out: watch::Sender<Arc<SiteSnapshot>>,
     site: Option<Site>,
     contents: Arc<Contents>,
@@ -46,6 +49,11 @@ pub struct Observer {
     /// Jobs that may not be read, each for a while.
     denied: HashMap<JobId, Refused>,
     details: BTreeMap<JobId, JobAnswer>,
+    pub(super) tasks: Tasks,
+    pub(super) schedules: ServerView,
+    /// Definitions of shared schedules, as of when they were last changed.
+    pub(super) definitions: HashMap<ServerScheduleId, (String, Option<Timing>)>,
+    tasks_due: Moment,
     follow: Duration,
     failures: u32,
     /// When the last cycle ended.
@@ -58,15 +66,17 @@ struct Todo {
     jobs: BTreeSet<JobId>,
     list: Option<Timestamp>,
     contents: bool,
+    tasks: bool,
 }
 
 /// What the resources of this site want to know.
 #[derive(Default)]
-struct Interest {
-    names: BTreeMap<TargetKind, BTreeSet<String>>,
-    luids: BTreeMap<TargetKind, BTreeSet<Luid>>,
+pub(super) struct Interest {
+    pub(super) names: BTreeMap<TargetKind, BTreeSet<String>>,
+    pub(super) luids: BTreeMap<TargetKind, BTreeSet<Luid>>,
     jobs: BTreeSet<JobId>,
     list: Option<Timestamp>,
+    tasks: bool,
 }
 
 impl Observer {
@@ -84,6 +94,10 @@ impl Observer {
             list_refused: None,
             denied: HashMap::new(),
             details: BTreeMap::new(),
+            tasks: Tasks::Unread,
+            schedules: ServerView::Unread,
+            definitions: HashMap::new(),
+            tasks_due: contents_due,
             follow: FOLLOW_FIRST,
             failures: 0,
             last: Moment::default(),
@@ -94,7 +108,7 @@ impl Observer {
     pub async fn run(mut self, mut hints: mpsc::UnboundedReceiver<Hint>) {
         let mut todo = Todo::default();
         loop {
-            let (result, jobs_read) = self.cycle(&todo).await;
+            let (result, news) = self.cycle(&todo).await;
             self.last = self.setup.clock.moment();
             let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
             self.setup.metrics.cycled(Service::Tableau, counted);
@@ -102,7 +116,7 @@ impl Observer {
                 Ok(site) => {
                     self.failures = 0;
                     todo = Todo::default();
-                    (Health::Connected(site), self.next_look(jobs_read))
+                    (Health::Connected(site), self.next_look(news.jobs))
                 }
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);
@@ -110,7 +124,7 @@ impl Observer {
                     (Health::Failed(error, self.site.clone()), wait)
                 }
             };
-            self.publish(health, jobs_read);
+            self.publish(health, news);
             let deadline = self.setup.clock.moment().plus(wait);
             if !self.wait_for_work(&mut hints, &mut todo, deadline).await {
                 return;
@@ -192,13 +206,13 @@ impl Observer {
         self.denied.get(job).is_some_and(|refused| now < refused.until)
     }
 
-    async fn cycle(&mut self, todo: &Todo) -> (Result<Site, TableauError>, bool) {
-        let mut jobs_read = false;
-        let result = self.read(todo, &mut jobs_read).await;
-        (result, jobs_read)
+    async fn cycle(&mut self, todo: &Todo) -> (Result<Site, TableauError>, News) {
+        let mut news = News::default();
+        let result = self.read(todo, &mut news).await;
+        (result, news)
     }
 
-    async fn read(&mut self, todo: &Todo, jobs_read: &mut bool) -> Result<Site, TableauError> {
+    async fn read(&mut self, todo: &Todo, news: &mut News) -> Result<Site, TableauError> {
         let interest = self.interest();
         let known = self.site.clone().filter(|_| self.failures == 0);
         let site = match known {
@@ -214,6 +228,11 @@ impl Observer {
             self.read_contents(&interest).await?;
             self.contents_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
+        if interest.tasks && (todo.tasks || now >= self.tasks_due || self.tasks == Tasks::Unread) {
+            self.read_tasks().await?;
+            news.tasks = todo.tasks;
+            self.tasks_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
+        }
         let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
         let since = [interest.list, todo.list].into_iter().flatten().min();
         if self.setup.budget.pace(1, now).is_none() {
@@ -221,10 +240,10 @@ impl Observer {
             return Ok(site);
         }
         if let Some(since) = since {
-            *jobs_read |= self.read_list(sub(since, QUEUED_FOR)).await?;
+            news.jobs |= self.read_list(sub(since, QUEUED_FOR)).await?;
         }
         for job in &wanted {
-            *jobs_read |= self.read_job(job, interest.jobs.contains(job)).await?;
+            news.jobs |= self.read_job(job, interest.jobs.contains(job)).await?;
         }
         let listed: BTreeSet<&JobId> = match &self.list {
             JobList::Read { rows, .. } => rows.iter().map(|row| &row.id).collect(),
@@ -239,31 +258,6 @@ impl Observer {
             self.list = JobList::Unread;
         }
         Ok(site)
-    }
-
-    /// Before anything is started: what was started within the last hour on the contents that are read here, by whomever.
-    async fn seed_budget(&self, interest: &Interest) -> Result<(), TableauError> {
-        const HOUR: Duration = Duration::from_secs(3600);
-        let asked = self.setup.clock.moment();
-        let Some(clock) = self.client.clock() else { return Ok(()) };
-        let now = clock.lower(asked);
-        self.setup.budget.queried(1, asked);
-        let listed = match self.client.jobs(sub(now, HOUR)).await {
-            Ok(rows) => Some(rows),
-            Err(TableauError::Forbidden(_)) => None,
-            Err(error) => return Err(error),
-        };
-        // A row has no LUID. By name is near enough, and rather too many.
-        let here = |row: &JobRow| {
-            let named = |title: &String| interest.names.values().any(|names| names.contains(title));
-            is_refresh(row) && (row.title.as_ref().is_some_and(named) || !interest.luids.is_empty())
-        };
-        let age = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();
-        let ages = |rows: Vec<JobRow>| {
-            rows.into_iter().filter(here).filter_map(|row| row.created_at.map(age)).collect()
-        };
-        self.setup.budget.seed(listed.map(ages), asked);
-        Ok(())
     }
 
     fn interest(&self) -> Interest {
@@ -290,6 +284,7 @@ impl Observer {
                 if let Some(facts) = self.setup.index.facts(&who) {
                     all.jobs.extend(facts.jobs);
                     all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
+                    all.tasks |= facts.schedules;
                 }
             }
         }
@@ -425,16 +420,18 @@ impl Observer {
     }
 
     /// Publishes first, then wakes: whoever is woken finds at least this.
-    fn publish(&mut self, health: Health, jobs_read: bool) {
+    fn publish(&mut self, health: Health, news: News) {
         let old = self.out.borrow().clone();
         let new = Arc::new(SiteSnapshot {
             health,
             contents: self.contents.clone(),
             list: self.list.clone(),
             details: Arc::new(self.details.clone()),
+            tasks: self.tasks.clone(),
+            schedules: self.schedules.clone(),
         });
         self.out.send_replace(new.clone());
-        wake_what_differs(&old, &new, jobs_read, &self.setup);
+        wake_what_differs(&old, &new, news, &self.setup);
     }
 }
 
@@ -444,12 +441,13 @@ impl Todo {
             Hint::Jobs(jobs) => self.jobs.extend(jobs),
             Hint::JobList(since) => self.list = Some(self.list.map_or(since, |before| before.min(since))),
             Hint::Contents => self.contents = true,
+            Hint::Tasks => self.tasks = true,
             Hint::Interest => {}
         }
     }
 }
 
-fn is_refresh(row: &JobRow) -> bool {
+pub(super) fn is_refresh(row: &JobRow) -> bool {
     row.refresh_type.is_some()
 }
 

@@ -37,6 +37,7 @@ async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
         Setup {
             clock: clock.clone(),
             index: index.clone(),
+            edition: Edition::Server,
             budget: SiteBudget::new(Limits::of(Edition::Server), wakes.clone()),
             wakes,
             users,

@@ -121,7 +121,10 @@ fn connect(
         // What is signed in stays so: a Secret that is gone for a moment must not stop what runs.
         Err(state) => return alone(state),
     };
-    let parts = [credential.name.expose_secret(), credential.secret.expose_secret()];
+    let mut parts = vec![credential.name.expose_secret(), credential.secret.expose_secret()];
+    // A session knows one edition. Not part of what is undeclared, so that credentials stay recognised.
+    let edition = object.spec.edition.map(|edition| format!("{edition:?}"));
+    parts.extend(edition.as_deref());
     let key = SessionKey::new(origin, &parts);
     let budget = ctx.budgets.of(ctx, &key.origin, name, spec.limits);
     let before = ctx.sites.get(name).map(|link| link.session);
@@ -138,6 +141,7 @@ fn connect(
                 index: ctx.index.clone(),
                 wakes: ctx.wakes.clone(),
                 users,
+                edition: spec.edition,
                 budget,
                 metrics: ctx.metrics.clone(),
             },

@@ -78,6 +78,14 @@ id!(
     /// A Tableau background job (LUID).
     JobId
 );
+id!(
+    /// A Tableau extract refresh task (LUID).
+    TaskId
+);
+id!(
+    /// A shared schedule of a Tableau Server (LUID).
+    ServerScheduleId
+);
 
 /// Flow name and deployment name: what names a deployment within a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

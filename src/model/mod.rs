@@ -10,5 +10,7 @@ pub mod flow;
 pub mod ids;
 pub mod jobs;
 pub mod runs;
+pub mod tasks;
 pub mod time;
+pub mod timing;
 pub mod windows;

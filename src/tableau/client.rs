@@ -2,11 +2,15 @@
 
 use super::auth::{Credential, Leads, Session, Sessions, TOKEN_HEADER};
 use super::wire::{self, ContentRow, JobBody, JobListRow, ProjectRow};
-use super::{Content, Job, JobAnswer, JobRow, Project, RefreshError, Site, Tableau, TableauError};
+use super::{
+    Content, Job, JobAnswer, JobRow, NewTask, Project, RefreshError, ServerSchedule, Site, Tableau,
+    TableauError, Task,
+};
 use crate::api::{RefreshType, TargetKind};
 use crate::http::{Answer, Call, Failure, Http, Method, Unreachable};
-use crate::model::ids::{JobId, Luid};
+use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId};
 use crate::model::time::ClockReading;
+use crate::model::timing::Timing;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -41,7 +45,10 @@ impl TableauClient {
     }
 
     /// A call in a session, with one more sign-in after a 401. `make` gets `/api/{version}/sites/{site}`, which it may extend.
-    async fn call(&self, make: impl Fn(Url) -> Option<Call> + Send + Sync) -> Result<Answer, TableauError> {
+    pub(super) async fn call(
+        &self,
+        make: impl Fn(Url) -> Option<Call> + Send + Sync,
+    ) -> Result<Answer, TableauError> {
         let session = self.sessions.get(&self.http).await?;
         let answer = self.http.send(self.request(&session, &make)?).await?;
         if answer.status != 401 {
@@ -63,8 +70,20 @@ impl TableauClient {
         &self,
         operation: &'static str,
         path: &'static str,
+        names: (&'static str, &'static str),
+        filter: &str,
+    ) -> Result<Vec<T>, TableauError> {
+        self.list_at(operation, &[path], names, filter, Some).await
+    }
+
+    /// The same, of what lies elsewhere than in the site.
+    pub(super) async fn list_at<T: DeserializeOwned + Send>(
+        &self,
+        operation: &'static str,
+        path: &[&str],
         (outer, inner): (&'static str, &'static str),
         filter: &str,
+        place: impl Fn(Url) -> Option<Url> + Send + Sync,
     ) -> Result<Vec<T>, TableauError> {
         for _ in 0..LIST_ATTEMPTS {
             let (mut rows, mut read, mut total) = (Vec::new(), 0, 0);
@@ -74,7 +93,7 @@ impl TableauClient {
                         Some(Call::new(
                             operation,
                             Method::GET,
-                            list_url(extend(site, &[path])?, filter, number),
+                            list_url(extend(place(site)?, path)?, filter, number),
                         ))
                     })
                     .await?;
@@ -186,6 +205,52 @@ impl Tableau for TableauClient {
         success(&answer)?;
         let body: JobBody = serde_json::from_slice(&answer.body).map_err(|_| TableauError::WrongServer)?;
         Ok(JobAnswer { asked, job: Some(Job::from(body.job)) })
+    }
+
+    async fn tasks(&self) -> Result<Vec<Task>, TableauError> {
+        Ok(unique(self.list_tasks().await?.into_iter(), |task| task.id.clone()))
+    }
+
+    async fn create_task(
+        &self,
+        new: &NewTask,
+        timing: &Timing,
+        deadline: Duration,
+    ) -> Result<TaskId, TableauError> {
+        self.new_task(new, timing, deadline).await
+    }
+
+    async fn update_task(&self, id: &TaskId, timing: &Timing) -> Result<(), TableauError> {
+        self.change_task(id, timing).await
+    }
+
+    async fn delete_task(&self, id: &TaskId) -> Result<(), TableauError> {
+        self.remove_task(id).await
+    }
+
+    async fn server_schedules(&self) -> Result<Vec<ServerSchedule>, TableauError> {
+        Ok(unique(self.list_schedules().await?.into_iter(), |schedule| schedule.id.clone()))
+    }
+
+    async fn server_schedule(&self, id: &ServerScheduleId) -> Result<Option<Timing>, TableauError> {
+        self.schedule_by_id(id).await
+    }
+
+    async fn create_server_schedule(
+        &self,
+        name: &str,
+        timing: &Timing,
+    ) -> Result<ServerScheduleId, TableauError> {
+        self.new_schedule(name, timing).await
+    }
+
+    async fn attach(
+        &self,
+        new: &NewTask,
+        schedule: &ServerScheduleId,
+        deadline: Duration,
+    ) -> Result<(), TableauError> {
+        self.add_to_schedule(new, schedule, deadline).await
     }
 
     async fn refresh(
@@ -312,20 +377,20 @@ fn code_of(answer: &Answer) -> String {
 
 /// Whether Tableau itself says that the very thing is not there: not its site (404000), its API version (404001) or path (404003), and no
 /// proxy's 404.
-fn is_gone(answer: &Answer) -> bool {
+pub(super) fn is_gone(answer: &Answer) -> bool {
     let code = code_of(answer);
     answer.status == 404 && code.len() == 6 && !matches!(code.as_str(), "404000" | "404001" | "404003")
 }
 
 /// How a kind is called in paths, lists and answers.
-fn words(kind: TargetKind) -> (&'static str, &'static str) {
+pub(super) fn words(kind: TargetKind) -> (&'static str, &'static str) {
     match kind {
         TargetKind::Datasource => ("datasources", "datasource"),
         TargetKind::Workbook => ("workbooks", "workbook"),
     }
 }
 
-fn extend(mut site: Url, path: &[&str]) -> Option<Url> {
+pub(super) fn extend(mut site: Url, path: &[&str]) -> Option<Url> {
     if path.iter().any(|s| matches!(*s, "" | "." | "..")) {
         return None;
     }

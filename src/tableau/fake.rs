@@ -1,10 +1,14 @@
 //! A Tableau site in memory, for tests of the controller: projects, contents, and jobs that move on when told to.
 
-use super::{Content, Job, JobAnswer, JobRow, JobStatus, Project, RefreshError, Site, Tableau, TableauError};
+use super::{
+    Content, Job, JobAnswer, JobRow, JobStatus, NewTask, Project, RefreshError, ServerSchedule, Site,
+    Tableau, TableauError, Task, TaskSchedule,
+};
 use crate::api::{RefreshType, TargetKind};
 use crate::clock::Clock;
-use crate::model::ids::{JobId, Luid, ProjectId};
+use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, TaskId};
 use crate::model::time::ClockReading;
+use crate::model::timing::Timing;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +23,10 @@ pub struct State {
     pub contents: Vec<Content>,
     /// Its jobs, oldest first.
     pub jobs: Vec<FakeJob>,
+    /// Its extract refresh tasks.
+    pub tasks: Vec<Task>,
+    /// Shared schedules, of a Server.
+    pub schedules: Vec<ServerSchedule>,
     /// Each call in order, as `operation argument`.
     pub calls: Vec<String>,
     failures: Vec<(&'static str, TableauError)>,
@@ -55,6 +63,20 @@ impl State {
             completed_at: None,
         };
         self.jobs.push(FakeJob { job, refresh_type, title: content.name.clone() });
+        id
+    }
+
+    /// Adds a task; its id.
+    pub fn add_task(&mut self, new: &NewTask, schedule: TaskSchedule) -> TaskId {
+        let id: TaskId = self.id("task");
+        self.tasks.push(Task {
+            id: id.clone(),
+            content: Some(new.luid.clone()),
+            refresh_type: new.refresh_type,
+            schedule,
+            next_run_at: Some(Timestamp::UNIX_EPOCH),
+            failures: 0,
+        });
         id
     }
 
@@ -240,6 +262,82 @@ impl Tableau for FakeTableau {
         self.call("job", id.as_str(), |state| {
             let job = state.jobs.iter().find(|j| j.job.id == *id).map(|j| j.job.clone());
             Ok(JobAnswer { asked, job })
+        })
+    }
+
+    async fn tasks(&self) -> Result<Vec<Task>, TableauError> {
+        self.call("tasks", "", |state| Ok(state.tasks.clone()))
+    }
+
+    async fn create_task(&self, new: &NewTask, timing: &Timing, _: Duration) -> Result<TaskId, TableauError> {
+        self.call("create_task", &format!("{} {timing}", new.luid), |state| {
+            Ok(state.add_task(new, TaskSchedule::Own(Some(timing.clone()))))
+        })
+    }
+
+    async fn update_task(&self, id: &TaskId, timing: &Timing) -> Result<(), TableauError> {
+        self.call("update_task", &format!("{id} {timing}"), |state| {
+            let task = state.tasks.iter_mut().find(|task| task.id == *id);
+            let task = task.ok_or_else(|| TableauError::NotFound("404018".into()))?;
+            task.schedule = TaskSchedule::Own(Some(timing.clone()));
+            Ok(())
+        })
+    }
+
+    async fn delete_task(&self, id: &TaskId) -> Result<(), TableauError> {
+        self.call("delete_task", id.as_str(), |state| {
+            state.tasks.retain(|task| task.id != *id);
+            Ok(())
+        })
+    }
+
+    async fn server_schedules(&self) -> Result<Vec<ServerSchedule>, TableauError> {
+        let bare = |schedule: &ServerSchedule| ServerSchedule { timing: None, ..schedule.clone() };
+        self.call("server_schedules", "", |state| Ok(state.schedules.iter().map(bare).collect()))
+    }
+
+    async fn server_schedule(&self, id: &ServerScheduleId) -> Result<Option<Timing>, TableauError> {
+        self.call("server_schedule", id.as_str(), |state| {
+            let found = state.schedules.iter().find(|schedule| schedule.id == *id);
+            found
+                .map(|schedule| schedule.timing.clone())
+                .ok_or_else(|| TableauError::NotFound("404021".into()))
+        })
+    }
+
+    async fn create_server_schedule(
+        &self,
+        name: &str,
+        timing: &Timing,
+    ) -> Result<ServerScheduleId, TableauError> {
+        self.call("create_server_schedule", name, |state| {
+            if state.schedules.iter().any(|schedule| schedule.name == name) {
+                return Err(TableauError::Rejected("409021".into()));
+            }
+            let id: ServerScheduleId = state.id("schedule");
+            state.schedules.push(ServerSchedule {
+                id: id.clone(),
+                name: name.into(),
+                active: true,
+                updated_at: "1".into(),
+                timing: Some(timing.clone()),
+            });
+            Ok(id)
+        })
+    }
+
+    async fn attach(
+        &self,
+        new: &NewTask,
+        schedule: &ServerScheduleId,
+        _: Duration,
+    ) -> Result<(), TableauError> {
+        self.call("attach", &format!("{} {schedule}", new.luid), |state| {
+            let found = state.schedules.iter().find(|known| known.id == *schedule).cloned();
+            let found = found.ok_or(TableauError::Ambiguous)?;
+            let shared = TaskSchedule::Shared { id: found.id, name: found.name, active: found.active };
+            state.add_task(new, shared);
+            Ok(())
         })
     }
 

@@ -4,17 +4,21 @@
 
 mod auth;
 mod client;
+mod client_schedules;
 pub mod fake;
 mod wire;
+mod wire_schedules;
 
 pub use auth::{Credential, Leads};
 pub use client::TableauClient;
 
 use crate::api::{RefreshType, TargetKind};
 pub use crate::model::contents::{Content, Project};
-use crate::model::ids::{JobId, Luid, SiteLuid};
+use crate::model::ids::{JobId, Luid, ServerScheduleId, SiteLuid, TaskId};
 pub use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
+pub use crate::model::tasks::{ServerSchedule, Task, TaskSchedule};
 use crate::model::time::ClockReading;
+use crate::model::timing::Timing;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -44,6 +48,39 @@ pub trait Tableau: Send + Sync {
     /// One job.
     async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError>;
 
+    /// Every extract refresh task of the site that the account may see, in one answer.
+    async fn tasks(&self) -> Result<Vec<Task>, TableauError>;
+    /// Cloud: gives content a schedule of its own. Not idempotent; sent once (after a 401 once more), within this deadline.
+    async fn create_task(
+        &self,
+        new: &NewTask,
+        timing: &Timing,
+        deadline: Duration,
+    ) -> Result<TaskId, TableauError>;
+    /// Cloud: replaces the schedule of a task.
+    async fn update_task(&self, id: &TaskId, timing: &Timing) -> Result<(), TableauError>;
+    /// Deletes a task; one that is gone is no error.
+    async fn delete_task(&self, id: &TaskId) -> Result<(), TableauError>;
+
+    /// Server: every shared schedule for extracts, all pages, without definitions.
+    async fn server_schedules(&self) -> Result<Vec<ServerSchedule>, TableauError>;
+    /// Server: the definition of a shared schedule; none: one that this build does not understand.
+    async fn server_schedule(&self, id: &ServerScheduleId) -> Result<Option<Timing>, TableauError>;
+    /// Server: makes a shared schedule. Its name is unique: a second one of the name is refused.
+    async fn create_server_schedule(
+        &self,
+        name: &str,
+        timing: &Timing,
+    ) -> Result<ServerScheduleId, TableauError>;
+    /// Server: adds content to a shared schedule, which makes a task that the answer does not name. Not idempotent; sent once (after a 401 once
+    /// more), within this deadline.
+    async fn attach(
+        &self,
+        new: &NewTask,
+        schedule: &ServerScheduleId,
+        deadline: Duration,
+    ) -> Result<(), TableauError>;
+
     /// Starts a refresh. The session is made sure of before; the POST itself has this deadline and is sent once (after a 401 once more).
     async fn refresh(
         &self,
@@ -54,6 +91,17 @@ pub trait Tableau: Send + Sync {
     ) -> Result<JobId, RefreshError>;
     /// Cancels a job.
     async fn cancel(&self, id: &JobId) -> Result<(), TableauError>;
+}
+
+/// What a new task refreshes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTask {
+    /// Data source or workbook.
+    pub kind: TargetKind,
+    /// Its LUID.
+    pub luid: Luid,
+    /// Full or Incremental.
+    pub refresh_type: RefreshType,
 }
 
 /// What is behind the URL.

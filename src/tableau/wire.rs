@@ -18,22 +18,26 @@ pub(super) struct Page<T> {
 /// Decodes a page; `None` if it is none, for one because a row is not understood: a row silently left out would look absent.
 pub(super) fn page<T: DeserializeOwned>(body: &[u8], outer: &str, inner: &str) -> Option<Page<T>> {
     let mut body: Value = serde_json::from_slice(body).ok()?;
-    let list = body.get_mut(outer)?;
-    let rows = match list {
-        Value::Object(list) => list.remove(inner).unwrap_or(Value::Null),
-        other => other.take(),
-    };
-    let rows = match rows {
-        Value::Null => Vec::new(),
-        Value::Array(rows) => rows,
-        one @ Value::Object(_) => vec![one],
-        _ => return None,
-    };
+    let rows = rows_of(body.get_mut(outer)?.take(), inner)?;
     let rows = rows.into_iter().map(serde_json::from_value).collect::<Result<_, _>>().ok()?;
     let pagination = body
         .get("pagination")
         .and_then(|p| Some((number(p.get("pageSize")?)?, number(p.get("totalAvailable")?)?)));
     Some(Page { rows, pagination })
+}
+
+/// The rows of `{inner: [...]}`, of `{inner: {…}}`, of `[...]`, of `{}`.
+pub(super) fn rows_of(list: Value, inner: &str) -> Option<Vec<Value>> {
+    let rows = match list {
+        Value::Object(mut list) => list.remove(inner).unwrap_or(Value::Null),
+        other => other,
+    };
+    match rows {
+        Value::Null => Some(Vec::new()),
+        Value::Array(rows) => Some(rows),
+        one @ Value::Object(_) => Some(vec![one]),
+        _ => None,
+    }
 }
 
 /// `error.code`, if it is Tableau's kind of code: six digits. Never `summary` or `detail`, which are localized and name things.
@@ -43,7 +47,7 @@ pub(super) fn error_code(body: &[u8]) -> Option<String> {
     (100_000..=999_999).contains(&code).then(|| code.to_string())
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub(super) fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 

@@ -6,15 +6,19 @@ use feedwater::api::{RefreshType, TargetKind};
 use feedwater::clock::Clock;
 use feedwater::controller::services::{PrefectCredential, Services, TableauCredential};
 use feedwater::http::Unreachable;
-use feedwater::model::ids::{DeploymentId, DeploymentName, FlowId, JobId, Luid, ScheduleId};
+use feedwater::model::ids::{
+    DeploymentId, DeploymentName, FlowId, JobId, Luid, ScheduleId, ServerScheduleId, TaskId,
+};
 use feedwater::model::time::ClockReading;
+use feedwater::model::timing::Timing;
 use feedwater::prefect::fake::FakePrefect;
 use feedwater::prefect::{
     Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery,
 };
 use feedwater::tableau::fake::FakeTableau;
 use feedwater::tableau::{
-    Content, JobAnswer, JobRow, Leads, Project, RefreshError, Site, Tableau, TableauError,
+    Content, JobAnswer, JobRow, Leads, NewTask, Project, RefreshError, ServerSchedule, Site, Tableau,
+    TableauError, Task,
 };
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -352,6 +356,44 @@ impl Tableau for TableauLine {
     }
     async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError> {
         self.call("content", false, self.far.content(kind, luid)).await
+    }
+    async fn tasks(&self) -> Result<Vec<Task>, TableauError> {
+        self.call("tasks", false, self.far.tasks()).await
+    }
+    async fn create_task(
+        &self,
+        new: &NewTask,
+        timing: &Timing,
+        deadline: Duration,
+    ) -> Result<TaskId, TableauError> {
+        self.call("create_task", true, self.far.create_task(new, timing, deadline)).await
+    }
+    async fn update_task(&self, id: &TaskId, timing: &Timing) -> Result<(), TableauError> {
+        self.call("update_task", true, self.far.update_task(id, timing)).await
+    }
+    async fn delete_task(&self, id: &TaskId) -> Result<(), TableauError> {
+        self.call("delete_task", true, self.far.delete_task(id)).await
+    }
+    async fn server_schedules(&self) -> Result<Vec<ServerSchedule>, TableauError> {
+        self.call("server_schedules", false, self.far.server_schedules()).await
+    }
+    async fn server_schedule(&self, id: &ServerScheduleId) -> Result<Option<Timing>, TableauError> {
+        self.call("server_schedule", false, self.far.server_schedule(id)).await
+    }
+    async fn create_server_schedule(
+        &self,
+        name: &str,
+        timing: &Timing,
+    ) -> Result<ServerScheduleId, TableauError> {
+        self.call("create_server_schedule", true, self.far.create_server_schedule(name, timing)).await
+    }
+    async fn attach(
+        &self,
+        new: &NewTask,
+        schedule: &ServerScheduleId,
+        deadline: Duration,
+    ) -> Result<(), TableauError> {
+        self.call("attach", true, self.far.attach(new, schedule, deadline)).await
     }
     async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
         let trouble = self.line.trouble("jobs", false);

@@ -4,8 +4,8 @@ use super::world::{Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
 use super::{Cluster, Law, Sim};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::extract::{
-    Answer, Bounds, BudgetView, Claim, Desired, Found, IntentView, JobList, JobsView, Observed, Seen, Step,
-    TargetView, UpstreamView, decide, fold, interest,
+    Answer, Bounds, BudgetView, Claim, Desired, Found, IntentView, JobList, JobsView, Observed, Schedules,
+    Seen, Step, TargetView, UpstreamView, decide, fold, interest,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
 use feedwater::model::jobs::{JobAnswer, JobStatus};
@@ -253,6 +253,7 @@ impl Sim {
                 list: process.list.clone().unwrap_or(JobList::Unread),
                 details: process.details.clone(),
             },
+            schedules: Schedules::nothing(),
             budget: BudgetView::Free,
             intent,
             moment: now,
@@ -270,7 +271,7 @@ impl Sim {
         let now = self.clock.ours();
         let id = format!("intent-{}", self.clock.next());
         let decision = decide(&d, &o, &s, now, || id.clone());
-        let again = decide(&d, &o, &s, now, || id);
+        let again = decide(&d, &o, &s, now, || id.clone());
         self.law(decision == again, "deciding twice gives one answer")?;
         self.reached.decision(&decision);
         self.again = decision.again;
@@ -310,7 +311,7 @@ impl Sim {
                 self.process.wanted_jobs.extend(jobs);
                 self.process.wanted_list = self.process.wanted_list.into_iter().chain(list).min();
             }
-            Step::Intend { .. } | Step::Rest => {}
+            Step::Intend { .. } | Step::Rest | Step::LookAtTasks | Step::Hold | Step::Schedule(_) => {}
         }
         if decision.status == s {
             return Ok(false);

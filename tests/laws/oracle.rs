@@ -100,6 +100,9 @@ impl Sim {
     pub fn check_step(&self, d: &Desired, s: &ExtractRefreshStatus, decision: &Decision) -> Result<(), Law> {
         match &decision.step {
             Step::Rest => {}
+            Step::LookAtTasks | Step::Hold | Step::Schedule(_) => {
+                self.law(false, "nothing is done about schedules where none are declared")?;
+            }
             Step::Intend { id } => {
                 let written = decision.status.attempt.as_ref().is_some_and(|a| a.id == *id);
                 self.law(written, "an intent is in the status that is written")?;

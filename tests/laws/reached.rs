@@ -34,7 +34,7 @@ impl Reached {
     }
     pub fn decision(&mut self, decision: &Decision) {
         self.one(match decision.step {
-            Step::Rest => "Step/Rest",
+            Step::Rest | Step::LookAtTasks | Step::Hold | Step::Schedule(_) => "Step/Rest",
             Step::Intend { .. } => "Step/Intend",
             Step::Post { .. } => "Step/Post",
             Step::Look { .. } => "Step/Look",

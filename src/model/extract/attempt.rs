@@ -4,7 +4,8 @@ use super::observed::{Claim, IntentView, SiteView};
 use super::target::{Standing, standing};
 use super::{Pass, coverage, marks, others, recover, retry};
 use crate::api::{
-    Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, Outcome, Time,
+    Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, ManagementPolicy,
+    Outcome, Time,
 };
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobStatus};
@@ -63,6 +64,7 @@ pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> b
     let wanted = s.owed.as_ref().is_some_and(|owed| owed.stopped.is_none());
     wanted
         && !p.d.suspend
+        && p.d.schedules.management == ManagementPolicy::Manage
         && windows::gate(&p.d.windows, p.now) == Gate::Open
         && !matches!(p.o.claim, Claim::Taken { .. } | Claim::Busy { .. })
         && standing(p, s, attempt) != Standing::Changed

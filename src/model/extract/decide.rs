@@ -1,10 +1,11 @@
 //! The policy: what is learned first, and then one step, chosen by a chain of small rules.
 
 use super::observed::{BudgetView, Claim, IntentView, JobList, SiteView, TargetView};
+use super::schedules::{self, Act};
 use super::target::{Standing, named, standing};
 use super::{Decision, Desired, Observed, Pass, Step};
 use super::{attempt, coverage, fold, gate, marks, others, recover, report, retry, target};
-use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, Stopped, Time};
+use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, ManagementPolicy, Stopped, Time};
 use crate::model::budget::Limit;
 use crate::model::conditions::Truth;
 use crate::model::ids::{JobId, Luid};
@@ -20,18 +21,29 @@ pub fn decide(
     o: &Observed,
     s: &ExtractRefreshStatus,
     now: Timestamp,
-    new_id: impl FnOnce() -> String,
+    new_id: impl Fn() -> String,
 ) -> Decision {
     let mut p = Pass::new(d, o, now);
     let mut next = s.clone();
     learn(&mut p, &mut next);
     let mut activity = choose(&p, &next);
+    let idle = matches!(activity.plan, Plan::Rest | Plan::Look { .. });
+    let planned = schedules::plan(&mut p, &mut next, idle, &new_id);
     let changed = s.observed_generation != d.generation || !same_machine(s, &next);
     let plan = std::mem::replace(&mut activity.plan, Plan::Rest);
     let step = match (plan, changed) {
         // The one thing that may be planned on what is not written yet, because it is written with it.
         (Plan::Intend, _) => intend(&p, &mut next, new_id()),
-        (_, true) | (Plan::Rest, false) => Step::Rest,
+        (_, true) => match planned.act {
+            Act::Intend(id) => Step::Intend { id },
+            Act::Nothing | Act::Hold | Act::Write(_) | Act::Look => Step::Rest,
+        },
+        (Plan::Rest, false) => match planned.act {
+            Act::Nothing | Act::Intend(_) => Step::Rest,
+            Act::Hold => Step::Hold,
+            Act::Write(write) => Step::Schedule(write),
+            Act::Look => Step::LookAtTasks,
+        },
         (Plan::Look { jobs, list }, false) => Step::Look { jobs, list },
         (Plan::Post(attempt), false) => Step::Post {
             id: attempt.id,
@@ -41,9 +53,13 @@ pub fn decide(
         },
         (Plan::Cancel(job), false) => Step::Cancel { job },
     };
-    let waiting = report::stamp(&p, &mut next, &activity);
+    let waiting = report::stamp(&p, &mut next, &activity, &planned.told);
     let at_once = changed || matches!(step, Step::Intend { .. });
-    let again = if at_once { Some(now) } else { [activity.again, waiting].into_iter().flatten().min() };
+    let again = if at_once {
+        Some(now)
+    } else {
+        [activity.again, waiting, planned.again].into_iter().flatten().min()
+    };
     Decision { status: next, starts: activity.starts, step, again, notes: p.notes }
 }
 
@@ -259,6 +275,10 @@ fn send(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
 }
 
 fn suspended(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
+    if p.d.schedules.management == ManagementPolicy::Observe {
+        let message = "managementPolicy is Observe: no refresh is started; completions are counted";
+        return Some(Activity::rests("Suspended", message));
+    }
     p.d.suspend.then(|| {
         Activity::rests("Suspended", "spec.suspend is true: no refresh is started; completions are counted")
     })
@@ -431,6 +451,12 @@ fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
         next_eligible_time: _,
         baseline,
         marks,
+        schedules,
+        schedule_intent,
+        foreign_schedules,
+        applied_fields,
+        plan: _,
+        last_drift: _,
         owed,
         attempt,
         history,
@@ -441,6 +467,10 @@ fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
         && *last_handled_refresh_token == b.last_handled_refresh_token
         && *baseline == b.baseline
         && *marks == b.marks
+        && *schedules == b.schedules
+        && *schedule_intent == b.schedule_intent
+        && *foreign_schedules == b.foreign_schedules
+        && *applied_fields == b.applied_fields
         && *owed == b.owed
         && *attempt == b.attempt
         && *history == b.history

@@ -1,6 +1,10 @@
 //! What the spec asks for, with the values of what is unset.
 
-use crate::api::{self, RefreshType, TargetKind};
+use super::DeclaredSchedules;
+use crate::api::{
+    self, AdoptionPolicy, DeletionPolicy, DriftMode, ForeignSchedules, ManagementPolicy, RefreshType,
+    SuspendedSchedules, TargetKind,
+};
 use crate::model::ids::{DeploymentName, Luid, ObjectName};
 use crate::model::time::parse_duration;
 use crate::model::windows::Window;
@@ -34,6 +38,8 @@ pub struct Desired {
     pub retry: Retry,
     /// Longest run of a job.
     pub timeout: Duration,
+    /// Schedules that Tableau runs.
+    pub schedules: DeclaredSchedules,
     /// When refreshes may start.
     pub windows: Vec<Window>,
     /// Place in the site's budget.
@@ -236,6 +242,20 @@ impl Desired {
                 },
             },
             timeout: or("timeout", spec.timeout.as_ref(), Duration::from_secs(2 * 3600))?,
+            schedules: DeclaredSchedules {
+                all: spec.schedules.clone().unwrap_or_default(),
+                foreign: spec.foreign_schedules.unwrap_or(ForeignSchedules::Report),
+                suspended: spec.suspended_schedules.unwrap_or(SuspendedSchedules::Report),
+                drift: spec
+                    .drift_detection
+                    .as_ref()
+                    .and_then(|drift| drift.mode)
+                    .unwrap_or(DriftMode::Enabled),
+                management: spec.management_policy.unwrap_or(ManagementPolicy::Manage),
+                adoption: spec.adoption_policy.unwrap_or(AdoptionPolicy::Fail),
+                deletion: spec.deletion_policy.unwrap_or(DeletionPolicy::Delete),
+                has_finalizer: r.finalizers().iter().any(|finalizer| finalizer == api::FINALIZER),
+            },
             windows: spec
                 .refresh_windows
                 .iter()

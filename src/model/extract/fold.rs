@@ -1,7 +1,7 @@
 //! What an answer changes (TRIGGER.md 4.4).
 
 use super::observed::IntentView;
-use super::{Answer, Folded, Pass, decide, report, retry};
+use super::{Answer, Folded, Pass, decide, report, retry, schedules};
 use super::{Desired, Observed};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, Time};
 use crate::model::time::add;
@@ -41,7 +41,8 @@ pub fn fold(
         Some(_) | None => revive(&mut p, &mut next, sent, answer),
     }
     let activity = decide::choose(&p, &next);
-    report::stamp(&p, &mut next, &activity);
+    let told = schedules::kept(&next, true);
+    report::stamp(&p, &mut next, &activity, &told);
     Folded { status: next, notes: p.notes }
 }
 

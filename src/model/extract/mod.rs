@@ -16,11 +16,17 @@ mod others;
 mod recover;
 mod report;
 mod retry;
+mod schedules;
 mod target;
 
 pub use decide::decide;
 pub use fold::fold;
 pub use report::unsupported;
+pub use schedules::{
+    Ack as ScheduleAck, Declared as DeclaredSchedules, Failure as ScheduleFailure, Memory as ScheduleMemory,
+    Parting, Schedules, ServerView, Subject, TasksView, Write as ScheduleWrite, concerns, fold_schedule,
+    is_ours, part, parted,
+};
 
 pub use desired::{
     Backoff, Desired, ProjectPath, Require, Retry, Source, Target, Unsupported, Upstream, key,
@@ -92,6 +98,12 @@ pub enum Step {
         /// Since when the job list is needed (rows created at or after), if it is.
         list: Option<Timestamp>,
     },
+    /// Read the tasks of the site (publish the status too, if its conditions differ).
+    LookAtTasks,
+    /// Set the finalizer: something that has to be taken away with the resource is about to be made.
+    Hold,
+    /// Change schedules in Tableau; for one with an intent take its id out of the ledger first; [`fold_schedule`] what came of it.
+    Schedule(ScheduleWrite),
     /// Cancel our job, [`fold`] what came of it.
     Cancel {
         /// The job.

@@ -1,5 +1,6 @@
 //! What is known about the world when a resource is decided on.
 
+use super::Schedules;
 use crate::model::budget::Limit;
 use crate::model::ids::{JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
 use crate::model::jobs::{JobAnswer, JobRow};
@@ -28,6 +29,8 @@ pub struct Observed {
     pub tableau_clock: Option<Bounds>,
     /// What is known about jobs.
     pub jobs: JobsView,
+    /// What is known of schedules that Tableau runs.
+    pub schedules: Schedules,
     /// Whether the site's budget has a place for it.
     pub budget: BudgetView,
     /// What this process knows about the intent of `status.attempt`.

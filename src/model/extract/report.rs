@@ -3,6 +3,7 @@
 use super::decide::Activity;
 use super::desired::Unsupported;
 use super::observed::{Claim, SiteView, TargetView, UpstreamView};
+use super::schedules::Told;
 use super::target::named;
 use super::{Pass, fold, marks};
 use crate::api::{
@@ -17,7 +18,12 @@ use jiff::Timestamp;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// Stamps the conditions and the fields for people; when to look again because a condition changes with time alone.
-pub(super) fn stamp(p: &Pass, s: &mut ExtractRefreshStatus, activity: &Activity) -> Option<Timestamp> {
+pub(super) fn stamp(
+    p: &Pass,
+    s: &mut ExtractRefreshStatus,
+    activity: &Activity,
+    told: &Told,
+) -> Option<Timestamp> {
     s.upstreams = upstreams(p, s);
     s.effective = Some(Effective {
         require: p.d.require.to_string(),
@@ -38,13 +44,20 @@ pub(super) fn stamp(p: &Pass, s: &mut ExtractRefreshStatus, activity: &Activity)
         Some(until) => Some(Time(ceil_second(until))),
     };
 
-    let (ready, again) = ready(p, s);
+    let (mut ready, again) = ready(p, s);
+    if ready.truth == Truth::True
+        && ready.reason != "Suspended"
+        && let Some(verdict) = &told.ready
+    {
+        ready = verdict.clone();
+    }
     let refreshing = Verdict::new("Refreshing", activity.truth, activity.reason, activity.message.clone());
     let mut verdicts = vec![ready.clone(), fresh(s), refreshing, last_refresh(s), upstreams_healthy(p, s)];
+    verdicts.extend(told.drifted.clone());
     let progressing = ["Progressing", "DependencyNotFound", "ConnectionUnavailable"].contains(&ready.reason);
     if progressing {
         verdicts.push(Verdict { kind: "Reconciling", truth: Truth::True, ..ready });
-    } else if ready.reason == "TargetConflict" {
+    } else if STALLED.contains(&ready.reason) {
         verdicts.push(Verdict { kind: "Stalled", truth: Truth::True, ..ready });
     }
     conditions::stamp(s, &verdicts, p.generation, p.now);
@@ -70,6 +83,9 @@ pub fn unsupported(
     conditions::stamp(&mut next, &verdicts, generation, now);
     next
 }
+
+/// Only a person can help.
+const STALLED: [&str; 3] = ["TargetConflict", "AdoptionRequired", "ScheduleNotExpressible"];
 
 fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
     let say = |truth, reason, message: String| (Verdict::new("Ready", truth, reason, message), None);

@@ -6,6 +6,7 @@ mod gating;
 mod holding;
 mod others;
 mod reporting;
+mod scheduling;
 mod targets;
 
 use super::*;
@@ -76,6 +77,7 @@ impl Bench {
                 },
             },
             timeout: Duration::from_secs(7200),
+            schedules: DeclaredSchedules::nothing(),
             windows: Vec::new(),
             priority: 50,
             suspend: false,
@@ -91,6 +93,7 @@ impl Bench {
             baseline: Some(at(0)),
             tableau_clock: None,
             jobs: JobsView { list: JobList::Unread, details: BTreeMap::new() },
+            schedules: Schedules::nothing(),
             budget: BudgetView::Free,
             intent: IntentView::None,
             moment: Moment::default(),
@@ -184,7 +187,7 @@ impl Bench {
             Some(_) => IntentView::MaybeSent { since: self.o.moment },
             None => IntentView::None,
         };
-        let decision = decide(&self.d, &self.o, &self.s, self.now(), || id);
+        let decision = decide(&self.d, &self.o, &self.s, self.now(), || id.clone());
         self.notes.extend(decision.notes.iter().map(|note| note.reason));
         self.s = decision.status;
         if let Step::Intend { id } = &decision.step {

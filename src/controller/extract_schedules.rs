@@ -1,0 +1,151 @@
+//! `ExtractRefresh`: how its schedules are changed in Tableau, and taken away with it.
+
+use super::context::Context;
+use super::extract_observed::observe;
+use super::extracts::{Act, Extracts, POST_DEADLINE};
+use super::lanes::Priority;
+use super::reconcile::{Plan, Planned};
+use super::site::{Hint, SiteSession};
+use crate::api::{ExtractRefresh, ExtractRefreshStatus, FINALIZER};
+use crate::model::extract::{
+    self, Desired, Parting, ScheduleAck, ScheduleFailure, ScheduleMemory, ScheduleWrite, Subject,
+};
+use crate::model::ids::{Luid, ObjectName};
+use crate::model::time::add;
+use crate::tableau::{NewTask, TableauError};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::{Arc, PoisonError};
+
+/// Sends one change. `None`: nothing was sent, and nothing is to be written down.
+pub async fn send(ctx: &Context, session: &Arc<SiteSession>, write: &ScheduleWrite) -> Option<ScheduleAck> {
+    if let Some(intent) = write.intent() {
+        // Signed in before the fence is looked at, as for a refresh.
+        let _ = session.client.site().await;
+        if !ctx.may_send(POST_DEADLINE) {
+            return None;
+        }
+        if !ctx.ledger.spend(intent, ctx.clock.moment()) {
+            tracing::error!("an intent of a schedule that may have been sent was about to be sent again");
+            return None;
+        }
+    }
+    let client = &session.client;
+    let result = match write {
+        ScheduleWrite::Create { content, timing, .. } => {
+            client.create_task(&new(content), timing, POST_DEADLINE).await.map(Some)
+        }
+        ScheduleWrite::Attach { content, schedule, .. } => {
+            client.attach(&new(content), schedule, POST_DEADLINE).await.map(|()| None)
+        }
+        ScheduleWrite::Update { task, timing, .. } => client.update_task(task, timing).await.map(|()| None),
+        ScheduleWrite::Delete { task } => client.delete_task(task).await.map(|()| None),
+        ScheduleWrite::MakeShared { name, timing } => {
+            client.create_server_schedule(name, timing).await.map(|_| None)
+        }
+    };
+    let now = ctx.clock.moment();
+    if let Some(intent) = write.intent() {
+        ctx.ledger.ended(intent, now);
+    }
+    match touched(session, write) {
+        // Known to have changed, or not known: either way what was read before is no longer to be trusted.
+        Some(content) => session.touch(&content, now),
+        None => session.hint(Hint::Tasks),
+    }
+    Some(match result {
+        Ok(task) => ScheduleAck::Done(task),
+        Err(error) => ScheduleAck::Failed(failure(error)),
+    })
+}
+
+fn new(content: &Subject) -> NewTask {
+    NewTask { kind: content.kind, luid: content.luid.clone(), refresh_type: content.refresh_type }
+}
+
+/// The content whose tasks a write changes.
+fn touched(session: &SiteSession, write: &ScheduleWrite) -> Option<Luid> {
+    match write {
+        ScheduleWrite::Create { content, .. } | ScheduleWrite::Attach { content, .. } => {
+            Some(content.luid.clone())
+        }
+        ScheduleWrite::Update { task, .. } | ScheduleWrite::Delete { task } => session.content_of(task),
+        ScheduleWrite::MakeShared { .. } => None,
+    }
+}
+
+fn failure(error: TableauError) -> ScheduleFailure {
+    match error {
+        TableauError::SignInRefused
+        | TableauError::NotLeading
+        | TableauError::SessionContested
+        | TableauError::Unreachable(_)
+        | TableauError::UnsupportedVersion(_)
+        | TableauError::WrongServer => ScheduleFailure::NotSent,
+        TableauError::Forbidden(_) => ScheduleFailure::Forbidden,
+        TableauError::NotFound(_) => ScheduleFailure::NotFound,
+        TableauError::Throttled { retry_after } => ScheduleFailure::Throttled(retry_after),
+        TableauError::Ambiguous => ScheduleFailure::Ambiguous,
+        TableauError::Rejected(code) => match code.as_str() {
+            "409004" => ScheduleFailure::NotExpressible,
+            "409090" => ScheduleFailure::NoExtract,
+            _ => ScheduleFailure::Rejected(code),
+        },
+    }
+}
+
+/// What is done about a resource that is being deleted.
+pub fn part(
+    ctx: &Context,
+    object: &Arc<ExtractRefresh>,
+    stored: &ExtractRefreshStatus,
+    now: Timestamp,
+) -> Planned<Extracts> {
+    let rest = |status, plan, again| Planned { status, plan, again, notes: Vec::new(), seen: None };
+    if !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        return rest(stored.clone(), Plan::Rest, None);
+    }
+    let release =
+        |orphaned| Plan::Do { act: Act::Release { orphaned }, lane: None, priority: Priority::Changed };
+    let since = object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
+    let deadline = add(since, ctx.cleanup_deadline);
+    let Ok(desired) = Desired::parse(object) else {
+        // What it says cannot be understood, so what it would have done with its schedules neither.
+        let plan = if now >= deadline { release(true) } else { Plan::Rest };
+        return rest(stored.clone(), plan, Some(deadline));
+    };
+    let at = ObjectName { namespace: desired.name.namespace.clone(), name: desired.site.as_str().into() };
+    let session = ctx.sites.get(&at).map(|link| link.session);
+    let observed = observe(ctx, &desired, stored, &at, session.as_ref());
+    let parting = extract::part(&desired, &observed, stored, since, ctx.cleanup_deadline, now);
+    let (status, plan, again) = match (parting, session) {
+        (Parting::Rest, _) => (stored.clone(), Plan::Rest, None),
+        (Parting::Release { orphaned }, _) => (stored.clone(), release(orphaned), None),
+        (Parting::Write(write), Some(session)) => {
+            let lane = Some(session.lane.clone());
+            let act = Act::Schedule(session, write);
+            (stored.clone(), Plan::Do { act, lane, priority: Priority::Changed }, None)
+        }
+        (Parting::Write(_), None) => (stored.clone(), Plan::Rest, Some(deadline)),
+        (Parting::Wait { status, until }, session) => {
+            if let Some(session) = session {
+                session.hint(Hint::Tasks);
+            }
+            (*status, Plan::Rest, Some(until))
+        }
+    };
+    Planned { status, plan, again, notes: Vec::new(), seen: Some((desired, observed)) }
+}
+
+/// Keeps what the model wants to remember of a resource, or forgets it.
+pub fn remember(ctx: &Context, name: &ObjectName, memory: Option<ScheduleMemory>) {
+    let mut all = ctx.schedule_memory.lock().unwrap_or_else(PoisonError::into_inner);
+    match memory {
+        Some(memory) => {
+            all.insert(name.clone(), memory);
+        }
+        None => {
+            all.remove(name);
+        }
+    }
+}
