@@ -5,6 +5,7 @@
 
 mod fold;
 mod intent;
+mod keep;
 mod parting;
 mod plan;
 mod told;

@@ -8,23 +8,17 @@ use super::told::{self, Told};
 use super::want::{Want, When, wants};
 use super::{Memory, TasksView, Write, concerns, definition_of};
 use crate::api::{
-    AdoptionPolicy, DeletionPolicy, Drift, DriftMode, ExtractRefreshStatus, ForeignSchedule,
-    ForeignSchedules, ManagementPolicy, ScheduleIntent, ScheduleStatus, SuspendedSchedules, Time,
+    DeletionPolicy, ExtractRefreshStatus, ForeignSchedule, ForeignSchedules, ManagementPolicy,
+    ScheduleIntent, Time,
 };
 use crate::model::conditions::Truth;
 use crate::model::ids::{Luid, TaskId};
-use crate::model::tasks::{Task, TaskSchedule};
-use crate::model::time::add;
+use crate::model::tasks::Task;
 use crate::model::windows;
 use jiff::Timestamp;
-use std::time::Duration;
 
 /// Most that status lists.
 const MOST: usize = 32;
-/// Runs that fail one after another until Tableau stops a schedule (tableau-rest.md 6.10).
-const FAILURES: u32 = 5;
-/// A suspended schedule is made again at most so often.
-const RECREATE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a pass comes to.
 #[derive(Debug, Default)]
@@ -120,259 +114,32 @@ fn readable(p: &Pass) -> Option<Seen> {
 }
 
 /// One look at everything.
-struct Round {
-    target: Luid,
-    tasks: Vec<Task>,
+pub(super) struct Round {
+    pub(super) target: Luid,
+    pub(super) tasks: Vec<Task>,
     /// What would be written, in order; the first is done.
-    todo: Vec<(Todo, String)>,
-    told: Told,
+    pub(super) todo: Vec<(Todo, String)>,
+    pub(super) told: Told,
     /// Schedules that are not as declared, and are left so: name and what is so.
-    drift: Vec<(String, String)>,
-    again: Option<Timestamp>,
+    pub(super) drift: Vec<(String, String)>,
+    pub(super) again: Option<Timestamp>,
     /// Schedules that are new or changed, or all after an edit.
-    new_names: Vec<String>,
+    pub(super) new_names: Vec<String>,
 }
 
-enum Todo {
+pub(super) enum Todo {
     Write(Write),
     /// By a new intent.
     Make(Want),
 }
 
 impl Round {
-    fn task(&self, id: Option<&str>) -> Option<&Task> {
+    pub(super) fn task(&self, id: Option<&str>) -> Option<&Task> {
         id.and_then(|id| self.tasks.iter().find(|task| task.id.as_str() == id))
     }
 
-    fn write(&mut self, write: Write, what: String) {
+    pub(super) fn write(&mut self, write: Write, what: String) {
         self.todo.push((Todo::Write(write), what));
-    }
-
-    /// Schedules that were declared and are no more.
-    fn leave(&mut self, p: &mut Pass, s: &mut ExtractRefreshStatus, declared: &[&str]) {
-        let left: Vec<_> =
-            s.schedules.iter().filter(|entry| !declared.contains(&entry.name.as_str())).cloned().collect();
-        for entry in left {
-            if let Some(task) = self.task(entry.task_id.as_deref()).map(|task| task.id.clone()) {
-                self.write(Write::Delete { task }, format!("delete schedule `{}`", entry.name));
-                continue;
-            }
-            s.schedules.retain(|known| known.name != entry.name);
-            let message = format!("Tableau does not have the schedule `{}` any more", entry.name);
-            p.tell("ScheduleDeleted", message);
-        }
-    }
-
-    /// One declared schedule.
-    fn keep(&mut self, p: &mut Pass, s: &mut ExtractRefreshStatus, want: &Want) {
-        let known = s.schedules.iter().position(|entry| entry.name == want.name);
-        let n = known.unwrap_or_else(|| {
-            s.schedules.push(intent::empty(&want.name));
-            s.schedules.len() - 1
-        });
-        let mut entry = s.schedules[n].clone();
-        if entry.task_id.is_none() && !self.adopt(p, s, want, &mut entry) {
-            // Nothing to compare with yet.
-        } else if let Some(task) = self.task(entry.task_id.as_deref()).cloned() {
-            self.compare(p, s, want, &mut entry, &task);
-        } else {
-            self.missing(p, s, want, &mut entry);
-        }
-        // Tableau's word on the next run alone is not worth a write.
-        let before = &s.schedules[n];
-        let alone = ScheduleStatus { next_run_at: before.next_run_at, ..entry.clone() };
-        if alone != *before {
-            s.schedules[n] = entry;
-        }
-    }
-
-    /// A task as declared that nobody of ours has: true if it is ours from now on.
-    fn adopt(
-        &mut self,
-        p: &mut Pass,
-        s: &ExtractRefreshStatus,
-        want: &Want,
-        entry: &mut ScheduleStatus,
-    ) -> bool {
-        let pending = s.schedule_intent.as_ref().is_some_and(|intent| intent.name == want.name);
-        if pending {
-            return false;
-        }
-        let same =
-            self.others(s).find(|task| definition_of(task) == want.definition).map(|task| task.id.clone());
-        match (same, p.d.schedules.adoption) {
-            (Some(task), AdoptionPolicy::Adopt) if p.d.schedules.management == ManagementPolicy::Manage => {
-                p.tell(
-                    "ScheduleAdopted",
-                    format!("The schedule `{}` that Tableau has already is taken over", want.name),
-                );
-                entry.task_id = Some(task.as_str().to_owned());
-                true
-            }
-            (Some(_), AdoptionPolicy::Adopt) => {
-                self.todo.push((
-                    Todo::Make(want.clone()),
-                    format!("adopt schedule `{}`: {}", want.name, want.definition),
-                ));
-                false
-            }
-            (Some(_), AdoptionPolicy::Fail) if p.d.schedules.foreign == ForeignSchedules::Report => {
-                let message = format!(
-                    "schedule `{}`: somebody else has given the extract the same schedule: take it over with adoptionPolicy: Adopt, or delete it in Tableau",
-                    want.name
-                );
-                let refused = super::want::Refused { reason: "AdoptionRequired", message };
-                self.told.ready = self.told.ready.take().or_else(|| Some(told::refused(&refused)));
-                false
-            }
-            (Some(_) | None, _) => {
-                self.todo.push((
-                    Todo::Make(want.clone()),
-                    format!("create schedule `{}`: {}", want.name, want.definition),
-                ));
-                false
-            }
-        }
-    }
-
-    fn compare(
-        &mut self,
-        p: &mut Pass,
-        s: &mut ExtractRefreshStatus,
-        want: &Want,
-        entry: &mut ScheduleStatus,
-        task: &Task,
-    ) {
-        let here = task.content.as_ref() == Some(&self.target);
-        entry.next_run_at = task.next_run_at.map(Time);
-        entry.consecutive_failed_count = Some(i32::try_from(task.failures.min(100_000)).unwrap_or(0));
-        if here && definition_of(task) == want.definition {
-            // Written before it is deleted to be made anew.
-            let announced = entry.definition.is_none() && entry.made_at.is_none() && lately(p, entry);
-            if entry.definition.as_ref() != Some(&want.definition) || s.observed_generation != p.generation {
-                self.new_names.push(want.name.clone());
-            }
-            (entry.definition, entry.made_at) = (Some(want.definition.clone()), None);
-            self.suspended(p, want, entry, task, announced);
-            return;
-        }
-        let drifted = here && entry.definition.as_ref() == Some(&want.definition);
-        if drifted && !self.corrects(p, s, want, "was changed in Tableau") {
-            return;
-        }
-        let write = match (&want.when, &task.schedule) {
-            (When::Own(timing), TaskSchedule::Own(_)) if here && task.refresh_type == want.refresh_type => {
-                Write::Update { name: want.name.clone(), task: task.id.clone(), timing: timing.clone() }
-            }
-            // It is made anew once it is gone.
-            _ => Write::Delete { task: task.id.clone() },
-        };
-        self.write(write, format!("change schedule `{}`: {}", want.name, want.definition));
-    }
-
-    /// Somebody has deleted it.
-    fn missing(
-        &mut self,
-        p: &mut Pass,
-        s: &mut ExtractRefreshStatus,
-        want: &Want,
-        entry: &mut ScheduleStatus,
-    ) {
-        // Tableau's list may lag behind what it has acknowledged.
-        if let Some(Time(made)) = entry.made_at
-            && add(made, p.o.settle) > p.now
-        {
-            self.again = [self.again, Some(add(made, p.o.settle))].into_iter().flatten().min();
-            return;
-        }
-        // Our own deletion, to make it anew, is not to be reported.
-        if entry.definition.as_ref() == Some(&want.definition)
-            && !self.corrects(p, s, want, "was deleted in Tableau")
-        {
-            return;
-        }
-        if p.d.schedules.management == ManagementPolicy::Manage {
-            (entry.task_id, entry.made_at) = (None, None);
-        }
-        self.todo.push((
-            Todo::Make(want.clone()),
-            format!("create schedule `{}`: {}", want.name, want.definition),
-        ));
-    }
-
-    /// Whether a difference that nobody declared is put right.
-    fn corrects(&mut self, p: &mut Pass, s: &mut ExtractRefreshStatus, want: &Want, what: &str) -> bool {
-        match p.d.schedules.drift {
-            DriftMode::Disabled => false,
-            DriftMode::Warn => {
-                self.drift.push((want.name.clone(), what.to_owned()));
-                false
-            }
-            DriftMode::Enabled => {
-                let field = format!("schedules/{}", want.name);
-                let told = s.last_drift.as_ref().is_some_and(|drift| drift.fields.contains(&field))
-                    && p.o.schedules.memory.as_ref().is_some_and(|memory| memory.until > p.now);
-                if p.d.schedules.management == ManagementPolicy::Manage && !told {
-                    p.warn("DriftDetected", format!("The schedule `{}` {what}: it is put right", want.name));
-                    s.last_drift = Some(Drift { at: Time(p.now), fields: vec![field] });
-                }
-                true
-            }
-        }
-    }
-
-    fn suspended(
-        &mut self,
-        p: &mut Pass,
-        want: &Want,
-        entry: &mut ScheduleStatus,
-        task: &Task,
-        announced: bool,
-    ) {
-        let by_administrator = matches!(&task.schedule, TaskSchedule::Shared { active: false, .. });
-        let is = by_administrator || task.failures >= FAILURES || task.next_run_at.is_none();
-        if is && entry.suspended != Some(true) {
-            p.warn(
-                "ScheduleSuspended",
-                format!("Tableau does not run the schedule `{}` any more", want.name),
-            );
-        }
-        entry.suspended = is.then_some(true);
-        if !is {
-            return;
-        }
-        let again = p.d.schedules.suspended == SuspendedSchedules::Recreate && !by_administrator;
-        if again && (announced || !lately(p, entry)) {
-            if !announced {
-                entry.recreated_at = Some(Time(p.now));
-            }
-            // So that its absence is no drift.
-            entry.definition = None;
-            self.write(
-                Write::Delete { task: task.id.clone() },
-                format!("make schedule `{}` again", want.name),
-            );
-            return;
-        }
-        if let (true, Some(Time(at))) = (again, entry.recreated_at) {
-            self.again = [self.again, Some(add(at, RECREATE_EVERY))].into_iter().flatten().min();
-        }
-        let why = if by_administrator {
-            "is suspended on the server: an administrator of Tableau Server has to resume it"
-        } else {
-            "is suspended by Tableau, after failures or because nobody uses the content: resume it there, or set suspendedSchedules: Recreate"
-        };
-        self.drift.push((want.name.clone(), why.to_owned()));
-    }
-
-    /// Tasks of the target that are not in status.
-    fn others<'a>(&'a self, s: &'a ExtractRefreshStatus) -> impl Iterator<Item = &'a Task> {
-        let ours =
-            |task: &&Task| s.schedules.iter().any(|entry| entry.task_id.as_deref() == Some(task.id.as_str()));
-        self.tasks
-            .iter()
-            .filter(|task| task.content.as_ref() == Some(&self.target))
-            .filter(move |task| !ours(task))
     }
 
     fn foreign(&mut self, p: &Pass, s: &mut ExtractRefreshStatus) {
@@ -509,11 +276,6 @@ impl Round {
             )
         });
     }
-}
-
-/// Whether it was made anew within the last day.
-fn lately(p: &Pass, entry: &ScheduleStatus) -> bool {
-    entry.recreated_at.is_some_and(|Time(at)| add(at, RECREATE_EVERY) > p.now)
 }
 
 /// Schedules that Tableau runs are not held by windows: one that falls into a Deny window is told of when it or the windows are new.

@@ -7,6 +7,7 @@ mod holding;
 mod others;
 mod reporting;
 mod scheduling;
+mod scheduling_faults;
 mod targets;
 
 use super::*;
