@@ -11,7 +11,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Fields of statuses that an earlier build does not know, and why it is safe that its API server drops them.
-const NEW_IN_STATUS: &[(&str, &str)] = &[];
+const NEW_IN_STATUS: &[(&str, &str)] = &[
+    (".status.effective", "shown to people, and told again"),
+    (
+        ".status.schedules",
+        "what is ours is no longer known to be: AdoptionRequired, and nothing is made twice",
+    ),
+    (
+        ".status.scheduleIntent",
+        "what arrived is somebody else's: AdoptionRequired, and nothing is made twice",
+    ),
+    (".status.foreignSchedules", "read again"),
+    (".status.appliedFields", "as status.schedules, from which it follows"),
+    (".status.plan", "made again"),
+    (".status.lastDrift", "shown to people; the past is lost"),
+];
 
 fn revisions() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade");

@@ -11,6 +11,7 @@ mod flows;
 mod ha;
 mod prefect_side;
 mod rest;
+mod schedules;
 mod seen;
 mod stage;
 mod storms;

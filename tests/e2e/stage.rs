@@ -278,7 +278,8 @@ impl Stage {
 
     /// How many refreshes of a content we started.
     pub fn ours(&self, luid: &str) -> usize {
-        let ours = |r: &&&world::tableau::Refresh| r.requested_by != world::tableau::RequestedBy::Person;
+        let ours =
+            |r: &&&world::tableau::Refresh| matches!(r.requested_by, world::tableau::RequestedBy::Api { .. });
         self.tableau.truth().refreshes_of(luid).iter().filter(ours).count()
     }
 

@@ -456,7 +456,7 @@ fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
         foreign_schedules,
         applied_fields,
         plan: _,
-        last_drift: _,
+        last_drift,
         owed,
         attempt,
         history,
@@ -471,6 +471,7 @@ fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
         && *schedule_intent == b.schedule_intent
         && *foreign_schedules == b.foreign_schedules
         && *applied_fields == b.applied_fields
+        && *last_drift == b.last_drift
         && *owed == b.owed
         && *attempt == b.attempt
         && *history == b.history

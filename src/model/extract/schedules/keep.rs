@@ -129,7 +129,7 @@ impl Round {
             return;
         }
         let drifted = here && entry.definition.as_ref() == Some(&want.definition);
-        if drifted && !self.corrects(p, s, want, "was changed in Tableau") {
+        if drifted && !self.corrects(p, s, want, entry, "was changed in Tableau") {
             return;
         }
         let write = match (&want.when, &task.schedule) {
@@ -159,7 +159,7 @@ impl Round {
         }
         // Our own deletion, to make it anew, is not to be reported.
         if entry.definition.as_ref() == Some(&want.definition)
-            && !self.corrects(p, s, want, "was deleted in Tableau")
+            && !self.corrects(p, s, want, entry, "was deleted in Tableau")
         {
             return;
         }
@@ -172,8 +172,15 @@ impl Round {
         ));
     }
 
-    /// Whether a difference that nobody declared is put right.
-    fn corrects(&mut self, p: &mut Pass, s: &mut ExtractRefreshStatus, want: &Want, what: &str) -> bool {
+    /// Whether a difference that nobody declared is put right. It is told first, and once: from then on nothing is known of the task.
+    fn corrects(
+        &mut self,
+        p: &mut Pass,
+        s: &mut ExtractRefreshStatus,
+        want: &Want,
+        entry: &mut ScheduleStatus,
+        what: &str,
+    ) -> bool {
         match p.d.schedules.drift {
             DriftMode::Disabled => false,
             DriftMode::Warn => {
@@ -181,12 +188,11 @@ impl Round {
                 false
             }
             DriftMode::Enabled => {
-                let field = format!("schedules/{}", want.name);
-                let told = s.last_drift.as_ref().is_some_and(|drift| drift.fields.contains(&field))
-                    && p.o.schedules.memory.as_ref().is_some_and(|memory| memory.until > p.now);
-                if p.d.schedules.management == ManagementPolicy::Manage && !told {
+                if p.d.schedules.management == ManagementPolicy::Manage && !p.d.suspend {
                     p.warn("DriftDetected", format!("The schedule `{}` {what}: it is put right", want.name));
-                    s.last_drift = Some(Drift { at: Time(p.now), fields: vec![field] });
+                    s.last_drift =
+                        Some(Drift { at: Time(p.now), fields: vec![format!("schedules/{}", want.name)] });
+                    entry.definition = None;
                 }
                 true
             }

@@ -185,6 +185,10 @@ impl Round {
         let stays = |m: &Memory| m.failure.is_none() && m.tries >= ACKNOWLEDGED_IN_VAIN;
         let vain = waits.as_ref().is_some_and(stays) && !self.todo.is_empty();
         self.tell_of(waits.as_ref(), vain);
+        let busy = !self.todo.is_empty() || s.schedule_intent.is_some();
+        if busy && !observes && !was_in_sync(p, s) {
+            self.told.ready = self.told.ready.take().or_else(|| Some(told::progressing()));
+        }
         let act = if observes || p.d.suspend || !idle {
             Act::Nothing
         } else if let Some(memory) = &waits {
@@ -276,6 +280,12 @@ impl Round {
             )
         });
     }
+}
+
+/// A correction at once is an Event and no condition that flaps.
+fn was_in_sync(p: &Pass, s: &ExtractRefreshStatus) -> bool {
+    let ready = s.conditions.iter().find(|condition| condition.type_ == "Ready");
+    s.observed_generation == p.generation && ready.is_some_and(|condition| condition.status == "True")
 }
 
 /// Schedules that Tableau runs are not held by windows: one that falls into a Deny window is told of when it or the windows are new.

@@ -41,6 +41,15 @@ pub(crate) fn kept(s: &ExtractRefreshStatus, ready: bool) -> Told {
     Told { ready, drifted: of("Drifted", &DRIFTED) }
 }
 
+pub(super) fn progressing() -> Verdict {
+    Verdict::new(
+        "Ready",
+        Truth::Unknown,
+        "Progressing",
+        "The schedules in Tableau are being made as declared",
+    )
+}
+
 pub(super) fn refused(refused: &Refused) -> Verdict {
     Verdict::new("Ready", Truth::False, refused.reason, sentence(&refused.message))
 }

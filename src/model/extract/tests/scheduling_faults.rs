@@ -88,9 +88,9 @@ fn refusals_are_told_by_cause_and_tried_again_later() {
         (ScheduleFailure::NotExpressible, "False/ScheduleNotExpressible"),
         (ScheduleFailure::Forbidden, "False/PermissionDenied"),
         (ScheduleFailure::Rejected("400000".into()), "False/RemoteRejected"),
-        (ScheduleFailure::NotSent, "True/InSync"),
-        (ScheduleFailure::Throttled(Some(Duration::from_secs(7))), "True/InSync"),
-        (ScheduleFailure::NotFound, "True/InSync"),
+        (ScheduleFailure::NotSent, "Unknown/Progressing"),
+        (ScheduleFailure::Throttled(Some(Duration::from_secs(7))), "Unknown/Progressing"),
+        (ScheduleFailure::NotFound, "Unknown/Progressing"),
     ];
     for (failure, ready) in table {
         let mut site = Site::new(Edition::Cloud, vec![nightly()]);

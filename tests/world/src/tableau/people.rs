@@ -55,6 +55,11 @@ impl Simulator {
         must(self.shared.suspend_task(task, failures));
     }
 
+    /// A task's time comes now, beside its schedule.
+    pub fn tick(&self, task: &str) {
+        must(self.shared.tick(task));
+    }
+
     /// Whether the signed-in users administer the server from now on.
     pub fn set_server_admin(&self, admin: bool) {
         self.shared.change(|state, _| state.no_server_admin = !admin);
@@ -143,6 +148,15 @@ impl Shared {
 
     pub(super) fn suspend_task(&self, id: &str, failures: u32) -> Result<(), Missing> {
         self.with_task(id, |all, n| (all[n].suspended, all[n].failures) = (true, failures))
+    }
+
+    fn tick(&self, id: &str) -> Result<(), Missing> {
+        self.change(|state, now| {
+            let task =
+                state.tasks.all.iter_mut().find(|task| task.id == id).ok_or_else(|| missing("task", id))?;
+            task.next = Some(self.clock.tableau_time(now));
+            Ok(())
+        })
     }
 
     fn with_task(&self, id: &str, change: impl FnOnce(&mut Vec<Task>, usize)) -> Result<(), Missing> {
