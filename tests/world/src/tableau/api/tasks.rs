@@ -144,9 +144,6 @@ fn row(state: &State, task: &Task, call: &Call<'_>) -> Element {
     if !typed {
         element = element.flag("incremental", incremental);
     }
-    if let Some(last) = task.last {
-        element = element.attribute("lastRunAt", date(last));
-    }
     let next = told_next(task, call).map(date);
     let schedule = match &task.when {
         When::Own(timing) => Element::new("schedule")
@@ -158,7 +155,11 @@ fn row(state: &State, task: &Task, call: &Call<'_>) -> Element {
             None => return element.child(content_of(state, task)),
         },
     };
-    element.child(schedule).child(content_of(state, task))
+    let element = element.child(schedule).child(content_of(state, task));
+    match task.last {
+        Some(last) => element.child(Element::text("lastRunAt", date(last))),
+        None => element,
+    }
 }
 
 fn content_of(state: &State, task: &Task) -> Element {
