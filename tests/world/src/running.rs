@@ -8,7 +8,7 @@ use crate::layout;
 use crate::operator::{self, Operator, OperatorError, OperatorOptions};
 use crate::prefect::{self, Installation, PrefectError};
 use crate::progress::Progress;
-use crate::tableau::{Config, Simulator};
+use crate::tableau::{Config, Edition, Simulator};
 use crate::tools::{Tools, ToolsError};
 
 /// Why a world could not be started. Everything that ran by then has been stopped.
@@ -165,7 +165,9 @@ async fn tableau(options: &Options) -> Result<Option<Simulator>, WorldError> {
     if !options.tableau {
         return Ok(None);
     }
-    Simulator::start(Config::default()).await.map(Some).map_err(WorldError::Tableau)
+    // As the examples have it.
+    let config = Config { edition: Edition::Cloud, ..Config::default() };
+    Simulator::start(config).await.map(Some).map_err(WorldError::Tableau)
 }
 
 async fn operator_part(

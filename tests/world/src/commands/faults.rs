@@ -13,7 +13,7 @@ use super::{Failure, say, until_interrupted};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only this workload: create, edit, rotate, trigger, retry, schedule or delete
+    /// Only this workload: create, edit, rotate, trigger, retry, schedule, delete, tasks or shared
     #[arg(long, value_parser = workload)]
     workload: Vec<Workload>,
     /// A fixed part of the runs

@@ -9,6 +9,7 @@ use super::FaultsError;
 use super::admin::crs;
 use super::point::{Key, System, is_position};
 use super::stage::{Stage, expected};
+use crate::tableau::TaskTruth;
 
 /// The end of a run.
 #[derive(Debug, Clone)]
@@ -52,6 +53,15 @@ pub async fn observe(stage: &Stage, since: Mark, metrics: &str) -> Result<Observ
     let deployments = stage.deployments().await?;
     kinds
         .insert("deployments".to_owned(), deployments.iter().map(|found| deployment(found, stage)).collect());
+    let truth = stage.simulator.truth();
+    let task =
+        |task: &TaskTruth| format!("{} {:?} {} {:?}", task.name, task.kind, task.timing, task.schedule);
+    let mut tasks: Vec<String> = truth.tasks.iter().map(task).collect();
+    tasks.sort();
+    kinds.insert("tasks".to_owned(), json!(tasks));
+    let mut shared: Vec<String> = truth.schedules.iter().map(|(name, _)| name.clone()).collect();
+    shared.sort();
+    kinds.insert("serverSchedules".to_owned(), json!(shared));
     let log = std::fs::read_to_string(stage.directory.join("operator.log")).unwrap_or_default();
     let panics = log.lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
     seen.push(("log".to_owned(), log));

@@ -73,6 +73,7 @@ pub fn compare(workload: Workload, reference: &Observation, seen: &Observation) 
     } else if found > wanted {
         findings.push(Finding::Doubled(format!("{found} deployments instead of {wanted}")));
     }
+    findings.extend(tasks(reference, seen));
     // The first runs of a new deployment come from Prefect's own scheduler, some seconds later; after an edit the operator asks for them.
     if workload == Workload::Edit && reference.next_run != seen.next_run {
         findings.push(Finding::Lost(format!("the next scheduled run is {:?}", seen.next_run)));
@@ -85,6 +86,29 @@ pub fn compare(workload: Workload, reference: &Observation, seen: &Observation) 
     findings.extend(differences.into_iter().map(Finding::Difference));
     findings.extend(calls(workload, reference, seen));
     findings
+}
+
+/// A task that is there twice is doubled; one too many, once, is still to be deleted.
+fn tasks(reference: &Observation, seen: &Observation) -> Vec<Finding> {
+    let of = |o: &Observation| {
+        let mut counts = std::collections::BTreeMap::new();
+        for task in o.state["tasks"].as_array().into_iter().flatten() {
+            *counts.entry(task.to_string()).or_insert(0_usize) += 1;
+        }
+        counts
+    };
+    let (wanted, found) = (of(reference), of(seen));
+    let names: std::collections::BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
+    let judge = |name: &String| {
+        let (wanted, found) = (wanted.get(name).copied().unwrap_or(0), found.get(name).copied().unwrap_or(0));
+        match found {
+            _ if found < wanted => Some(Finding::Lost(format!("the task {name}"))),
+            _ if found > wanted && found > 1 => Some(Finding::Doubled(format!("the task {name}"))),
+            _ if found > wanted => Some(Finding::Lost(format!("the deletion of the task {name}"))),
+            _ => None,
+        }
+    };
+    names.into_iter().filter_map(judge).collect()
 }
 
 /// The calls to Prefect and Tableau, and those that change metadata in Kubernetes: as often as without kills, or more often where that

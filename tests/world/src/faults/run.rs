@@ -44,7 +44,8 @@ pub async fn run(
     directory: &Path,
 ) -> Result<Run, FaultsError> {
     let started = Instant::now();
-    let (stage, mut operator) = Stage::set(shared, prefect_url, namespace, directory).await?;
+    let (stage, mut operator) =
+        Stage::set(shared, prefect_url, namespace, directory, case.workload.edition()).await?;
     case.workload.prepare(&stage).await?;
     // What comes after the preparation must not be taken for the beginning of the act.
     quiet(&stage, Duration::from_millis(1100)).await;

@@ -18,7 +18,7 @@ use crate::operator::{Operator, OperatorOptions};
 use crate::prefect::Rest;
 use crate::proxy::{Class, Proxy};
 use crate::resources;
-use crate::tableau::{Config, Simulator};
+use crate::tableau::{Config, Edition, Simulator};
 
 /// The site's content URL.
 pub const SITE: &str = "acme";
@@ -54,6 +54,8 @@ pub struct Stage {
     pub simulator: Simulator,
     /// Prefect, as a person uses it.
     pub prefect: Rest,
+    /// Which Tableau it is.
+    pub edition: Edition,
     /// Where the run's log and what was seen lie.
     pub directory: PathBuf,
     /// Each is random, so that it can be looked for.
@@ -78,13 +80,15 @@ impl Stage {
         prefect_url: &str,
         namespace: &str,
         directory: &Path,
+        edition: Edition,
     ) -> Result<(Self, Operator), FaultsError> {
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| FaultsError::File { path, source }
         };
         std::fs::create_dir_all(directory).map_err(file(directory))?;
-        let simulator = Simulator::start(Config::default()).await.map_err(file(directory))?;
+        let simulator =
+            Simulator::start(Config { edition, ..Config::default() }).await.map_err(file(directory))?;
         simulator.add_site(SITE);
         let proxies = [
             Proxy::of_cluster(&shared.kubeconfig).await.map_err(file(&shared.kubeconfig))?,
@@ -108,6 +112,7 @@ impl Stage {
             admin: Arc::clone(&shared.admin),
             simulator,
             prefect: Rest::new(prefect_url)?,
+            edition,
             directory: directory.to_owned(),
             secrets: Mutex::default(),
             proxies,
@@ -135,6 +140,9 @@ impl Stage {
         let tableau = self.proxy(System::Tableau).url();
         let mut site = resources::tableau_site(ns, "acme", tableau, SITE, "tableau-pat");
         site["spec"]["pollInterval"] = "1s".into();
+        if self.edition == Edition::Cloud {
+            site["spec"]["edition"] = "Cloud".into();
+        }
         let mut all = vec![resources::secret_reader(ns, &["tableau-pat", "prefect"], ns)];
         all.extend(self.secret_objects());
         all.extend([workspace, site]);

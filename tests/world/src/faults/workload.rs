@@ -9,7 +9,7 @@ use super::FaultsError;
 use super::admin::crs;
 use super::stage::{SITE, Stage};
 use crate::resources;
-use crate::tableau::{Outcome, Script, Step};
+use crate::tableau::{Edition, Outcome, Script, Step};
 
 /// A workload: something is prepared, then one thing is done, of which every call is a place to be killed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,12 +28,30 @@ pub enum Workload {
     Schedule,
     /// Deployment and extract are deleted.
     Delete,
+    /// On Cloud an extract's schedules are edited: one changed, one made, one removed; another extract goes with its own.
+    Tasks,
+    /// The same on a Server, where schedules are shared.
+    Shared,
 }
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] =
-        [Self::Create, Self::Edit, Self::Rotate, Self::Trigger, Self::Retry, Self::Schedule, Self::Delete];
+    pub const ALL: [Self; 9] = [
+        Self::Create,
+        Self::Edit,
+        Self::Rotate,
+        Self::Trigger,
+        Self::Retry,
+        Self::Schedule,
+        Self::Delete,
+        Self::Tasks,
+        Self::Shared,
+    ];
+
+    /// Which Tableau it is about.
+    pub fn edition(self) -> Edition {
+        if self == Self::Tasks { Edition::Cloud } else { Edition::Server }
+    }
 
     /// Calls that may be applied more often than in the reference, because being applied again changes nothing.
     pub fn may_repeat(self) -> &'static [&'static str] {
@@ -42,7 +60,9 @@ impl Workload {
             Self::Create | Self::Edit | Self::Schedule => {
                 &["prefect:POST:deployments/*/schedule", "prefect:POST:flows", "prefect:PATCH:deployments/*"]
             }
-            Self::Rotate | Self::Trigger | Self::Retry | Self::Delete => &[],
+            // The whole schedule is sent.
+            Self::Tasks => &["tableau:POST:tasks/extractRefreshes/*"],
+            Self::Rotate | Self::Trigger | Self::Retry | Self::Delete | Self::Shared => &[],
         }
     }
 
@@ -51,7 +71,7 @@ impl Workload {
         match self {
             Self::Create | Self::Edit | Self::Rotate | Self::Trigger | Self::Schedule => 1,
             Self::Retry => 2,
-            Self::Delete => 0,
+            Self::Delete | Self::Tasks | Self::Shared => 0,
         }
     }
 
@@ -76,7 +96,9 @@ impl Workload {
                 let extract = stage.extract().await?;
                 let annotated = !extract["metadata"]["annotations"]["feedwater.dev/baseline"].is_null();
                 let ticks = self != Self::Schedule || stage.runs_due().await?.len() >= 2;
-                Ok(ready(&flow) && ready(&extract) && annotated && ticks)
+                let tasks = stage.simulator.truth().tasks.len();
+                let scheduled = !self.is_about_schedules() || (tasks == 3 && scheduled(&extract, 2));
+                Ok(ready(&flow) && ready(&extract) && annotated && ticks && scheduled)
             })
             .await
     }
@@ -101,6 +123,21 @@ impl Workload {
         extract["spec"]["retry"] = json!({"limit": 2, "backoff": {"duration": "1s", "factor": 1}});
         if self == Self::Create {
             extract["metadata"]["annotations"] = json!({ASKED: "t1"});
+        }
+        if self.is_about_schedules() {
+            extract["spec"]["schedules"] = json!([
+                {"name": "nightly", "frequency": "Daily", "start": "02:00"},
+                {"name": "weekly", "frequency": "Weekly", "start": "05:00", "weekDays": ["Sunday"]},
+            ]);
+            let mut other = resources::extract_refresh(
+                namespace,
+                "other",
+                "acme",
+                ("Finance/Sales", "Revenue"),
+                &["orders"],
+            );
+            other["spec"]["schedules"] = json!([{"name": "nightly", "frequency": "Daily", "start": "03:00"}]);
+            objects.push(other);
         }
         objects.extend([flow, extract]);
         objects
@@ -134,6 +171,14 @@ impl Workload {
                 let spec = json!({"description": "Loads all orders", "parameters": {"region": "us"}});
                 stage.admin.merge(&flow, json!({"spec": spec})).await
             }
+            Self::Tasks | Self::Shared => {
+                let schedules = json!([
+                    {"name": "nightly", "frequency": "Daily", "start": "04:00"},
+                    {"name": "monthly", "frequency": "Monthly", "start": "06:00", "monthDays": ["LastDay"]},
+                ]);
+                stage.admin.merge(&extract, json!({"spec": {"schedules": schedules}})).await?;
+                stage.admin.delete(&format!("{}/other", crs(&stage.namespace, "extractrefreshes"))).await
+            }
             Self::Delete => {
                 stage.admin.delete(&extract).await?;
                 stage.admin.delete(&flow).await
@@ -148,11 +193,28 @@ impl Workload {
         let refreshed = fresh(&extract) && status["owed"].is_null() && status["attempt"].is_null();
         Ok(match self {
             Self::Delete => flow.is_null() && extract.is_null(),
+            Self::Tasks | Self::Shared => {
+                let other = format!("{}/other", crs(&stage.namespace, "extractrefreshes"));
+                let gone = stage.admin.get(&other).await?.is_none();
+                ready(&extract) && scheduled(&extract, 2) && gone && status["scheduleIntent"].is_null()
+            }
             Self::Create | Self::Edit | Self::Rotate | Self::Trigger | Self::Schedule | Self::Retry => {
                 ready(&flow) && ready(&extract) && refreshed
             }
         })
     }
+}
+
+impl Workload {
+    fn is_about_schedules(self) -> bool {
+        matches!(self, Self::Tasks | Self::Shared)
+    }
+}
+
+/// Whether so many schedules are there, and read back.
+fn scheduled(extract: &Value, count: usize) -> bool {
+    let all = extract["status"]["schedules"].as_array().map_or(&[][..], Vec::as_slice);
+    all.len() == count && all.iter().all(|schedule| schedule["definition"].is_string())
 }
 
 const PROJECT: &[&str] = &["Finance", "Sales"];
@@ -186,6 +248,8 @@ impl fmt::Display for Workload {
             Self::Retry => "retry",
             Self::Schedule => "schedule",
             Self::Delete => "delete",
+            Self::Tasks => "tasks",
+            Self::Shared => "shared",
         })
     }
 }

@@ -211,9 +211,14 @@ impl State {
 
     /// The tasks, for the truth.
     pub(super) fn task_truths(&self) -> Vec<TaskTruth> {
+        let contents = || self.sites.iter().flat_map(|site| &site.contents);
+        let name = |luid: &str| {
+            contents().find(|content| content.luid == luid).map_or_else(String::new, |c| c.name.clone())
+        };
         let truth = |task: &Task| TaskTruth {
             id: task.id.clone(),
             content: task.content.clone(),
+            name: name(&task.content),
             kind: task.kind,
             timing: self.tasks.timing(task).map(ToString::to_string).unwrap_or_default(),
             schedule: match &task.when {

@@ -49,6 +49,8 @@ pub struct TaskTruth {
     pub id: String,
     /// LUID of the data source or workbook.
     pub content: String,
+    /// Its name.
+    pub name: String,
     /// Full or incremental.
     pub kind: Kind,
     /// Its definition, such as `Daily 02:00-02:00 hours=24 weekDay=Monday`.
