@@ -40,7 +40,7 @@ pub async fn send(ctx: &Context, session: &Arc<SiteSession>, write: &ScheduleWri
         }
         ScheduleWrite::Update { task, timing, .. } => client.update_task(task, timing).await.map(|()| None),
         ScheduleWrite::Delete { task } => client.delete_task(task).await.map(|()| None),
-        ScheduleWrite::MakeShared { name, timing } => {
+        ScheduleWrite::MakeShared { name, timing, .. } => {
             client.create_server_schedule(name, timing).await.map(|_| None)
         }
     };
@@ -55,6 +55,11 @@ pub async fn send(ctx: &Context, session: &Arc<SiteSession>, write: &ScheduleWri
     }
     Some(match result {
         Ok(task) => ScheduleAck::Done(task),
+        Err(TableauError::Rejected(code))
+            if code.starts_with("409") && matches!(write, ScheduleWrite::MakeShared { .. }) =>
+        {
+            ScheduleAck::Failed(ScheduleFailure::Exists)
+        }
         Err(error) => ScheduleAck::Failed(failure(error)),
     })
 }
@@ -70,7 +75,7 @@ fn touched(session: &SiteSession, write: &ScheduleWrite) -> Option<Luid> {
             Some(content.luid.clone())
         }
         ScheduleWrite::Update { task, .. } | ScheduleWrite::Delete { task } => session.content_of(task),
-        ScheduleWrite::MakeShared { .. } => None,
+        ScheduleWrite::MakeShared { content, .. } => Some(content.clone()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! A resource at rest costs nothing, and work is proportional to what changed.
 
-use crate::world::{POLL, World};
+use crate::world::{NAMESPACE, POLL, World};
 use feedwater::prefect::StateType;
+use serde_json::json;
 use std::collections::BTreeSet;
 use tokio::time::sleep;
 
@@ -94,4 +95,45 @@ async fn two_runs_that_ended_at_the_same_moment_do_not_make_it_write_again_and_a
         sleep(POLL).await;
     }
     assert_eq!(world.writes()[written..], []);
+}
+
+/// With schedules in Tableau beside: read in bulk, and written once.
+#[tokio::test(start_paused = true)]
+async fn schedules_at_rest_cost_no_call_each_and_no_write() {
+    let mut calls = Vec::new();
+    for resources in [1, MANY] {
+        let world = World::new();
+        world.connections();
+        let mut site = world.server.object("tableausites", NAMESPACE, "acme").unwrap();
+        site["spec"]["edition"] = json!("Cloud");
+        world.server.put("tableausites", site).unwrap();
+        for index in 0..resources {
+            let name = format!("extract-{index}");
+            world.publish(&name);
+            let mut refresh = World::refresh(&name, &[]);
+            refresh["spec"]["schedules"] = json!([
+                {"name": "nightly", "frequency": "Daily", "start": "02:00"},
+                {"name": "weekly", "frequency": "Weekly", "start": "05:00", "weekDays": ["Sunday"]},
+            ]);
+            world.server.put("extractrefreshes", refresh).unwrap();
+        }
+        let first = world.operator("one");
+        world.until("all are made", |world| world.tableau.state().tasks.len() == 2 * resources).await;
+        world.settle().await;
+        let made = |world: &World| {
+            let state = world.tableau.state();
+            state.calls.iter().filter(|call| call.starts_with("create_task")).count()
+        };
+        assert_eq!(made(&world), 2 * resources, "each is made once");
+        let (written, before) = (world.writes().len(), world.troubles.log().len());
+        sleep(POLL * 100).await;
+        calls.push(world.troubles.log().len() - before);
+        assert_eq!(world.writes().len(), written);
+        // Nor does a start: what is there is known.
+        first.terminate().await.unwrap();
+        let _second = world.operator("two");
+        sleep(POLL * 20).await;
+        assert_eq!((world.writes().len(), made(&world)), (written, 2 * resources));
+    }
+    assert_eq!(calls[0], calls[1], "calls at rest for one resource, and for {MANY}");
 }

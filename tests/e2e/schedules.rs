@@ -214,6 +214,11 @@ async fn the_whole_life_on_a_server() {
     stage.tableau.suspend_schedule("Nightly", false);
     stage.extract("orders", "resumed", |e| in_sync(e, 2)).await;
 
+    let truth = stage.tableau.truth();
+    assert!(
+        !truth.requests.iter().any(|r| r.status == 409),
+        "a schedule that was just made is not made again"
+    );
     stage.delete::<ExtractRefresh>("orders").await;
     assert_eq!(calls.next(&stage), ["deleteExtractRefreshTask"; 2]);
     let left: Vec<_> = stage.tableau.truth().schedules.into_iter().map(|(name, _)| name).collect();

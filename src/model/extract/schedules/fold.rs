@@ -96,7 +96,7 @@ fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, failure: &Fa
     {
         s.schedule_intent = None;
     }
-    if !matches!(failure, Failure::NotSent | Failure::Throttled(_) | Failure::NotFound) {
+    if !matches!(failure, Failure::NotSent | Failure::Throttled(_) | Failure::NotFound | Failure::Exists) {
         p.warn(
             "ScheduleRefused",
             "Tableau refuses to change the schedules of the extract: the condition Ready says why",
@@ -110,7 +110,7 @@ fn remember(p: &Pass, sent: &Write, failure: &Failure) -> Memory {
     let wait = match failure {
         Failure::Throttled(Some(told)) => *told,
         // Read again at once, and tried again by what that says.
-        Failure::Ambiguous if tries == 1 => Duration::ZERO,
+        Failure::Ambiguous | Failure::Exists if tries == 1 => Duration::ZERO,
         _ => grown(tries),
     };
     let sharing = matches!(sent, Write::MakeShared { .. });

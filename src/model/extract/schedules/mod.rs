@@ -166,6 +166,8 @@ pub enum Write {
     },
     /// Server: make a shared schedule. Its name is unique, so that repeating it makes no second.
     MakeShared {
+        /// For which content: its tasks are not planned on until the schedules are read again.
+        content: Luid,
         /// Its name.
         name: String,
         /// When.
@@ -218,6 +220,8 @@ pub enum Failure {
     NotSent,
     /// 429, and how long to wait if it said so.
     Throttled(Option<Duration>),
+    /// 409 to a shared schedule: somebody has just made one of that name.
+    Exists,
     /// Any other 4xx, by Tableau's code.
     Rejected(String),
     /// It may or may not have been done.

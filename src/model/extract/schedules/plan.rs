@@ -220,7 +220,8 @@ impl Round {
         match todo {
             Todo::Write(write) => Act::Write(write.clone()),
             Todo::Make(Want { when: When::ToMake(name, timing), .. }) => {
-                Act::Write(Write::MakeShared { name: name.clone(), timing: timing.clone() })
+                let content = self.target.clone();
+                Act::Write(Write::MakeShared { content, name: name.clone(), timing: timing.clone() })
             }
             Todo::Make(_)
                 if !p.d.schedules.has_finalizer && p.d.schedules.deletion == DeletionPolicy::Delete =>

@@ -76,7 +76,7 @@ pub(super) fn failed(memory: &Memory) -> Option<Verdict> {
         (Failure::Rejected(code), _) => {
             ("RemoteRejected", format!("Tableau refuses a schedule of the spec (code {code}); it is asked again later"))
         }
-        (Failure::NoExtract | Failure::NotFound | Failure::NotSent | Failure::Throttled(_) | Failure::Ambiguous, _) => {
+        (Failure::NoExtract | Failure::NotFound | Failure::Exists | Failure::NotSent | Failure::Throttled(_) | Failure::Ambiguous, _) => {
             return None;
         }
     };

@@ -126,7 +126,7 @@ impl Site {
                 self.tasks.retain(|known| known.id != *task);
                 ScheduleAck::Done(None)
             }
-            ScheduleWrite::MakeShared { name, timing } => {
+            ScheduleWrite::MakeShared { name, timing, .. } => {
                 self.calls.push(format!("make {name}"));
                 self.administrator_adds(name, Some(timing.clone()));
                 ScheduleAck::Done(None)
