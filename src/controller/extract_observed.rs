@@ -128,8 +128,18 @@ fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteVie
         }
         Some(Health::Connected(_)) => SiteView::NotReady { reason: "SiteChanged" },
         Some(Health::Failed(error, _)) => SiteView::NotReady { reason: reason(&object, error) },
-        None | Some(Health::Connecting) => SiteView::NotReady { reason: "Progressing" },
+        // What it says itself, but for what an earlier process found good.
+        None | Some(Health::Connecting) => SiteView::NotReady { reason: told_reason(&object) },
     }
+}
+
+/// Reasons of a site that has no session yet.
+const WITHOUT_SESSION: [&str; 5] =
+    ["SecretNotFound", "SecretAccessDenied", "SecretKeyMissing", "HostNotAllowed", "UnsupportedSpec"];
+
+fn told_reason(site: &TableauSite) -> &'static str {
+    let told = site.status.as_ref().and_then(|status| conditions::reason_of(status, "Ready"));
+    WITHOUT_SESSION.into_iter().find(|reason| told == Some(reason)).unwrap_or("Progressing")
 }
 
 /// Why the site fails: what its own condition says, or will say.

@@ -294,6 +294,9 @@ async fn confess<S: Subject>(object: &Arc<S::Object>, ctx: &Context) {
     }
 }
 
+/// What the API server takes as an Event's action.
+const MOST_ACTION: usize = 128;
+
 /// Best effort: an Event that cannot be written is no reason to do anything else.
 fn tell<K>(ctx: &Context, object: &K, notes: &[Note])
 where
@@ -308,7 +311,8 @@ where
             },
             reason: note.reason.to_owned(),
             note: Some(note.message.clone()),
-            action: note.reason.to_owned(),
+            // Repeats are told apart by this too: what names one of several things is an Event of its own.
+            action: note.message.chars().take(MOST_ACTION).collect(),
             secondary: None,
         };
         log(&object.object_ref(&()), note);

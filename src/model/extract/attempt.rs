@@ -125,7 +125,7 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
         Standing::Changed => true,
         Standing::Same => !recorded,
     };
-    // Events are told apart by their reason alone, and a repeat keeps the first message: so none names what may change.
+    // A repeat of an Event is counted on the first one: so none names what may change.
     match job.status {
         _ if changed => superseded(p, s, attempt, Some(job)),
         JobStatus::Success => {
