@@ -24,6 +24,10 @@ const NEW_IN_STATUS: &[(&str, &str)] = &[
     (".status.foreignSchedules", "read again"),
     (".status.appliedFields", "as status.schedules, from which it follows"),
     (".status.plan", "made again"),
+    (
+        ".status.adopted",
+        "our mark stays: Delete instead of Orphan, unless deletionPolicy says; told in CHANGELOG.md",
+    ),
     (".status.lastDrift", "shown to people; the past is lost"),
 ];
 

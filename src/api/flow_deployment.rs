@@ -4,6 +4,7 @@ use super::common::{
     DeletionPolicy, Duration, Time, WorkspaceRef, free_object, free_objects, is_unseen, standard_status,
     unseen,
 };
+use super::tableau_schedule::{AdoptionPolicy, DriftMode, ForeignSchedules, ManagementPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -90,12 +91,47 @@ pub struct FlowDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub parameter_open_api_schema: Option<Map<String, Value>>,
+    /// true: Prefect refuses runs whose parameters violate the schema (Prefect `enforce_parameter_schema`). Unset: left as it is; at first true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce_parameter_schema: Option<bool>,
+    /// Settings of the work pool for runs of this deployment, such as `{env: {LOG_LEVEL: INFO}}` (Prefect `job_variables`), replaced as a whole.
+    /// Visible in Prefect: put secrets into blocks. `{}` clears. Unset: left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_object")]
+    pub job_variables: Option<Map<String, Value>>,
+    /// How many runs may go on at once. Unset: left as it is; at first as many as come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_limit: Option<ConcurrencyLimit>,
+    /// true: Prefect schedules no runs (Prefect `paused`); runs that somebody starts go on. Unset: left as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// Labels of the deployment and its runs (Prefect `labels`): text, numbers, true or false. Prefect takes them only when the deployment is created; a
+    /// later change is told in the condition `Drifted` and not applied. Unset: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_object")]
+    pub labels: Option<Map<String, Value>>,
     /// When Prefect runs it, one entry per slug. Unset or `[]`: no schedule of ours. Schedules that others made are left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slug".into()]))]
     pub schedules: Option<Vec<FlowSchedule>>,
-    /// What happens to the Prefect deployment when this resource is deleted: Delete or Orphan. Unset: Delete.
+    /// Schedules of the deployment that are not declared here: Report leaves them, Remove deletes them. Unset: Report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ForeignSchedules")]
+    pub foreign_schedules: Option<ForeignSchedules>,
+    /// What happens when somebody changes the deployment in Prefect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift_detection: Option<FlowDriftDetection>,
+    /// Manage, or Observe: nothing is written to Prefect; `status.plan` says what would be. Unset: Manage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ManagementPolicy")]
+    pub management_policy: Option<ManagementPolicy>,
+    /// A deployment of that name that is there already and carries nobody's mark: Fail waits for a person, Adopt takes it over. Unset: Fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AdoptionPolicy")]
+    pub adoption_policy: Option<AdoptionPolicy>,
+    /// What happens to the Prefect deployment when this resource is deleted: Delete or Orphan. Unset: Delete what Feedwater has created, Orphan what
+    /// it has taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DeletionPolicy")]
     pub deletion_policy: Option<DeletionPolicy>,
@@ -115,6 +151,46 @@ pub struct WorkPool {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub work_queue: Option<String>,
+}
+
+/// How many runs of the deployment may go on at once.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConcurrencyLimit {
+    /// That many (Prefect `concurrency_limit`).
+    #[schemars(range(min = 1, max = 100_000))]
+    pub limit: i32,
+    /// What becomes of one more: Enqueue, or `CancelNew` (Prefect `collision_strategy`). Unset: Prefect's, Enqueue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CollisionStrategy")]
+    pub collision_strategy: Option<CollisionStrategy>,
+    /// How long a run that starts holds its place without a sign of life (Prefect `grace_period_seconds`), 1m to 24h. Unset: Prefect's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('24h')").message("gracePeriod must be between 1m and 24h"))]
+    pub grace_period: Option<Duration>,
+}
+
+/// What becomes of a run beyond the limit.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CollisionStrategy {
+    /// It waits.
+    Enqueue,
+    /// It is cancelled.
+    CancelNew,
+}
+
+/// What happens when somebody changes the deployment in Prefect.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowDriftDetection {
+    /// Enabled: corrected. Warn: told, and left until the spec is edited. Disabled: neither. Unset: Enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DriftMode")]
+    pub mode: Option<DriftMode>,
+    /// Fields of this spec that are set when the deployment is created and then left to others, such as `description`. Unset: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
+    pub ignore: Option<Vec<String>>,
 }
 
 /// One schedule of the deployment; exactly one of `cron`, `interval`, `rrule`.
@@ -141,6 +217,15 @@ pub struct FlowSchedule {
     /// Whether it makes runs (Prefect `active`). Unset: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<bool>,
+    /// Parameters of its runs, over those of the deployment (Prefect `parameters`), replaced as a whole. `{}` clears. Unset: left as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "free_object")]
+    pub parameters: Option<Map<String, Value>>,
+    /// How many runs to come Prefect keeps scheduled (Prefect `max_scheduled_runs`), 1 to 50. Prefect cannot clear it: it stays until the schedule gets
+    /// another slug. Unset: left as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 50))]
+    pub max_scheduled_runs: Option<i32>,
 }
 
 /// A cron expression.
@@ -202,6 +287,13 @@ pub struct FlowDeploymentStatus {
     /// Set before a write that makes Prefect drop future scheduled runs, cleared after Prefect was asked to schedule again from that moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_write: Option<PendingWrite>,
+    /// true: the deployment was there before and was taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<bool>,
+    /// Under `managementPolicy: Observe`: what would be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    pub plan: Vec<String>,
     /// The last difference found and put right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_drift: Option<Drift>,
@@ -240,6 +332,8 @@ impl Default for FlowDeploymentStatus {
             workspace: None,
             applied_fields: Vec::new(),
             pending_write: None,
+            adopted: None,
+            plan: Vec::new(),
             last_drift: None,
             conditions: Vec::new(),
         }

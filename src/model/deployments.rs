@@ -15,7 +15,8 @@ pub struct Deployment {
     /// `paused`.
     pub paused: bool,
     /// The other fields as the server returns them, by the server's names: `description`, `version`, `entrypoint`, `path`, `pull_steps`,
-    /// `parameters`, `parameter_openapi_schema`, `work_pool_name`, `work_queue_name`. Absent = null.
+    /// `parameters`, `parameter_openapi_schema`, `work_pool_name`, `work_queue_name`, `job_variables`, `enforce_parameter_schema`,
+    /// `concurrency_limit` (from `global_concurrency_limit.limit`), `concurrency_options`, `paused`, `labels`. Absent = null.
     pub fields: Map<String, Value>,
     /// Its schedules, in no order.
     pub schedules: Vec<Schedule>,
@@ -56,6 +57,8 @@ pub struct NewSchedule {
     pub active: bool,
     /// `schedule`: `cron` or `interval` (seconds) or `rrule`, with `timezone`.
     pub rule: Map<String, Value>,
-    /// `parameters`; those of the existing schedule when it is replaced.
+    /// `parameters`; those of the existing schedule when it is replaced and none are declared.
     pub parameters: Map<String, Value>,
+    /// `max_scheduled_runs`; none: left as it is.
+    pub max_scheduled_runs: Option<i64>,
 }

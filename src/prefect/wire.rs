@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 const REPORTS_REFRESH: &str = "feedwater.dev/refresh";
 
 /// The fields Feedwater compares besides `tags` and `paused`.
-const COMPARED: [&str; 9] = [
+const COMPARED: [&str; 13] = [
     "description",
     "version",
     "entrypoint",
@@ -20,6 +20,10 @@ const COMPARED: [&str; 9] = [
     "parameter_openapi_schema",
     "work_pool_name",
     "work_queue_name",
+    "job_variables",
+    "enforce_parameter_schema",
+    "concurrency_options",
+    "labels",
 ];
 
 #[derive(Deserialize)]
@@ -62,7 +66,13 @@ struct ScheduleRow {
 impl DeploymentRow {
     pub(super) fn into_model(self, flow: &str) -> Deployment {
         let mut rest = self.rest;
+        // Its own `concurrency_limit` is always null in answers (reference 4.4).
+        let limit = rest.get("global_concurrency_limit").and_then(|limit| limit.get("limit")).cloned();
         rest.retain(|key, value| COMPARED.contains(&key.as_str()) && !value.is_null());
+        rest.extend(
+            limit.filter(|limit| !limit.is_null()).map(|limit| ("concurrency_limit".to_owned(), limit)),
+        );
+        rest.insert("paused".into(), self.paused.into());
         Deployment {
             name: DeploymentName { flow: flow.into(), deployment: self.name.into() },
             id: self.id.into(),
@@ -89,7 +99,12 @@ impl ScheduleRow {
 
 /// A schedule whole: what a PATCH leaves out of `parameters` would be cleared.
 pub(super) fn schedule(new: &NewSchedule) -> Value {
-    json!({"slug": new.slug, "active": new.active, "schedule": new.rule, "parameters": new.parameters})
+    let mut whole =
+        json!({"slug": new.slug, "active": new.active, "schedule": new.rule, "parameters": new.parameters});
+    if let Some(most) = new.max_scheduled_runs {
+        whole["max_scheduled_runs"] = most.into();
+    }
+    whole
 }
 
 #[derive(Deserialize)]

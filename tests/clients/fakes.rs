@@ -36,6 +36,7 @@ async fn prefects_writes_cost_what_they_were_measured_to_cost() {
         active: true,
         rule: object(&json!({"rrule": "FREQ=DAILY"})),
         parameters: Map::new(),
+        max_scheduled_runs: None,
     };
     fake.add_schedule(&id, &schedule).await.unwrap();
     assert_eq!(fake.add_schedule(&id, &schedule).await, Err(PrefectError::Conflict));

@@ -60,6 +60,7 @@ async fn each_call_goes_out_as_the_reference_says() {
         active: false,
         rule: object(&json!({"cron": "0 6 * * *"})),
         parameters: object(&json!({"x": 2})),
+        max_scheduled_runs: None,
     };
 
     assert_eq!(client.version().await.unwrap(), "3.9.1");

@@ -2,7 +2,9 @@
 
 use super::claim::MARK_PREFIX;
 use crate::api::{
-    DeletionPolicy, FINALIZER, FlowDeployment, FlowDeploymentSpec, FlowDeploymentStatus, FlowSchedule,
+    AdoptionPolicy, CollisionStrategy, ConcurrencyLimit, DeletionPolicy, DriftMode, FINALIZER,
+    FlowDeployment, FlowDeploymentSpec, FlowDeploymentStatus, FlowSchedule, ForeignSchedules,
+    ManagementPolicy,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::time::parse_duration;
@@ -13,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A `FlowDeployment` as far as it declares something. Of a resource that is being deleted `fields`, `tags` and `schedules` stay empty: a
 /// spec that cannot be used must not block its deletion.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // answers to separate questions
 pub struct Desired {
     /// The resource.
     pub name: ObjectName,
@@ -30,7 +33,19 @@ pub struct Desired {
     pub tags: Option<BTreeSet<String>>,
     /// Declared schedules by slug.
     pub schedules: BTreeMap<String, DesiredSchedule>,
-    /// Unset: Delete.
+    /// Declared labels: set at creation only.
+    pub labels: Option<Map<String, Value>>,
+    /// Schedules that are not declared are deleted.
+    pub remove_foreign: bool,
+    /// What is done about changes in Prefect.
+    pub drift: DriftMode,
+    /// Fields, by the names users know, that are others' after creation.
+    pub ignored: BTreeSet<String>,
+    /// Nothing is written.
+    pub observes: bool,
+    /// What is there and nobody's is taken over.
+    pub adopts: bool,
+    /// Unset: Delete; Orphan for what was taken over.
     pub deletion_policy: DeletionPolicy,
     /// Unset: false.
     pub suspend: bool,
@@ -51,6 +66,10 @@ pub struct DesiredSchedule {
     pub rule: Map<String, Value>,
     /// `active`.
     pub active: bool,
+    /// `parameters`, if declared.
+    pub parameters: Option<Map<String, Value>>,
+    /// `max_scheduled_runs`, if declared.
+    pub max_scheduled_runs: Option<i64>,
 }
 
 /// A workspace and the deployment's name in it.
@@ -86,6 +105,9 @@ impl Desired {
             deployment: spec.deployment_name.as_deref().map_or_else(|| name.name.clone(), Into::into),
         };
         let deleting = r.metadata.deletion_timestamp.as_ref().map(|t| t.0);
+        let adopted = r.status.as_ref().and_then(|status| status.adopted).unwrap_or(false);
+        let drift = spec.drift_detection.as_ref();
+        let observes = spec.management_policy == Some(ManagementPolicy::Observe);
         let (fields, tags, schedules) = if deleting.is_some() {
             (Map::new(), None, BTreeMap::new())
         } else {
@@ -99,7 +121,19 @@ impl Desired {
             fields,
             tags,
             schedules,
-            deletion_policy: spec.deletion_policy.unwrap_or(DeletionPolicy::Delete),
+            labels: spec.labels.clone(),
+            remove_foreign: spec.foreign_schedules == Some(ForeignSchedules::Remove),
+            drift: drift.and_then(|drift| drift.mode).unwrap_or(DriftMode::Enabled),
+            ignored: drift.and_then(|drift| drift.ignore.clone()).into_iter().flatten().collect(),
+            observes,
+            adopts: spec.adoption_policy == Some(AdoptionPolicy::Adopt),
+            deletion_policy: match spec.deletion_policy {
+                // Nothing is written, a deletion neither.
+                _ if observes => DeletionPolicy::Orphan,
+                Some(policy) => policy,
+                None if adopted => DeletionPolicy::Orphan,
+                None => DeletionPolicy::Delete,
+            },
             suspend: spec.suspend.unwrap_or(false),
             mark: mark(instance, &name),
             instance: instance.to_owned(),
@@ -151,6 +185,8 @@ fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> 
     let text = |t: &Option<String>| t.clone().map(Value::String);
     let queue = spec.work_pool.work_queue.clone().unwrap_or_else(|| DEFAULT_QUEUE.into());
     let steps = spec.pull_steps.as_ref().map(|s| s.iter().cloned().map(Value::Object).collect());
+    let concurrency = spec.concurrency_limit.as_ref().map(concurrency).transpose()?;
+    let (limit, options) = concurrency.unzip();
     let declared = [
         ("description", text(&spec.description)),
         ("version", text(&spec.version)),
@@ -161,8 +197,33 @@ fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> 
         ("parameter_openapi_schema", spec.parameter_open_api_schema.clone().map(Value::Object)),
         ("work_pool_name", Some(Value::String(spec.work_pool.name.clone()))),
         ("work_queue_name", Some(Value::String(queue))),
+        ("job_variables", spec.job_variables.clone().map(Value::Object)),
+        ("enforce_parameter_schema", spec.enforce_parameter_schema.map(Value::Bool)),
+        ("concurrency_limit", limit),
+        ("concurrency_options", options.flatten()),
+        ("paused", spec.paused.map(Value::Bool)),
     ];
     Ok(declared.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+/// `concurrency_limit` and, where one of them is declared, `concurrency_options`.
+fn concurrency(limit: &ConcurrencyLimit) -> Result<(Value, Option<Value>), Unsupported> {
+    let mut options = Map::new();
+    if let Some(strategy) = limit.collision_strategy {
+        let name = match strategy {
+            CollisionStrategy::Enqueue => "ENQUEUE",
+            CollisionStrategy::CancelNew => "CANCEL_NEW",
+        };
+        options.insert("collision_strategy".into(), name.into());
+    }
+    if let Some(grace) = &limit.grace_period {
+        let grace = parse_duration(&grace.0)
+            .map_err(|error| Unsupported { message: format!("concurrencyLimit.gracePeriod: {error}") })?;
+        // The strategy is required beside it; Prefect's own is ENQUEUE.
+        options.entry("collision_strategy").or_insert_with(|| "ENQUEUE".into());
+        options.insert("grace_period_seconds".into(), grace.as_secs().into());
+    }
+    Ok((limit.limit.into(), (!options.is_empty()).then_some(Value::Object(options))))
 }
 
 fn tags(spec: &FlowDeploymentSpec) -> Result<Option<BTreeSet<String>>, Unsupported> {
@@ -215,7 +276,12 @@ fn schedule(s: &FlowSchedule) -> Result<DesiredSchedule, Unsupported> {
         }
     }
     rule.insert("timezone".into(), s.time_zone.clone().unwrap_or_else(|| "UTC".into()).into());
-    Ok(DesiredSchedule { rule, active: s.active.unwrap_or(true) })
+    Ok(DesiredSchedule {
+        rule,
+        active: s.active.unwrap_or(true),
+        parameters: s.parameters.clone(),
+        max_scheduled_runs: s.max_scheduled_runs.map(i64::from),
+    })
 }
 
 fn seconds(every: &str, slug: &str) -> Result<Number, Unsupported> {

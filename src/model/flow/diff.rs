@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The server's name of each field, the name users know it by (in `status.appliedFields`, `lastDrift`, messages), and the value the
 /// server has where nothing was ever set.
-const FIELDS: [(&str, &str, Unset); 9] = [
+const FIELDS: [(&str, &str, Unset); 14] = [
     ("description", "description", Unset::Null),
     ("version", "version", Unset::Null),
     ("entrypoint", "entrypoint", Unset::Required),
@@ -20,6 +20,11 @@ const FIELDS: [(&str, &str, Unset); 9] = [
     ("parameter_openapi_schema", "parameterOpenApiSchema", Unset::EmptyObject),
     ("work_pool_name", "workPool", Unset::Required),
     ("work_queue_name", "workPool", Unset::Required),
+    ("job_variables", "jobVariables", Unset::EmptyObject),
+    ("enforce_parameter_schema", "enforceParameterSchema", Unset::Is(true)),
+    ("concurrency_limit", "concurrencyLimit", Unset::Null),
+    ("concurrency_options", "concurrencyLimit", Unset::Null),
+    ("paused", "paused", Unset::Is(false)),
 ];
 const TAGS: &str = "tags";
 
@@ -28,6 +33,7 @@ enum Unset {
     Null,
     EmptyList,
     EmptyObject,
+    Is(bool),
     /// The spec always sets it.
     Required,
 }
@@ -38,6 +44,7 @@ impl Unset {
             Self::Null => Some(Value::Null),
             Self::EmptyList => Some(json!([])),
             Self::EmptyObject => Some(json!({})),
+            Self::Is(value) => Some(json!(value)),
             Self::Required => None,
         }
     }
@@ -94,6 +101,9 @@ impl Diff {
             let was_ours = applied.iter().any(|a| a == name);
             let wanted = d.fields.get(server).cloned().or_else(|| unset.value().filter(|_| was_ours));
             let Some(wanted) = wanted else { continue };
+            if d.ignored.contains(name) {
+                continue;
+            }
             let had = there.fields.get(server).unwrap_or(&Value::Null);
             if !same_field(server, &wanted, had) {
                 self.patch.insert(server.into(), wanted);
@@ -116,7 +126,7 @@ impl Diff {
             None if applied.iter().any(|a| a == TAGS) => BTreeSet::new(),
             None => had.clone(),
         };
-        if wanted != had {
+        if wanted != had && !d.ignored.contains(TAGS) {
             self.names.insert(TAGS.into());
         }
         if marks != BTreeSet::from([d.mark.as_str()]) {
@@ -140,9 +150,17 @@ impl Diff {
         }
         for (slug, have) in had {
             let name = schedule_name(slug);
-            if !d.schedules.contains_key(slug) && applied.contains(&name) {
+            if !d.schedules.contains_key(slug) && (d.remove_foreign || applied.contains(&name)) {
                 self.delete.push(have.id.clone());
                 self.names.insert(name);
+            }
+        }
+        if d.remove_foreign {
+            let nameless: Vec<_> =
+                there.schedules.iter().filter(|s| s.slug.is_none()).map(|s| s.id.clone()).collect();
+            if !nameless.is_empty() {
+                self.names.insert("foreignSchedules".into());
+                self.delete.extend(nameless);
             }
         }
     }
@@ -161,6 +179,7 @@ pub(super) fn declared(d: &Desired) -> BTreeSet<String> {
 /// The deployment to be created: what the spec declares, and the mark.
 pub(super) fn new_deployment(d: &Desired) -> NewDeployment {
     let mut fields = d.fields.clone();
+    fields.extend(d.labels.clone().map(|labels| ("labels".to_owned(), Value::Object(labels))));
     fields.insert(TAGS.into(), marked(d.tags.iter().flatten().map(String::as_str), &d.mark));
     NewDeployment { name: d.deployment.deployment.to_string(), fields }
 }
@@ -183,16 +202,37 @@ fn same_field(server: &str, want: &Value, have: &Value) -> bool {
     let empty_schema = json!({"type": "object", "properties": {}});
     let default = match server {
         "pull_steps" => json!([]),
-        "parameters" => json!({}),
+        "parameters" | "job_variables" => json!({}),
+        "enforce_parameter_schema" => json!(true),
+        "paused" => json!(false),
         "work_queue_name" => json!(DEFAULT_QUEUE),
         _ => Value::Null,
     };
     let normal = |v: &Value| match v {
         Value::Null => default.clone(),
         Value::Object(map) if server == "parameter_openapi_schema" && map.is_empty() => empty_schema.clone(),
+        // What was not sent comes back as null.
+        Value::Object(map) if server == "concurrency_options" => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         other => other.clone(),
     };
     same_json(&normal(want), &normal(have))
+}
+
+/// The same of two objects.
+pub(super) fn same_object(a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+    a.len() == b.len() && a.iter().all(|(key, x)| b.get(key).is_some_and(|y| same_json(x, y)))
+}
+
+/// Declared labels that the deployment does not have: they can be set only when it is created.
+pub(super) fn missing_labels(d: &Desired, there: &Deployment) -> BTreeSet<String> {
+    let none = Map::new();
+    let had = there.fields.get("labels").and_then(Value::as_object).unwrap_or(&none);
+    let differs = |(key, value): &(&String, &Value)| !had.get(*key).is_some_and(|had| same_json(value, had));
+    d.labels.iter().flatten().filter(differs).map(|(key, _)| key.clone()).collect()
 }
 
 /// Equality of free-form JSON, numbers by value: Kubernetes does not keep `1.0` apart from `1`.
@@ -243,6 +283,17 @@ mod tests {
             ),
             (json!({"description": ""}), json!({"description": ""})),
             (json!({}), json!({"work_queue_name": null})),
+            (json!({"jobVariables": {}}), json!({})),
+            (json!({"jobVariables": {"env": {"A": "1"}}}), json!({"job_variables": {"env": {"A": "1"}}})),
+            (json!({"enforceParameterSchema": true, "paused": false}), json!({})),
+            (
+                json!({"concurrencyLimit": {"limit": 2, "collisionStrategy": "CancelNew"}}),
+                json!({"concurrency_limit": 2, "concurrency_options": {"collision_strategy": "CANCEL_NEW", "grace_period_seconds": null}}),
+            ),
+            (
+                json!({"description": "a", "tags": ["a"], "driftDetection": {"ignore": ["description", "tags"]}}),
+                json!({"description": "b"}),
+            ),
         ] {
             assert_eq!(names(&declared, &had, &[]).0, Vec::<String>::new(), "{declared} against {had}");
         }
@@ -277,6 +328,25 @@ mod tests {
                 json!({"tags": ["a", "feedwater:abc/finance/orders"]}),
             ),
             (
+                json!({"jobVariables": {"env": {"A": "2"}}}),
+                json!({"job_variables": {"env": {"A": "1"}}}),
+                "jobVariables",
+                json!({"job_variables": {"env": {"A": "2"}}}),
+            ),
+            (json!({"paused": true}), json!({"paused": false}), "paused", json!({"paused": true})),
+            (
+                json!({"enforceParameterSchema": false}),
+                json!({"enforce_parameter_schema": true}),
+                "enforceParameterSchema",
+                json!({"enforce_parameter_schema": false}),
+            ),
+            (
+                json!({"concurrencyLimit": {"limit": 2, "gracePeriod": "90s"}}),
+                json!({"concurrency_limit": 2}),
+                "concurrencyLimit",
+                json!({"concurrency_options": {"collision_strategy": "ENQUEUE", "grace_period_seconds": 90}}),
+            ),
+            (
                 json!({}),
                 json!({"tags": ["b"]}),
                 "mark",
@@ -293,17 +363,77 @@ mod tests {
 
     #[test]
     fn what_was_never_set_is_left_and_what_was_set_is_reverted() {
-        let had = json!({"description": "d", "version": "1", "path": "/p", "pull_steps": [{}], "parameters": {"a": 1},
+        let had = json!({"job_variables": {"a": 1}, "enforce_parameter_schema": false, "paused": true, "concurrency_limit": 3,
+                         "concurrency_options": {"collision_strategy": "ENQUEUE"},
+                         "description": "d", "version": "1", "path": "/p", "pull_steps": [{}], "parameters": {"a": 1},
                          "parameter_openapi_schema": {"title": "x"}, "tags": ["t", "feedwater:abc/finance/orders"]});
         assert_eq!(names(&json!({}), &had, &[]).0, Vec::<String>::new());
-        let all =
-            ["description", "version", "path", "pullSteps", "parameters", "parameterOpenApiSchema", "tags"];
+        let all = [
+            "description",
+            "version",
+            "path",
+            "pullSteps",
+            "parameters",
+            "parameterOpenApiSchema",
+            "tags",
+            "jobVariables",
+            "enforceParameterSchema",
+            "paused",
+            "concurrencyLimit",
+        ];
         let reverted = json!({"description": null, "version": null, "path": null, "pull_steps": [], "parameters": {},
-                              "parameter_openapi_schema": {}, "tags": ["feedwater:abc/finance/orders"]});
+                              "parameter_openapi_schema": {}, "tags": ["feedwater:abc/finance/orders"],
+                              "job_variables": {}, "enforce_parameter_schema": true, "paused": false,
+                              "concurrency_limit": null, "concurrency_options": null});
         assert_eq!(names(&json!({}), &had, &all).1, reverted);
         // Reverted already: nothing is sent again.
         let bare = json!({"parameter_openapi_schema": {"type": "object", "properties": {}}});
         assert_eq!(names(&json!({}), &bare, &all).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn parameters_and_bounds_of_a_schedule_are_ours_once_declared() {
+        let had = |parameters: Value, most: Option<i64>| {
+            let mut there = there(&json!({}));
+            there.schedules = vec![Schedule {
+                id: ScheduleId::new("1"),
+                slug: Some("a".into()),
+                active: true,
+                rule: Map::from_iter([("cron".into(), json!("1 1 * * *")), ("timezone".into(), Value::Null)]),
+                parameters: parameters.as_object().unwrap().clone(),
+                max_scheduled_runs: most,
+            }];
+            there
+        };
+        let puts = |more: Value, there: &Deployment| {
+            let mut schedule = json!({"slug": "a", "cron": {"expression": "1 1 * * *"}});
+            schedule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let put = Diff::between(&desired(&json!({"schedules": [schedule]})), there, &[]).put;
+            put.into_iter()
+                .map(|(_, new)| (Value::Object(new.parameters), new.max_scheduled_runs))
+                .collect::<Vec<_>>()
+        };
+        let x = || json!({"x": 2});
+        assert_eq!(puts(json!({}), &had(x(), Some(5))), [], "what is not declared is left");
+        assert_eq!(puts(json!({"parameters": {"x": 2.0}, "maxScheduledRuns": 5}), &had(x(), Some(5))), []);
+        assert_eq!(puts(json!({"parameters": {}}), &had(x(), Some(5))), [(json!({}), None)]);
+        assert_eq!(puts(json!({"maxScheduledRuns": 3}), &had(x(), Some(5))), [(x(), Some(3))], "sent whole");
+    }
+
+    #[test]
+    fn foreign_schedules_go_only_when_that_is_declared() {
+        let foreign = |slug: Option<&str>| Schedule {
+            id: ScheduleId::new(slug.unwrap_or("none")),
+            slug: slug.map(str::to_owned),
+            active: true,
+            rule: Map::new(),
+            parameters: Map::new(),
+            max_scheduled_runs: None,
+        };
+        let mut had = there(&json!({}));
+        had.schedules = vec![foreign(None), foreign(Some("hand"))];
+        let deleted = |spec: &Value| Diff::between(&desired(spec), &had, &[]).delete.len();
+        assert_eq!((deleted(&json!({})), deleted(&json!({"foreignSchedules": "Remove"}))), (0, 2));
     }
 
     #[test]

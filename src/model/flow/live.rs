@@ -4,7 +4,7 @@ use super::claim::{Owner, owner};
 use super::diff::{self, Diff};
 use super::pass::{Drifted, Pass, Ready, drift, repair_since, set, told, unavailable, warned};
 use super::{Claim, Decision, Desired, Observed, Step, View, WorkspaceView, Write, WriteKind, parting};
-use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
+use crate::api::{DeletionPolicy, DriftMode, FlowDeploymentStatus, PendingWrite, Time};
 use crate::guards::{Guard, holds};
 use crate::model::deployments::Deployment;
 use crate::model::time::add;
@@ -16,8 +16,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(300);
 
 pub(super) fn decide(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, now: Timestamp) -> Decision {
-    const RULES: [fn(&Pass) -> Option<Decision>; 6] =
-        [finalizer, suspended, unreachable, moved, contested, foreign];
+    const RULES: [fn(&Pass) -> Option<Decision>; 7] =
+        [finalizer, suspended, unreachable, observed, moved, contested, foreign];
     let pass = Pass { d, o, status, now };
     RULES.iter().find_map(|rule| rule(&pass)).unwrap_or_else(|| match &o.deployment {
         View::Present(there) => keep(&pass, there),
@@ -100,6 +100,43 @@ fn missing(p: &Pass, workspace: &str) -> Decision {
     p.rest(p.with(waiting.overdue(), Drifted::stored(p.status)))
 }
 
+/// Says what would be done, and does nothing.
+fn observed(p: &Pass) -> Option<Decision> {
+    if !p.d.observes {
+        return None;
+    }
+    let name = &p.d.deployment;
+    let plan: Vec<String> = match &p.o.deployment {
+        View::Unread | View::Dirty => return Some(wait(p)),
+        View::Absent => vec![format!("create deployment `{name}`")],
+        View::Present(there) => match owner(p.d, p.status, there) {
+            Owner::Us => Vec::new(),
+            Owner::Nobody if p.d.adopts => vec![format!("adopt deployment `{name}`")],
+            Owner::Nobody | Owner::Gone(_) | Owner::OtherInstance(_) => {
+                vec![format!("nothing: deployment `{name}` is there and not Feedwater's")]
+            }
+        }
+        .into_iter()
+        .chain(
+            Diff::between(p.d, there, &p.status.applied_fields)
+                .names
+                .iter()
+                .map(|field| format!("change {field}")),
+        )
+        .filter(|step| step != "change mark")
+        .collect(),
+    };
+    let mut status = p.status.clone();
+    let message = if plan.is_empty() {
+        "managementPolicy is Observe; Prefect has the deployment as declared"
+    } else {
+        "managementPolicy is Observe: status.plan says what would be written"
+    };
+    status.plan = plan;
+    set(&mut status, p.d.generation, Ready::good("Observing", message), Drifted::NotObserved, p.now);
+    Some(p.rest(status))
+}
+
 /// The spec names another workspace, flow or deployment than the one we have: leave that first.
 fn moved(p: &Pass) -> Option<Decision> {
     (p.d.place(p.status) != p.d.wanted_place()).then(|| parting::leave(p))
@@ -142,10 +179,11 @@ fn foreign(p: &Pass) -> Option<Decision> {
     let (name, mark) = (&p.d.deployment, &p.d.mark);
     let ready = match owner(p.d, p.status, there) {
         Owner::Us => return None,
+        Owner::Nobody if p.d.adopts => return adopt(p),
         Owner::Nobody => Ready::stalled(
             "AdoptionRequired",
             format!(
-                "Deployment `{name}` exists and was not made by Feedwater; delete it in Prefect, or give it the tag `{mark}` to hand it over"
+                "Deployment `{name}` exists and was not made by Feedwater; take it over with adoptionPolicy: Adopt, or delete it in Prefect"
             ),
         ),
         Owner::Gone(whose) => Ready::stalled(
@@ -164,6 +202,21 @@ fn foreign(p: &Pass) -> Option<Decision> {
         ),
     };
     Some(leave_alone(p, p.with(ready, Drifted::NotObserved)))
+}
+
+/// It becomes ours: written down before its mark is set, so that its deletion policy is known from then on.
+fn adopt(p: &Pass) -> Option<Decision> {
+    if p.status.adopted == Some(true) {
+        return None;
+    }
+    let mut next = p.status.clone();
+    next.adopted = Some(true);
+    let note =
+        told("Adopted", format!("Deployment `{}` that Prefect has already is taken over", p.d.deployment));
+    Some(Decision {
+        notes: vec![note],
+        ..p.decision(p.working(next, "Takes the deployment over"), Step::Intend)
+    })
 }
 
 fn wait(p: &Pass) -> Decision {
@@ -220,6 +273,21 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
     }
 }
 
+/// Somebody has changed it in Prefect, and the spec leaves it so.
+fn tolerated(p: &Pass, diff: &Diff) -> Option<Decision> {
+    let names = || diff.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let drifted = match p.d.drift {
+        DriftMode::Enabled => return None,
+        DriftMode::Warn => Drifted::Detected(format!(
+            "Prefect differs in {}; left so, since driftDetection.mode is Warn",
+            names()
+        )),
+        DriftMode::Disabled => Drifted::No,
+    };
+    let ready = Ready::good("InSync", format!("Prefect has had deployment `{}` as declared", p.d.deployment));
+    Some(p.rest(p.with(ready, drifted)))
+}
+
 fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     if let Some(hold) = hold(p) {
         return hold;
@@ -228,7 +296,16 @@ fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     status.deployment_id = Some(there.id.to_string());
     status.applied_fields = diff::declared(p.d).into_iter().collect();
     let ready = Ready::good("InSync", format!("Prefect has deployment `{}` as declared", p.d.deployment));
-    set(&mut status, p.d.generation, ready, Drifted::No, p.now);
+    let labels = diff::missing_labels(p.d, there);
+    let drifted = if labels.is_empty() {
+        Drifted::No
+    } else {
+        let names = labels.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Drifted::Detected(format!(
+            "Labels differ ({names}): Prefect takes them only when a deployment is created; delete it in Prefect to have it made anew with them"
+        ))
+    };
+    set(&mut status, p.d.generation, ready, drifted, p.now);
     Decision { memory: None, ..p.rest(status) }
 }
 
@@ -242,6 +319,9 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, owed: Option<Timestamp>) -
     let mut next = announced(p, &still_there);
     next.deployment_id = Some(there.id.to_string());
     let drifted = p.steady() && owed.is_none() && p.memory().is_none_or(|m| m.failure.is_none());
+    if drifted && let Some(tolerated) = tolerated(p, diff) {
+        return tolerated;
+    }
     let mut notes = Vec::new();
     if drifted {
         next.last_drift = Some(drift(p.now, diff.names.iter().cloned()));
@@ -263,6 +343,7 @@ fn announced(p: &Pass, still_there: &BTreeSet<String>) -> FlowDeploymentStatus {
     status.full_name = Some(place.deployment.to_string());
     status.workspace = Some(place.workspace);
     status.applied_fields = diff::declared(p.d).union(still_there).cloned().collect();
+    status.plan = Vec::new();
     status
 }
 

@@ -51,9 +51,11 @@ impl Ready {
 }
 
 /// `Drifted`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Drifted {
     No,
+    /// Known, and left: what is so.
+    Detected(String),
     CorrectionFailed,
     NotObserved,
 }
@@ -64,20 +66,25 @@ impl Drifted {
         match reason_of(status, "Drifted") {
             Some("NoDrift") => Self::No,
             Some("CorrectionFailed") => Self::CorrectionFailed,
+            Some("DriftDetected") => {
+                let told = status.conditions.iter().find(|c| c.type_ == "Drifted");
+                Self::Detected(told.map(|c| c.message.clone()).unwrap_or_default())
+            }
             _ => Self::NotObserved,
         }
     }
 
     fn verdict(self) -> Verdict {
         let (truth, reason, message) = match self {
-            Self::No => (Truth::False, "NoDrift", "Prefect has the deployment as declared"),
+            Self::No => (Truth::False, "NoDrift", "Prefect has the deployment as declared".to_owned()),
+            Self::Detected(what) => (Truth::True, "DriftDetected", what),
             Self::CorrectionFailed => (
                 Truth::True,
                 "CorrectionFailed",
-                "Prefect differs from what is declared and refuses the correction; see Ready",
+                "Prefect differs from what is declared and refuses the correction; see Ready".to_owned(),
             ),
             Self::NotObserved => {
-                (Truth::Unknown, "NotObserved", "Not compared with Prefect since the last change")
+                (Truth::Unknown, "NotObserved", "Not compared with Prefect since the last change".to_owned())
             }
         };
         Verdict::new("Drifted", truth, reason, message)
@@ -295,10 +302,13 @@ pub(super) fn forget(status: &mut FlowDeploymentStatus) {
         workspace,
         applied_fields,
         pending_write,
+        adopted,
+        plan: _,
         last_drift: _,
         conditions: _,
     } = status;
     (*deployment_id, *full_name, *workspace, *pending_write) = (None, None, None, None);
+    *adopted = None;
     applied_fields.clear();
 }
 

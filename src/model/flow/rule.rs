@@ -1,6 +1,7 @@
 //! Schedules as both sides write them (prefect-api.md 5.2 and 7).
 
 use super::DesiredSchedule;
+use super::diff::same_object;
 use crate::model::deployments::{NewSchedule, Schedule};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -12,7 +13,11 @@ const INJECTED_START: &str = "DTSTART:20200101T000000\n";
 
 /// Whether the server's schedule is the declared one.
 pub(super) fn same(want: &DesiredSchedule, have: &Schedule) -> bool {
-    want.active == have.active && same_rule(&want.rule, &have.rule)
+    let parameters = want.parameters.as_ref();
+    want.active == have.active
+        && same_rule(&want.rule, &have.rule)
+        && parameters.is_none_or(|wanted| same_object(wanted, &have.parameters))
+        && want.max_scheduled_runs.is_none_or(|most| have.max_scheduled_runs == Some(most))
 }
 
 /// The whole schedule to send: what is left out would be cleared, and an interval without an anchor would start anew.
@@ -27,7 +32,12 @@ pub(super) fn whole(slug: &str, want: &DesiredSchedule, have: Option<&Schedule>)
         slug: slug.to_owned(),
         active: want.active,
         rule,
-        parameters: have.map(|h| h.parameters.clone()).unwrap_or_default(),
+        parameters: match (&want.parameters, have) {
+            (Some(declared), _) => declared.clone(),
+            (None, Some(have)) => have.parameters.clone(),
+            (None, None) => Map::new(),
+        },
+        max_scheduled_runs: want.max_scheduled_runs,
     }
 }
 
@@ -109,7 +119,7 @@ mod tests {
         }
     }
     fn want(rule: &Value) -> DesiredSchedule {
-        DesiredSchedule { rule: map(rule), active: true }
+        DesiredSchedule { rule: map(rule), active: true, parameters: None, max_scheduled_runs: None }
     }
 
     #[test]

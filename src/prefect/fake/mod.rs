@@ -301,7 +301,7 @@ impl Prefect for FakePrefect {
                 active: new.active,
                 rule: normalised(&new.rule),
                 parameters: new.parameters.clone(),
-                max_scheduled_runs: None,
+                max_scheduled_runs: new.max_scheduled_runs,
             };
             let deployment = state.at(id)?;
             if deployment.schedules.iter().any(|s| s.slug == schedule.slug) {
@@ -324,6 +324,7 @@ impl Prefect for FakePrefect {
             old.active = new.active;
             old.rule = normalised(&new.rule);
             old.parameters.clone_from(&new.parameters);
+            old.max_scheduled_runs = new.max_scheduled_runs.or(old.max_scheduled_runs);
             state.scheduled.remove(id);
             Ok(())
         })

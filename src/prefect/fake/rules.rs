@@ -18,7 +18,10 @@ pub(super) fn apply(deployment: &mut Deployment, fields: &Map<String, Value>) {
             ("tags", Value::Array(tags)) => {
                 deployment.tags = tags.iter().filter_map(Value::as_str).map(str::to_owned).collect();
             }
-            ("paused", Value::Bool(paused)) => deployment.paused = *paused,
+            ("paused", Value::Bool(paused)) => {
+                deployment.paused = *paused;
+                deployment.fields.insert(key.clone(), value.clone());
+            }
             (_, Value::Null) => {
                 deployment.fields.remove(key);
             }
