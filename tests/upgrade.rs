@@ -186,6 +186,8 @@ fn admits(then: &Value, now: &Value) -> bool {
                 .into_iter()
                 .flatten()
                 .all(|name| then.as_array().is_some_and(|t| t.contains(name))),
+            // How appliers share it, not what it admits.
+            "x-kubernetes-map-type" => now.as_str() == Some("atomic"),
             _ => then == now,
         }
     })

@@ -154,9 +154,11 @@ macro_rules! standard_status {
 }
 pub(super) use standard_status;
 
-/// Schema of a free-form JSON object.
+/// Schema of a free-form JSON object. Atomic: merged key by key, a server-side apply of `{}` over a map with keys leaves null, which is refused.
 pub(super) fn free_object(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    json_schema!({
+        "type": "object", "x-kubernetes-map-type": "atomic", "x-kubernetes-preserve-unknown-fields": true
+    })
 }
 
 /// Schema of an atomic list of free-form JSON objects.

@@ -70,7 +70,7 @@ async fn each_call_goes_out_as_the_reference_says() {
     assert_eq!(one.name, name("orders", "nightly"));
     assert_eq!((one.paused, one.tags.as_slice()), (true, &["a".to_owned()][..]));
     let fields = json!({"version": "1", "parameters": {"n": 1.0}, "work_pool_name": "pool",
-        "work_queue_name": "default", "pull_steps": []});
+        "work_queue_name": "default", "pull_steps": [], "job_variables": {}, "labels": {"x": 1}, "paused": true});
     assert_eq!(Value::from(one.fields), fields, "the compared fields, without nulls");
     assert_eq!(one.schedules[0].max_scheduled_runs, Some(5));
     assert!(client.work_pool_exists("my pool").await.unwrap());

@@ -175,7 +175,7 @@ async fn somebody_elses_deployment_is_not_touched_until_it_carries_our_mark() {
     stage.flow("later").await;
     let there = prefect(&stage, "orders").await.unwrap();
     assert_eq!((&there["id"], &there["updated"]), (&theirs["id"], &theirs["updated"]));
-    // The way out that the condition names.
+    // By its mark it is handed over.
     let mark = format!("feedwater:{0}/{0}/orders", stage.namespace);
     let id = theirs["id"].as_str().unwrap();
     call(&stage, Method::PATCH, &format!("/deployments/{id}"), json!({"tags": ["crm", mark]})).await;

@@ -7,6 +7,7 @@
 mod cel;
 mod connections;
 mod faults;
+mod flow_settings;
 mod flows;
 mod ha;
 mod prefect_side;
