@@ -1,6 +1,7 @@
 //! Flags and environment, turned into one typed value at the start.
 
-use crate::http::AllowedHost;
+use crate::http::{AllowedHost, BadProxy, ProxySettings};
+use crate::model::connection::TokenGrant;
 use crate::model::time::parse_duration;
 use crate::runtime::telemetry::LogFormat;
 use std::net::SocketAddr;
@@ -15,6 +16,10 @@ pub struct Settings {
     pub instance: Option<String>,
     /// The hosts it may call; empty: any public host by https.
     pub allowed_hosts: Vec<AllowedHost>,
+    /// The proxy that public hosts are called through.
+    pub proxy: Option<ProxySettings>,
+    /// Which identity providers may get the token of the operator's `ServiceAccount`.
+    pub service_account_tokens: Vec<TokenGrant>,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin_address: SocketAddr,
     /// The lease that makes one replica act.
@@ -64,6 +69,16 @@ pub struct RunArgs {
     /// The only hosts that may be called, also by http or at private addresses. Unset: any public host, by https
     #[arg(long, env = "FEEDWATER_ALLOWED_HOSTS", value_name = "HOST[:PORT],…", value_delimiter = ',')]
     allowed_hosts: Vec<AllowedHost>,
+    /// A token of this operator's service account, in a file of a projected volume, for sites that sign in by
+    /// `oauthTrust.serviceAccountToken`: its audience, the identity provider it may be sent to, and the namespaces that may ask for it (`*`: all).
+    /// May be given more than once, in the variable separated by semicolons
+    #[arg(
+        long = "service-account-token",
+        env = "FEEDWATER_SERVICE_ACCOUNT_TOKEN",
+        value_name = "audience=AUDIENCE,file=PATH,token-url=URL,namespace=NAMESPACE",
+        value_delimiter = ';'
+    )]
+    service_account_tokens: Vec<TokenGrant>,
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "FEEDWATER_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
@@ -94,10 +109,11 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The settings; what is not given is looked up in the environment of the process (`POD_NAME`, `POD_NAMESPACE`, `HOSTNAME`, `RUST_LOG`).
+    /// The settings; what is not given is looked up in the environment of the process (`POD_NAME`, `POD_NAMESPACE`, `HOSTNAME`, `RUST_LOG`),
+    /// and the proxy only there (`HTTPS_PROXY`, `NO_PROXY`, or in small letters).
     ///
     /// # Errors
-    /// There is no namespace for the lease.
+    /// There is no namespace for the lease, or the proxy cannot be used.
     pub fn settle(self, environment: impl Fn(&str) -> Option<String>) -> Result<Settings, SettingsError> {
         let set = |name: &str| environment(name).filter(|value| !value.is_empty());
         let lease_namespace = self
@@ -110,6 +126,8 @@ impl RunArgs {
             format!("{host}_{}", uuid::Uuid::new_v4().simple())
         });
         Ok(Settings {
+            proxy: proxy(&environment)?,
+            service_account_tokens: self.service_account_tokens,
             scope: self.namespace.map_or(Scope::Cluster, Scope::Namespace),
             instance: self.instance,
             allowed_hosts: self.allowed_hosts,
@@ -124,16 +142,30 @@ impl RunArgs {
     }
 }
 
+/// The proxy of the environment: `HTTPS_PROXY` and `NO_PROXY`, or in small letters.
+///
+/// # Errors
+/// It cannot be used.
+pub fn proxy(environment: impl Fn(&str) -> Option<String>) -> Result<Option<ProxySettings>, BadProxy> {
+    let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let either = |name: &str| set(name).or_else(|| set(&name.to_ascii_lowercase()));
+    let no_proxy = either("NO_PROXY").unwrap_or_default();
+    either("HTTPS_PROXY").map(|proxy| ProxySettings::new(&proxy, &no_proxy)).transpose()
+}
+
 /// Settings that do not fit together.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingsError {
     /// Nothing says where the lease lives.
     #[error("nothing says where the Lease lives: set --lease-namespace, $POD_NAMESPACE or --namespace")]
     NoLeaseNamespace,
+    /// The proxy of the environment.
+    #[error(transparent)]
+    Proxy(#[from] BadProxy),
 }
 
 /// A DNS label (or UUID): also what may stand between slashes in a mark.
-fn dns_label(text: &str) -> Result<String, String> {
+pub(crate) fn dns_label(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.is_empty()
         || text.len() > 63

@@ -53,8 +53,26 @@ fn hosts_are_hosts() {
 }
 
 #[test]
+fn tokens_of_the_service_account_are_listed_one_by_one() {
+    let one = "audience=a,file=/a,token-url=https://idp.acme.com/token,namespace=finance";
+    let two = "audience=b,file=/b,token-url=https://idp.acme.com/token,namespace=*";
+    let expected = [one.parse().unwrap(), two.parse().unwrap()];
+    let flags = [format!("--service-account-token={one}"), format!("--service-account-token={two}")];
+    let both = settings(&["--namespace=a", &flags[0], &flags[1]], &[]).unwrap();
+    assert_eq!(both.service_account_tokens, expected);
+    let joined = format!("--service-account-token={one};{two}");
+    assert_eq!(settings(&["--namespace=a", &joined], &[]).unwrap().service_account_tokens, expected);
+}
+
+#[test]
 fn a_wrong_value_is_refused_at_the_start() {
-    for flags in [["--settle=1d"], ["--instance=a/b"], ["--admin-address=8080"], ["--log-format=xml"]] {
+    for flags in [
+        ["--settle=1d"],
+        ["--instance=a/b"],
+        ["--admin-address=8080"],
+        ["--log-format=xml"],
+        ["--service-account-token=audience=a"],
+    ] {
         assert!(settings(&[&flags[..], &["--namespace=a"]].concat(), &[]).is_err(), "{flags:?}");
     }
 }
@@ -66,10 +84,21 @@ fn the_readme_names_every_flag_with_its_variable() {
     let command = Run::command();
     let flags: Vec<_> =
         command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg.get_env()?))).collect();
-    assert_eq!(flags.len(), 12, "every flag has a variable");
+    assert_eq!(flags.len(), 13, "every flag has a variable");
     for (flag, variable) in flags {
         let variable = variable.to_string_lossy();
         assert_eq!(variable, format!("FEEDWATER_{}", flag.replace('-', "_").to_uppercase()));
         assert!(readme.contains(&format!("`--{flag}")), "README.md says nothing of --{flag}");
     }
+}
+
+#[test]
+fn the_proxy_is_the_environments() {
+    let proxy = |environment: &[(&str, &str)]| settings(&["--namespace=a"], environment).map(|s| s.proxy);
+    assert_eq!(proxy(&[("NO_PROXY", "*"), ("HTTPS_PROXY", "")]), Ok(None));
+    let through = proxy(&[("https_proxy", "proxy:3128"), ("no_proxy", ".corp")]).unwrap().unwrap();
+    let goes = |url: &str| through.of(&url::Url::parse(url).unwrap()).is_some();
+    assert_eq!((goes("https://prefect.example.com"), goes("https://prefect.corp")), (true, false));
+    let refused = proxy(&[("HTTPS_PROXY", "socks5://u:hunter2@proxy")]).unwrap_err();
+    assert!(refused.contains("HTTPS_PROXY") && !refused.contains("hunter2"), "{refused}");
 }

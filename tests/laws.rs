@@ -1,4 +1,4 @@
-//! The laws of the trigger machine: a model world in virtual time, driven at random, must hold TRIGGER.md 9.
+//! The laws of the trigger machine: a model world in virtual time, driven at random, must hold docs/trigger.md 9.
 //!
 //! `PROPTEST_CASES` sets how many worlds are tried. A world that breaks a law is printed as the operations that led there.
 
@@ -15,11 +15,12 @@ mod reached;
 #[path = "laws/world.rs"]
 mod world;
 
-use feedwater::api::{ExtractRefreshStatus, RefreshType};
+use feedwater::api::{ExtractRefreshStatus, OnCreate, RefreshMode, RefreshType};
 use feedwater::model::extract::{
-    Backoff, Claim, DeclaredSchedules, Desired, Found, ProjectPath, Require, Retry, SiteView, Source, Target,
-    TargetView, Upstream, key,
+    Backoff, Claim, Debounce, DeclaredSchedules, Desired, Found, Freshness, ProjectPath, Require, Retry,
+    SiteView, Source, Target, TargetView, Upstream,
 };
+use feedwater::model::feeds::{Feed, Selector};
 use feedwater::model::ids::{DeploymentName, ObjectName};
 use jiff::Timestamp;
 use operator::{Crash, InFlight, Process, Trouble};
@@ -59,16 +60,22 @@ pub enum Site {
 pub enum Lookup {
     Found,
     NotFound,
+    Elsewhere,
     Ambiguous,
+    Forbidden,
     NoExtract,
 }
 
 impl Cluster {
     pub fn key(index: usize) -> String {
-        key("prod", &Self::deployment(index))
+        Self::feed(index).key("prod")
     }
-    fn deployment(index: usize) -> DeploymentName {
-        DeploymentName { flow: format!("flow-{index}").into(), deployment: "nightly".into() }
+    fn feed(index: usize) -> Feed {
+        if index == 3 {
+            return Feed::Runs(Selector::new(["crm"], Some("etl")).unwrap());
+        }
+        let (flow, deployment) = (format!("flow-{index}").into(), "nightly".into());
+        Feed::Deployment(DeploymentName { flow, deployment })
     }
     pub fn index(name: &str) -> usize {
         name[1..].parse().unwrap()
@@ -77,9 +84,9 @@ impl Cluster {
         let source = if index.is_multiple_of(2) {
             Source::FlowDeployment(format!("u{index}"))
         } else {
-            Source::Prefect { workspace: "prod".into(), deployment: Self::deployment(index) }
+            Source::Prefect { workspace: "prod".into(), feed: Self::feed(index) }
         };
-        Upstream { name: format!("u{index}"), source }
+        Upstream::new(format!("u{index}"), source)
     }
     pub fn named(content: usize) -> Target {
         Target::Named {
@@ -102,7 +109,9 @@ impl Cluster {
         match self.target {
             Lookup::Found => TargetView::Found(found),
             Lookup::NotFound => TargetView::NotFound,
-            Lookup::Ambiguous => TargetView::Ambiguous,
+            Lookup::Elsewhere => TargetView::Elsewhere(Found { path: Some("Archive".into()), ..found }),
+            Lookup::Ambiguous => TargetView::Ambiguous(vec![found.luid]),
+            Lookup::Forbidden => TargetView::Forbidden,
             Lookup::NoExtract => TargetView::NoExtract(found),
         }
     }
@@ -137,7 +146,11 @@ pub struct Setup {
     pub upstreams: usize,
     pub require: Require,
     pub within: Option<Duration>,
-    pub refresh_type: RefreshType,
+    pub debounce: Option<Debounce>,
+    pub running: Option<Duration>,
+    pub on_create: OnCreate,
+    pub freshness: Freshness,
+    pub refresh_type: RefreshMode,
     pub limit: u32,
     pub skews: (i64, i64, i64),
 }
@@ -156,6 +169,10 @@ impl Sim {
             upstreams: (0..setup.upstreams).map(Cluster::upstream).collect(),
             require: setup.require,
             within: setup.within,
+            debounce: setup.debounce,
+            running: setup.running,
+            on_create: setup.on_create,
+            freshness: setup.freshness,
             retry: Retry {
                 limit: setup.limit,
                 backoff: Backoff {
@@ -273,7 +290,11 @@ fn broken_once() {
         upstreams,
         require,
         within: None,
-        refresh_type: RefreshType::Full,
+        debounce: None,
+        running: None,
+        on_create: OnCreate::Ignore,
+        freshness: Freshness::default(),
+        refresh_type: RefreshMode::Full,
         limit: 0,
         skews: (0, 0, 0),
     };
@@ -302,4 +323,9 @@ fn broken_once() {
         pass(Crash::BeforeWrite),
     ];
     run(&Setup { skews: (0, 85, 0), ..setup(0, Require::All) }, &taken_in).unwrap();
+    // A full refresh owed of an upstream that had left an incremental resource was intended and dropped for ever.
+    let left =
+        [Op::OwnKind(0, Some(RefreshType::Full)), Op::Complete(0), Op::Work, Op::RemoveUpstream(0), Op::Work];
+    let incremental = Setup { refresh_type: RefreshMode::Incremental, ..setup(1, Require::All) };
+    run(&incremental, &left).unwrap();
 }

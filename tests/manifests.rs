@@ -59,6 +59,26 @@ fn every_kind_can_be_followed_and_its_status_written() {
 }
 
 #[test]
+fn people_get_every_kind_by_the_roles_they_have_and_its_status_never() {
+    let roles = documents("base/people.yaml");
+    let named = |name: &str| roles.iter().find(|role| role["metadata"]["name"] == name).unwrap();
+    for crd in schema::crds().unwrap() {
+        let plural = crd["spec"]["names"]["plural"].as_str().unwrap();
+        for role in ["feedwater-view", "feedwater-edit"] {
+            assert!(words(&named(role)["rules"][0]["resources"]).contains(&plural), "{role}: {plural}");
+        }
+    }
+    for role in &roles {
+        assert!(role["rules"].as_array().unwrap().iter().all(|rule| {
+            words(&rule["apiGroups"]) == ["feedwater.dev"]
+                && words(&rule["resources"]).iter().all(|resource| !resource.contains(['/', '*']))
+        }));
+    }
+    let applied = documents("base/kustomization.yaml")[0]["resources"].clone();
+    assert!(words(&applied).contains(&"people.yaml"));
+}
+
+#[test]
 fn one_namespace_needs_the_same_rights_but_for_the_cluster_itself() {
     let cluster = of_kind("base/cluster-role.yaml", "ClusterRole");
     let mut rules = cluster["rules"].as_array().unwrap().clone();
@@ -108,6 +128,37 @@ fn two_replicas_are_kept_apart_and_never_both_taken_away() {
 }
 
 #[test]
+fn the_network_lets_through_what_the_operator_needs() {
+    let policy = of_kind("network-policy/network-policy.yaml", "NetworkPolicy")["spec"].clone();
+    let deployment = of_kind("operator/deployment.yaml", "Deployment");
+    let pod = &deployment["spec"]["template"];
+    assert_eq!(policy["podSelector"]["matchLabels"], pod["metadata"]["labels"]);
+    let port = &pod["spec"]["containers"][0]["ports"][0]["name"];
+    assert_eq!(&policy["ingress"][0]["ports"][0]["port"], port, "probes and metrics");
+    let out: Vec<&Value> = policy["egress"].as_array().unwrap().iter().map(|rule| &rule["ports"]).collect();
+    for wanted in [53, 443, 6443] {
+        assert!(
+            out.iter().any(|ports| ports.as_array().unwrap().iter().any(|p| p["port"] == wanted)),
+            "{wanted}"
+        );
+    }
+    let patch = documents("high-availability/kustomization.yaml")[0]["patches"][0]["patch"].clone();
+    let patch: Value = yaml::from_str(patch.as_str().unwrap()).unwrap();
+    let spread = &patch.as_array().unwrap()[1]["value"][0];
+    assert_eq!(
+        spread["labelSelector"]["matchLabels"], pod["metadata"]["labels"],
+        "the spread is about other Pods"
+    );
+}
+
+#[test]
+fn the_chart_has_the_programs_version() {
+    let chart = documents("helm/feedwater/Chart.yaml").remove(0);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!((&chart["version"], &chart["appVersion"]), (&Value::from(version), &Value::from(version)));
+}
+
+#[test]
 fn the_operator_starts_with_flags_it_has_and_with_time_to_end() {
     let deployment = of_kind("operator/deployment.yaml", "Deployment");
     let pod = &deployment["spec"]["template"]["spec"];
@@ -134,6 +185,44 @@ fn a_tenant_grants_secrets_by_name_to_the_operator_of_the_base() {
         of_kind("operator/service-account.yaml", "ServiceAccount")["metadata"]["name"]
     );
     assert_eq!(subject["namespace"], documents("base/kustomization.yaml")[0]["namespace"]);
+}
+
+/// There may be no container engine where this runs: what the image will be is read from the file that makes it.
+#[test]
+fn the_image_holds_one_program_and_runs_as_the_deployment_wants() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("Containerfile")).unwrap();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let last = lines.iter().rposition(|line| line.starts_with("FROM ")).unwrap();
+    let image: Vec<&str> = lines[last..].iter().copied().filter(|line| !line.is_empty()).collect();
+    assert_eq!(image[0], "FROM scratch", "no shell, no package manager");
+    let of = |word: &str| -> Vec<&str> { image.iter().filter_map(|line| line.strip_prefix(word)).collect() };
+    // The program, and the authorities it trusts.
+    assert_eq!(of("COPY ").len(), 2, "{image:?}");
+    assert!(of("COPY ").iter().all(|copy| copy.starts_with("--from=build ")), "{image:?}");
+    assert!(of("RUN ").is_empty() && of("ENV ").is_empty(), "{image:?}");
+    let pod = &of_kind("operator/deployment.yaml", "Deployment")["spec"]["template"]["spec"];
+    let (user, group) = (&pod["securityContext"]["runAsUser"], &pod["securityContext"]["runAsGroup"]);
+    assert_eq!(of("USER "), [format!("{user}:{group}")]);
+    assert_eq!(of("ENTRYPOINT "), [r#"["/feedwater"]"#]);
+    let container = &pod["containers"][0];
+    assert!(
+        container["command"].is_null() && container["args"][0] == "run",
+        "the entry point is the image's"
+    );
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    // What the build needs is sent to it, and is there.
+    let sent = fs::read_to_string(root.join(".dockerignore")).unwrap();
+    for path in sent.lines().filter_map(|line| line.strip_prefix('!')) {
+        assert!(root.join(path).exists(), "{path}");
+    }
+    let cargo = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let oldest =
+        cargo.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().trim_matches('"');
+    assert!(
+        text.contains(&format!("FROM rust:{oldest}-alpine AS build")),
+        "built by the oldest Rust we promise"
+    );
 }
 
 fn settings(args: &[&str]) -> feedwater::settings::Settings {

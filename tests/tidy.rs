@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("settings", &["http", "model", "runtime"]),
     ("yaml", &[]),
     ("controller", &["api", "clock", "guards", "http", "model", "prefect", "runtime", "settings", "tableau"]),
-    ("cli", &["api", "clock", "controller", "guards", "model", "runtime", "settings", "yaml"]),
+    (
+        "cli",
+        &["api", "clock", "controller", "guards", "http", "model", "prefect", "runtime", "settings", "yaml"],
+    ),
 ];
 
 fn root() -> &'static Path {

@@ -24,11 +24,32 @@ const NEW_IN_STATUS: &[(&str, &str)] = &[
     (".status.foreignSchedules", "read again"),
     (".status.appliedFields", "as status.schedules, from which it follows"),
     (".status.plan", "made again"),
+    (".status.secrets", "read again: the values are compared, and a change meanwhile is no drift"),
     (
         ".status.adopted",
         "our mark stays: Delete instead of Orphan, unless deletionPolicy says; told in CHANGELOG.md",
     ),
+    (".status.marks[].refreshType", "what was contained under another type is forgotten: no proof, no claim"),
+    (".status.owed.failure", "told as retries that are used up; it stops all the same"),
+    (".status.history[].failure", "shown to people; told as Failed"),
+    (
+        ".status.dataQualityWarning",
+        "found again by what it says the next time the data is stale; if it never is again, the warning stays in Tableau; told in CHANGELOG.md",
+    ),
+    (".status.owed.occasions[].refreshType", "taken from the spec again"),
+    (".status.target.fullOnly", "an incremental refresh is asked for once more"),
+    (".status.server", "found out again"),
+    (
+        ".status.inSyncGeneration",
+        "as that build has it: only Ready=InSync tells others' changes from an edit",
+    ),
     (".status.lastDrift", "shown to people; the past is lost"),
+    (".status.corrections", "counted anew"),
+    (".status.contested", "put right again, three times at most"),
+    (
+        ".status.pendingWrite.late",
+        "late runs of a deployment whose schedule was just being deleted are not restored",
+    ),
 ];
 
 fn revisions() -> Vec<PathBuf> {

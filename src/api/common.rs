@@ -47,6 +47,29 @@ pub struct SecretRef {
     pub name: String,
 }
 
+/// Names the certificates of a private authority, PEM, in the namespace of this resource.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundleRef {
+    /// Where they are: `ConfigMap` or `Secret`.
+    pub kind: CaBundleKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its key, for example `ca.crt`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What may hold certificates.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaBundleKind {
+    /// A `ConfigMap`.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
 /// The kinds a workspace reference may name.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkspaceKind {

@@ -1,7 +1,8 @@
-//! What `ExtractRefresh` knows: conditions for people, and the state machine (TRIGGER.md 1) for Feedwater.
+//! What `ExtractRefresh` knows: conditions for people, and the state machine (docs/trigger.md 1) for Feedwater.
 
 use super::common::{Duration, Time, is_unseen, standard_status, unseen};
-use super::extract_refresh::{ExtractRefresh, RefreshType, TargetKind};
+use super::data_quality_warning::{DataQualityWarning, WarningStatus};
+use super::extract_refresh::{ExtractRefresh, RefreshMode, RefreshType, TargetKind};
 use super::flow_deployment::Drift;
 use super::tableau_schedule::{ForeignSchedule, ScheduleIntent, ScheduleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -9,7 +10,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is known about the extract: conditions for people, and the state machine of `docs/trigger` for Feedwater.
+/// What is known about the extract: conditions for people, and the state machine of `docs/trigger.md` for Feedwater.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtractRefreshStatus {
@@ -67,6 +68,9 @@ pub struct ExtractRefreshStatus {
     /// The last difference found and put right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_drift: Option<Drift>,
+    /// The data quality warning of ours that Tableau shows, or should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_quality_warning: Option<WarningStatus>,
     /// What must be refreshed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Owed>,
@@ -104,8 +108,11 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub name: Option<String>,
-    /// The refresh type that coverage speaks about.
+    /// The refresh type that coverage speaks about, where an upstream has none of its own.
     pub refresh_type: RefreshType,
+    /// Under `IncrementalOrFull`: Tableau has refused an incremental refresh of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full_only: bool,
 }
 
 /// One upstream as a person wants to see it.
@@ -133,8 +140,8 @@ pub struct Effective {
     /// `All`, `Any` or a number.
     #[schemars(length(max = 8))]
     pub require: String,
-    /// Full or Incremental.
-    pub refresh_type: RefreshType,
+    /// Full, Incremental or `IncrementalOrFull`.
+    pub refresh_type: RefreshMode,
     /// Tries after the first.
     pub retry_limit: i32,
     /// Longest run.
@@ -143,6 +150,16 @@ pub struct Effective {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub priority: Option<i32>,
+    /// Age from which `Fresh` is Late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warn_after: Option<Duration>,
+    /// Age from which `Fresh` is Stale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_after: Option<Duration>,
+    /// Whether Tableau shows that data is stale; absent: Never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DataQualityWarning")]
+    pub data_quality_warning: Option<DataQualityWarning>,
 }
 
 /// One terminal state of a run that counts.
@@ -203,6 +220,10 @@ pub struct Mark {
     /// Newest occasion that a successful job contains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered: Option<Position>,
+    /// The refresh type of its own, which `covered` speaks about; absent: that of the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RefreshType")]
+    pub refresh_type: Option<RefreshType>,
 }
 
 /// What must be refreshed: kept until a successful job contains all of it.
@@ -233,6 +254,10 @@ pub struct Owed {
     /// Nothing more is tried until somebody asks or something new completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
+    /// With `stopped`: why the last try failed, which a retry does not mend. Absent: the retries are used up, or a person cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub failure: Option<String>,
     /// Why the last POST was refused, a reason of `Refreshing` or `Ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -252,6 +277,10 @@ pub struct OwedOccasion {
     pub key: String,
     /// The occasion.
     pub occasion: Occasion,
+    /// The refresh type of its own that its upstream has; absent: that of the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RefreshType")]
+    pub refresh_type: Option<RefreshType>,
 }
 
 /// A demand for one refresh.
@@ -276,12 +305,14 @@ pub enum DemandKind {
     Requested,
     /// The target was published anew under another LUID.
     Republished,
+    /// The resource is new, or means another extract: `trigger.onCreate`.
+    Created,
 }
 
 /// Why nothing more is tried.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Retries used up.
+    /// Retries used up, or of no use (`failure`).
     Exhausted,
     /// A person cancelled our job.
     Cancelled,
@@ -398,7 +429,7 @@ pub enum Outcome {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// What made it: `Upstreams`, `Requested`, `Republished`.
+    /// What made it: `Upstreams`, `Requested`, `Republished`, `Created`.
     #[schemars(length(max = 64))]
     pub cause: String,
     /// At most five run ids it contains.
@@ -428,6 +459,10 @@ pub struct HistoryEntry {
     pub ended_at: Option<Time>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why it failed, where Tableau's words are known to mean that a retry does not mend it; for example `SourceCredentialsInvalid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub failure: Option<String>,
 }
 
 impl Default for ExtractRefreshStatus {
@@ -448,6 +483,7 @@ impl Default for ExtractRefreshStatus {
             applied_fields: Vec::new(),
             plan: Vec::new(),
             last_drift: None,
+            data_quality_warning: None,
             owed: None,
             attempt: None,
             history: Vec::new(),

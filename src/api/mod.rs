@@ -8,6 +8,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 mod common;
+mod data_quality_warning;
 mod extract_refresh;
 mod extract_refresh_status;
 mod flow_deployment;
@@ -18,6 +19,7 @@ mod tableau_schedule;
 mod tableau_site;
 
 pub use common::*;
+pub use data_quality_warning::*;
 pub use extract_refresh::*;
 pub use extract_refresh_status::*;
 pub use flow_deployment::*;
@@ -36,3 +38,5 @@ pub const REFRESH_REQUESTED: &str = "feedwater.dev/refresh-requested";
 pub const BASELINE: &str = "feedwater.dev/baseline";
 /// Finalizer of a resource that owns something outside the cluster.
 pub const FINALIZER: &str = "feedwater.dev/cleanup";
+/// Finalizer of a connection that others need to clean up.
+pub const IN_USE: &str = "feedwater.dev/in-use";

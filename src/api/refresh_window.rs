@@ -1,6 +1,7 @@
 //! When refreshes may start, and how many: windows, priority, limits.
 
 use super::common::Duration;
+use super::extract_refresh::{Freshness, Retry};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,4 +63,29 @@ pub struct SiteLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 1_000_000))]
     pub job_queries_per_day: Option<i32>,
+}
+
+/// What holds for every ExtractRefresh of the site that is silent about it: whole fields, never merged deeper.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefreshDefaults {
+    /// How old data may be. Unset: `Fresh` does not age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Freshness>,
+    /// What happens after a failed refresh. Unset: three more tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Longest time a refresh may run before it is cancelled, counted from its start. 1m to 48h. Unset: 2h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('48h')").message("timeout must be between 1m and 48h"))]
+    pub timeout: Option<Duration>,
+    /// Place in the site's budget, 0 to 100. Unset: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub priority: Option<i32>,
+    /// When refreshes may start; these hold besides those of an ExtractRefresh. Unset or `[]`: at any time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub refresh_windows: Option<Vec<RefreshWindow>>,
 }

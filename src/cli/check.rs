@@ -1,7 +1,8 @@
 //! `feedwater check`: what can be said about a manifest without a cluster.
 
 use super::structure::{self, Fault};
-use crate::api::{GROUP, PrefectWorkspace, TableauSite, VERSION, schema};
+use crate::api::{GROUP, VERSION, schema};
+use crate::model::connection::{DesiredSite, DesiredWorkspace};
 use crate::model::{extract, flow};
 use crate::yaml::{self, YamlError};
 use serde::de::DeserializeOwned;
@@ -64,16 +65,34 @@ fn faults(crd: &Value, kind: &str, name: &str, document: &Value) -> Vec<Fault> {
 /// As the operator reads it.
 fn decode(kind: &str, document: &Value) -> Result<(), String> {
     match kind {
-        "PrefectWorkspace" => parse::<PrefectWorkspace>(document).map(drop),
-        "TableauSite" => parse::<TableauSite>(document).map(drop),
+        "PrefectWorkspace" => {
+            DesiredWorkspace::parse(&parse(document)?).map(drop).map_err(|error| error.to_string())
+        }
+        "TableauSite" => DesiredSite::parse(&parse(document)?).map(drop).map_err(|error| error.to_string()),
         "FlowDeployment" => {
-            flow::Desired::parse(&parse(document)?, "").map(drop).map_err(|error| error.to_string())
+            flow::Desired::parse(&parse(document)?, "").map(drop).map_err(|error| error.to_string())?;
+            zones(document)
         }
         "ExtractRefresh" => {
-            extract::Desired::parse(&parse(document)?).map(drop).map_err(|error| error.to_string())
+            extract::Desired::parse(&parse(document)?, None).map(drop).map_err(|error| error.to_string())
         }
         _ => Ok(()),
     }
+}
+
+/// Only Prefect can say what it takes for a cron expression; a zone is the same everywhere.
+fn zones(document: &Value) -> Result<(), String> {
+    for schedule in document["spec"]["schedules"].as_array().into_iter().flatten() {
+        if let Some(zone) = schedule["timeZone"].as_str()
+            && jiff::tz::TimeZone::get(zone).is_err()
+        {
+            let slug = schedule["slug"].as_str().unwrap_or_default();
+            return Err(format!(
+                "schedule `{slug}`: timeZone `{zone}` is no IANA time zone; one is for example `Europe/Berlin`"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn parse<K: DeserializeOwned>(document: &Value) -> Result<K, String> {
@@ -83,6 +102,20 @@ fn parse<K: DeserializeOwned>(document: &Value) -> Result<K, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_zone_that_is_none_is_a_fault() {
+        let faults = |zone: &str| {
+            let text = GOOD.replace("'0 2 * * *'}", &format!("'0 2 * * *'}}, timeZone: {zone}"));
+            check(&text).unwrap().faults
+        };
+        assert_eq!(faults("Europe/Berlin"), [""; 0]);
+        let wrong = faults("Europe/Berln");
+        assert!(
+            wrong.len() == 1 && wrong[0].contains("schedule `nightly`: timeZone `Europe/Berln`"),
+            "{wrong:?}"
+        );
+    }
 
     const GOOD: &str = "
 apiVersion: feedwater.dev/v1alpha1

@@ -1,6 +1,8 @@
-//! The command line: `run | crds | check`.
+//! The command line: `run | crds | check | import`.
 
 pub mod check;
+mod import;
+mod reach;
 mod structure;
 
 use crate::api::schema;
@@ -37,6 +39,19 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Write what is there already as resources, ready for Git
+    Import {
+        #[command(subcommand)]
+        what: Import,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Import {
+    /// The deployments of a Prefect server, as `FlowDeployment`s that take them over and change nothing; nothing is written to Prefect. Credentials are
+    /// taken from `PREFECT_API_KEY` or `PREFECT_API_AUTH_STRING`, the proxy from `HTTPS_PROXY` and `NO_PROXY`, headers for a proxy in front of Prefect
+    /// from files
+    Prefect(Box<import::ImportArgs>),
 }
 
 /// The flags of `run`, and in a build for tests the one that takes a safety away.
@@ -57,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Crds { directory: None } => print_crds(&mut io::stdout().lock()),
         Command::Crds { directory: Some(directory) } => write_crds(&directory),
         Command::Check { files } => check_files(&files, &mut io::stdout().lock()),
+        Command::Import { what: Import::Prefect(args) } => import_prefect(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +92,12 @@ fn run(command: Run) -> Result<(), CliError> {
     telemetry::start(settings.log_format, &settings.log_filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(crate::controller::run::run(settings))?)
+}
+
+fn import_prefect(args: &import::ImportArgs) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let environment = |name: &str| env::var(name).ok();
+    Ok(runtime.block_on(import::run(args, environment, &mut io::stdout(), &mut io::stderr()))?)
 }
 
 fn print_crds(out: &mut impl Write) -> Result<(), CliError> {
@@ -116,7 +138,10 @@ fn check_files(files: &[PathBuf], out: &mut impl Write) -> Result<(), CliError> 
         } else {
             fs::read_to_string(file).map_err(|error| CliError::Read { file: file.clone(), error })?
         };
-        let report = check::check(&text)?;
+        let report = check::check(&text).unwrap_or_else(|error| check::Report {
+            faults: vec![error.to_string()],
+            ..check::Report::default()
+        });
         checked += report.checked.len();
         faults += report.faults.len();
         for fault in report.faults {
@@ -126,7 +151,8 @@ fn check_files(files: &[PathBuf], out: &mut impl Write) -> Result<(), CliError> 
     if faults > 0 {
         return Err(CliError::Faults(faults));
     }
-    writeln!(out, "{checked} resources are in order; rules across fields are checked by the API server")?;
+    let noun = if checked == 1 { "resource is" } else { "resources are" };
+    writeln!(out, "{checked} {noun} in order; rules across fields are checked by the API server")?;
     Ok(())
 }
 
@@ -143,7 +169,7 @@ pub enum CliError {
     #[error(transparent)]
     Run(#[from] crate::controller::run::RunError),
     /// Manifests have faults; they were printed.
-    #[error("{0} faults")]
+    #[error("{0} {noun}", noun = if *.0 == 1 { "fault" } else { "faults" })]
     Faults(usize),
     /// A file cannot be read.
     #[error("{} cannot be read: {error}", file.display())]
@@ -153,6 +179,9 @@ pub enum CliError {
         /// Why.
         error: io::Error,
     },
+    /// What is there could not be read.
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     /// Input or output failed.
     #[error(transparent)]
     Io(#[from] io::Error),

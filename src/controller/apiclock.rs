@@ -1,4 +1,4 @@
-//! The API server's clock, read from the `Date` of its answers: creation timestamps are in its time (TRIGGER.md 7).
+//! The API server's clock, read from the `Date` of its answers: creation timestamps are in its time (docs/trigger.md 7).
 
 use crate::clock::Clock;
 use crate::model::time::ClockReading;

@@ -45,7 +45,7 @@ impl Budgets {
     /// The budget of an origin, which this connection object leads to with these limits.
     pub fn of(&self, ctx: &Context, origin: &str, site: &ObjectName, limits: Limits) -> Arc<SiteBudget> {
         let mut all = lock(&self.all);
-        all.retain(|known, budget| known == origin || !budget.forget(site));
+        all.retain(|known, budget| known == origin || !budget.forget(site, ctx.clock.moment()));
         let budget =
             all.entry(origin.to_owned()).or_insert_with(|| SiteBudget::new(limits, ctx.wakes.clone()));
         budget.join(ctx, site, limits);
@@ -53,8 +53,8 @@ impl Budgets {
     }
 
     /// The connection object is gone.
-    pub fn forget(&self, site: &ObjectName) {
-        lock(&self.all).retain(|_, budget| !budget.forget(site));
+    pub fn forget(&self, site: &ObjectName, now: Moment) {
+        lock(&self.all).retain(|_, budget| !budget.forget(site, now));
     }
 }
 
@@ -80,16 +80,20 @@ impl SiteBudget {
                 Seed::Listed => {}
             }
         }
-        inner.tighten();
+        let woken = inner.tighten(ctx.clock.moment());
+        drop(inner);
+        self.wake(woken);
     }
 
     /// True: no connection object leads here any more.
-    fn forget(&self, site: &ObjectName) -> bool {
+    fn forget(&self, site: &ObjectName, now: Moment) -> bool {
         let mut inner = lock(&self.inner);
-        if inner.limits.remove(site).is_some() {
-            inner.tighten();
-        }
-        inner.limits.is_empty()
+        let known = inner.limits.remove(site).is_some();
+        let woken = if known { inner.tighten(now) } else { Vec::new() };
+        let empty = inner.limits.is_empty();
+        drop(inner);
+        self.wake(woken);
+        empty
     }
 
     /// Whether starts are limited, and those before this process looked are still to be counted.
@@ -124,6 +128,11 @@ impl SiteBudget {
         lock(&self.inner).budget.started(who, now);
     }
 
+    /// What was started then was refused.
+    pub fn refused(&self, started: Moment) {
+        lock(&self.inner).budget.refused(started);
+    }
+
     /// Wants nothing and runs nothing.
     pub fn leave(&self, who: &ObjectName, now: Moment) {
         let woken = lock(&self.inner).budget.leave(who, now);
@@ -148,10 +157,10 @@ impl SiteBudget {
 }
 
 impl Inner {
-    fn tighten(&mut self) {
-        if let Some(limits) = self.limits.values().copied().reduce(Limits::and) {
-            self.budget.limit(limits);
-        }
+    /// Who has his turn now.
+    fn tighten(&mut self, now: Moment) -> Vec<ObjectName> {
+        let limits = self.limits.values().copied().reduce(Limits::and);
+        limits.map(|limits| self.budget.limit(limits, now)).unwrap_or_default()
     }
 }
 

@@ -15,17 +15,21 @@ pub struct SessionKey {
     pub origin: String,
     /// SHA-256 of the credential; never shown.
     credential: [u8; 32],
+    /// The same of the way there: headers, authorities.
+    way: [u8; 32],
 }
 
 impl SessionKey {
     /// A key. The parts of the credential are hashed at once.
     pub fn new(origin: String, credential: &[&str]) -> Self {
-        let mut hash = Sha256::new();
-        for part in credential {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part.as_bytes());
-        }
-        Self { origin, credential: hash.finalize().into() }
+        Self { origin, credential: digest(credential), way: digest(&[]) }
+    }
+
+    /// The same, going another way: that is another session under the same credential.
+    #[must_use]
+    pub fn by(mut self, way: &[&str]) -> Self {
+        self.way = digest(way);
+        self
     }
 
     /// Recognises a credential later, without being it: salted with the identity of the resource.
@@ -41,6 +45,21 @@ impl SessionKey {
         }
         text
     }
+}
+
+fn digest(parts: &[&str]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().into()
+}
+
+/// What reads a connection.
+pub trait Reads {
+    /// Stops reading at once. Whoever still holds it keeps nothing going by that.
+    fn stop(&self);
 }
 
 /// A connection object's session.
@@ -62,6 +81,7 @@ impl<S> Clone for Link<S> {
 pub struct Connections<S> {
     links: RwLock<HashMap<ObjectName, Link<S>>>,
     shared: RwLock<HashMap<SessionKey, Shared<S>>>,
+    said: RwLock<HashMap<ObjectName, &'static str>>,
 }
 
 /// A session that may be gone, and who uses it.
@@ -69,14 +89,19 @@ type Shared<S> = (Weak<S>, Arc<Users>);
 
 impl<S> Default for Connections<S> {
     fn default() -> Self {
-        Self { links: RwLock::default(), shared: RwLock::default() }
+        Self { links: RwLock::default(), shared: RwLock::default(), said: RwLock::default() }
     }
 }
 
-impl<S> Connections<S> {
+impl<S: Reads> Connections<S> {
     /// The session of a connection object, if it has one.
     pub fn get(&self, name: &ObjectName) -> Option<Link<S>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Whether the object has this session still: what is under way for it ends where it has not.
+    pub fn uses(&self, name: &ObjectName, session: &Arc<S>) -> bool {
+        self.get(name).is_some_and(|link| Arc::ptr_eq(&link.session, session))
     }
 
     /// Every connection object that has a session.
@@ -118,7 +143,7 @@ impl<S> Connections<S> {
         let before =
             self.links.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), link.clone());
         if let Some(before) = before {
-            before.users.remove(name);
+            self.let_go(name, &before);
         }
         Ok(link)
     }
@@ -130,13 +155,39 @@ impl<S> Connections<S> {
         }
     }
 
+    /// Remembers how the connection is, by a reason of `Ready`.
+    pub fn say(&self, name: &ObjectName, reason: &'static str) {
+        self.said.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), reason);
+    }
+
+    /// How the connection was when it was looked at last, also where its condition tells something else.
+    pub fn said(&self, name: &ObjectName) -> Option<&'static str> {
+        self.said.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    /// The object is gone: takes the session from it and forgets how it was.
+    pub fn forget(&self, name: &ObjectName) {
+        self.said.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.unlink(name);
+    }
+
     /// Takes the session from the object.
     pub fn unlink(&self, name: &ObjectName) -> bool {
         let before = self.links.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         if let Some(link) = &before {
-            link.users.remove(name);
+            self.let_go(name, link);
         }
         before.is_some()
+    }
+
+    /// The last user ends a session, and not whoever still has something under way in it. Nobody else is given it from then on.
+    fn let_go(&self, name: &ObjectName, link: &Link<S>) {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        link.users.remove(name);
+        if link.users.all().is_empty() {
+            shared.retain(|_, (session, _)| !std::ptr::eq(session.as_ptr(), Arc::as_ptr(&link.session)));
+            link.session.stop();
+        }
     }
 }
 
@@ -144,10 +195,20 @@ impl<S> Connections<S> {
 mod tests {
     use super::*;
     use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[derive(Default)]
+    struct Stopped(AtomicBool);
+
+    impl Reads for Stopped {
+        fn stop(&self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
 
     #[test]
     fn two_objects_share_one_session_and_the_last_one_ends_it() {
-        let connections = Connections::<()>::default();
+        let connections = Connections::<Stopped>::default();
         let name = |n: &str| ObjectName { namespace: "a".into(), name: n.into() };
         let key = || SessionKey::new("https://x".into(), &["user", "pass"]);
         let mut started = 0;
@@ -155,7 +216,7 @@ mod tests {
             connections
                 .link(&name(who), key, Duration::from_secs(1), |_| {
                     started += 1;
-                    Ok::<_, Infallible>(Arc::new(()))
+                    Ok::<_, Infallible>(Arc::default())
                 })
                 .unwrap()
         };
@@ -164,11 +225,23 @@ mod tests {
         assert!(Arc::ptr_eq(&one.session, &two.session));
         let other = link("two", SessionKey::new("https://x".into(), &["userp", "ass"]));
         assert!(!Arc::ptr_eq(&one.session, &other.session));
-        assert_eq!(started, 2);
+        let way = link("two", key().by(&["x-proxy", "1"]));
+        assert!(!Arc::ptr_eq(&one.session, &way.session));
+        assert_eq!(way.key.fingerprint("salt"), key().fingerprint("salt"));
         assert_eq!(one.users.all(), [name("one")]);
-        let gone = Arc::downgrade(&one.session);
-        drop((one, two));
+        let held = one.session.clone();
+        let stopped = |session: &Stopped| session.0.load(Ordering::SeqCst);
+        assert!(
+            stopped(&other.session) && !stopped(&way.session) && !stopped(&held),
+            "its last user went on"
+        );
         connections.unlink(&name("one"));
-        assert!(gone.upgrade().is_none());
+        assert!(stopped(&held), "whoever still holds it");
+        let anew = link("one", key());
+        assert!(
+            !Arc::ptr_eq(&anew.session, &held) && !stopped(&anew.session),
+            "nobody is given what has ended"
+        );
+        assert_eq!(started, 4);
     }
 }

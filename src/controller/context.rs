@@ -4,7 +4,9 @@ use super::budgets::Budgets;
 use super::cache::Cache;
 use super::connections::Connections;
 use super::index::Index;
+use super::lanes::Lanes;
 use super::ledger::Ledger;
+use super::reports::Reports;
 use super::site::SiteSession;
 use super::wakes::Wakes;
 use super::workspace::WorkspaceSession;
@@ -55,6 +57,8 @@ pub struct Context {
     pub secrets: Secrets,
     /// Prefect workspaces in use.
     pub workspaces: Connections<WorkspaceSession>,
+    /// Write slots of Prefect servers.
+    pub lanes: Lanes,
     /// Tableau sites in use.
     pub sites: Connections<SiteSession>,
     /// Budgets of the Tableau sites.
@@ -67,6 +71,8 @@ pub struct Context {
     pub memory: Mutex<HashMap<ObjectName, Memory>>,
     /// What the extract model remembers about schedules between passes.
     pub schedule_memory: Mutex<HashMap<ObjectName, ScheduleMemory>>,
+    /// Refreshes shown in Prefect.
+    pub reports: Reports,
     /// Kubernetes Events.
     pub recorder: Recorder,
     /// Metrics.

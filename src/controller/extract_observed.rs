@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::extract_claims::claim;
+use super::extract_warnings;
 use super::index::declared;
 use super::ledger::Entry;
 use super::site::{Health, SiteSession, SiteSnapshot};
@@ -10,14 +11,16 @@ use crate::api::{AttemptPhase, ExtractRefreshStatus, TableauSite};
 use crate::guards::{Guard, holds};
 use crate::http::Unreachable;
 use crate::model::conditions;
+use crate::model::connection::{Standing, standing};
 use crate::model::extract::{
-    self, Bounds, BudgetView, Claim, Desired, IntentView, JobList, JobsView, Observed, Schedules, SiteView,
-    Source, TargetView, UpstreamView,
+    self, Bounds, BudgetView, Claim, Desired, InProgress, IntentView, JobList, JobsView, Observed, Schedules,
+    SiteView, Source, TargetView, Upstream, UpstreamView,
 };
+use crate::model::feeds::Feed;
 use crate::model::ids::{Luid, ObjectName};
 use crate::model::tasks::Task;
 use crate::model::time::{ClockReading, Moment};
-use crate::tableau::TableauError;
+use crate::tableau::{IdentityError, TableauError};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -32,20 +35,31 @@ pub fn observe(
     session: Option<&Arc<SiteSession>>,
 ) -> Observed {
     let moment = ctx.clock.moment();
+    let standing = ctx.objects.sites.get(at).map_or(Standing::Unheld, |object| standing(&*object));
+    // A connection that is being deleted is not there for those who have not found their target through it yet.
+    let shut = standing == Standing::Leaving && stored.target.is_none();
+    let session = session.filter(|_| !shut);
     let snapshot = session.map(|session| session.snapshot());
     let site = snapshot.as_ref().and_then(|snapshot| snapshot.health.site());
     let target = match (&snapshot, site) {
-        (Some(snapshot), Some(site)) => snapshot.contents.resolve(site, &desired.target),
+        (Some(snapshot), Some(site)) => {
+            let before = extract::found_before(&desired.target, Some(stored));
+            snapshot.contents.resolve(site, &desired.target, before.as_ref())
+        }
         (None, _) | (_, None) => TargetView::Unread,
     };
     let claim = match &target {
         TargetView::Found(found) | TargetView::NoExtract(found) => claim(ctx, desired, at, found),
-        TargetView::Unread | TargetView::NotFound | TargetView::Ambiguous => Claim::Unresolved,
+        TargetView::Unread
+        | TargetView::NotFound
+        | TargetView::Elsewhere(_)
+        | TargetView::Ambiguous(_)
+        | TargetView::Forbidden => Claim::Unresolved,
     };
     let upstreams: BTreeMap<String, UpstreamView> = desired
         .upstreams
         .iter()
-        .map(|upstream| (upstream.name.clone(), upstream_view(ctx, &desired.name, &upstream.source, moment)))
+        .map(|upstream| (upstream.name.clone(), upstream_view(ctx, &desired.name, upstream, moment)))
         .collect();
     // Jobs matter only to those with something under way; the others need not carry the list around.
     let busy = stored.owed.is_some() || stored.attempt.is_some();
@@ -56,7 +70,12 @@ pub fn observe(
         (None, _) | (_, false) => JobsView { list: JobList::Unread, details: BTreeMap::new() },
     };
     Observed {
-        site: site_view(ctx, at, snapshot.as_ref().map(|snapshot| &snapshot.health)),
+        site: if shut {
+            SiteView::NotReady { reason: "Deleting" }
+        } else {
+            site_view(ctx, at, snapshot.as_ref().map(|snapshot| &snapshot.health))
+        },
+        standing,
         credential: ctx.sites.get(at).map(|link| link.key.fingerprint(&format!("{}/{at}", ctx.instance))),
         target: target.clone(),
         claim,
@@ -65,6 +84,7 @@ pub fn observe(
         tableau_clock: session.and_then(|s| s.client.clock()).map(|reading| bounds(&reading, moment)),
         jobs,
         schedules: schedules(ctx, desired, stored, (session, snapshot.as_deref()), &target),
+        warnings: extract_warnings::view(ctx, &desired.name, stored),
         // Asked only for what is about to start: see `budgeted`.
         budget: BudgetView::Free,
         intent: intent(ctx, stored, moment),
@@ -91,9 +111,11 @@ fn schedules(
     let luid = match target {
         TargetView::Found(found) | TargetView::NoExtract(found) => Some(found.luid.clone()),
         // A resource that is leaving looks for what it made, wherever its target is.
-        TargetView::Unread | TargetView::NotFound | TargetView::Ambiguous => {
-            stored.target.as_ref().map(|target| Luid::from(target.luid.as_str()))
-        }
+        TargetView::Unread
+        | TargetView::NotFound
+        | TargetView::Elsewhere(_)
+        | TargetView::Ambiguous(_)
+        | TargetView::Forbidden => stored.target.as_ref().map(|target| Luid::from(target.luid.as_str())),
     };
     let intent = stored.schedule_intent.as_ref();
     let known = |task: &Task| {
@@ -114,7 +136,8 @@ fn schedules(
     all
 }
 
-fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteView {
+/// How the connection stands, by what it is connected to.
+pub(super) fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteView {
     let Some(object) = ctx.objects.sites.get(at) else { return SiteView::Missing };
     match health {
         Some(Health::Connected(site))
@@ -134,8 +157,20 @@ fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteVie
 }
 
 /// Reasons of a site that has no session yet.
-const WITHOUT_SESSION: [&str; 5] =
-    ["SecretNotFound", "SecretAccessDenied", "SecretKeyMissing", "HostNotAllowed", "UnsupportedSpec"];
+const WITHOUT_SESSION: [&str; 12] = [
+    "Suspended",
+    "SecretNotFound",
+    "SecretAccessDenied",
+    "SecretKeyMissing",
+    "ConfigMapNotFound",
+    "ConfigMapAccessDenied",
+    "ConfigMapKeyMissing",
+    "CaBundleInvalid",
+    "HeaderInvalid",
+    "HostNotAllowed",
+    "AccessDenied",
+    "UnsupportedSpec",
+];
 
 fn told_reason(site: &TableauSite) -> &'static str {
     let told = site.status.as_ref().and_then(|status| conditions::reason_of(status, "Ready"));
@@ -151,57 +186,108 @@ fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
             if told == Some("PatRevoked") { "PatRevoked" } else { "CredentialsInvalid" }
         }
         TableauError::SessionContested => "SessionContested",
+        TableauError::MissingScope | TableauError::Identity(IdentityError::MissingScope) => "MissingScope",
+        TableauError::Identity(
+            IdentityError::NoAssertion
+            | IdentityError::Refused
+            | IdentityError::NoToken
+            | IdentityError::Claim(_),
+        ) => "CredentialsInvalid",
+        TableauError::Identity(IdentityError::NotGranted) => "AccessDenied",
         TableauError::Forbidden(_) => "PermissionDenied",
-        TableauError::Throttled { .. } => "RateLimited",
-        TableauError::WrongServer | TableauError::NotFound(_) => "WrongServer",
-        TableauError::UnsupportedVersion(_) => "UnsupportedVersion",
-        TableauError::Unreachable(Unreachable::Dns) => "DnsFailed",
-        TableauError::Unreachable(Unreachable::Tls) => "TlsFailed",
-        TableauError::Unreachable(Unreachable::HostNotAllowed(_)) => "HostNotAllowed",
-        TableauError::Unreachable(Unreachable::Connect)
-        | TableauError::Ambiguous
+        TableauError::Throttled { .. } | TableauError::Identity(IdentityError::Throttled { .. }) => {
+            "RateLimited"
+        }
+        TableauError::WrongServer
+        | TableauError::NotFound(_)
+        | TableauError::Identity(IdentityError::WrongServer) => "WrongServer",
+        TableauError::UnsupportedVersion { .. } => "UnsupportedVersion",
+        TableauError::Unreachable(why) | TableauError::Identity(IdentityError::Unreachable(why)) => match why
+        {
+            Unreachable::Dns => "DnsFailed",
+            Unreachable::Tls => "TlsFailed",
+            Unreachable::HostNotAllowed(_) => "HostNotAllowed",
+            Unreachable::Connect => "Unreachable",
+        },
+        TableauError::Ambiguous
         | TableauError::NotLeading
-        | TableauError::Rejected(_) => "Unreachable",
+        | TableauError::Rejected(_)
+        | TableauError::Identity(IdentityError::Unanswered) => "Unreachable",
     }
 }
 
-fn upstream_view(ctx: &Context, me: &ObjectName, source: &Source, moment: Moment) -> UpstreamView {
+fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Moment) -> UpstreamView {
     let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
     let missing = |message: String, reference| UpstreamView::Missing { message, reference };
-    let (workspace, name) = match source {
-        Source::Prefect { workspace, deployment } => (here(workspace), deployment.clone()),
+    let (workspace, feed) = match &upstream.source {
+        Source::Prefect { workspace, feed } => (here(workspace), feed.clone()),
         Source::FlowDeployment(flow) => match ctx.objects.flows.get(&here(flow)) {
-            None => return missing(format!("FlowDeployment {flow} does not exist"), true),
-            Some(object) => (here(&object.spec.workspace_ref.name), declared(&object)),
+            None => {
+                return missing(
+                    format!(
+                        "FlowDeployment `{flow}` does not exist in this namespace; create it or correct spec.upstreams"
+                    ),
+                    true,
+                );
+            }
+            Some(object) => (here(&object.spec.workspace_ref.name), Feed::Deployment(declared(&object))),
         },
     };
     if ctx.objects.workspaces.get(&workspace).is_none() {
-        return missing(format!("PrefectWorkspace {} does not exist", workspace.name), true);
+        return missing(
+            format!(
+                "PrefectWorkspace `{}` does not exist in this namespace; create it or correct spec.upstreams",
+                workspace.name
+            ),
+            true,
+        );
     }
-    let key = extract::key(&workspace.name, &name);
+    let key = upstream.key(&workspace.name, &feed);
     let Some(link) = ctx.workspaces.get(&workspace) else { return UpstreamView::Unread { key: Some(key) } };
     let snapshot = link.session.snapshot();
     let clock = link.session.client.clock();
-    let paused = match link.session.deployment(&name) {
-        DeploymentView::Absent => {
-            return missing(format!("the deployment {name} does not exist in Prefect"), false);
-        }
-        DeploymentView::Present(deployment) => deployment.paused,
-        DeploymentView::Unread | DeploymentView::Dirty => false,
+    let paused = match &feed {
+        Feed::Deployment(name) => match link.session.deployment(name) {
+            DeploymentView::Absent => {
+                return missing(
+                    format!(
+                        "deployment `{name}` does not exist in Prefect; deploy it there or correct spec.upstreams"
+                    ),
+                    false,
+                );
+            }
+            DeploymentView::Present(deployment) => deployment.paused,
+            DeploymentView::Unread | DeploymentView::Dirty => false,
+        },
+        // There is nothing of that kind that could be missing or paused.
+        Feed::Runs(_) => false,
     };
-    match (snapshot.runs.get(&name), clock) {
+    match (snapshot.runs.get(&feed), clock) {
         (Some(runs), Some(clock)) => UpstreamView::Read {
             key,
-            occasions: runs.occasions.clone(),
-            newest_ended: runs.newest_ended.as_ref().map(|(_, state, run)| (*state, run.clone())),
+            occasions: runs.occasions.iter().filter(|seen| upstream.counts(seen)).cloned().collect(),
+            newest_ended: runs
+                .newest_ended
+                .as_ref()
+                .filter(|newest| newest.parameters.include(&upstream.parameters))
+                .map(|newest| (newest.state, newest.run.clone())),
             paused,
+            running: snapshot.running.get(&feed).map(|running| InProgress {
+                runs: running
+                    .runs
+                    .iter()
+                    .filter(|run| run.parameters.include(&upstream.parameters))
+                    .cloned()
+                    .collect(),
+                ..**running
+            }),
             clock: bounds(&clock, moment),
         },
         (None, _) | (_, None) => UpstreamView::Unread { key: Some(key) },
     }
 }
 
-/// `creationTimestamp` on Prefect's clock, erring early: one refresh too many rather than one too few (TRIGGER.md 7).
+/// `creationTimestamp` on Prefect's clock, erring early: one refresh too many rather than one too few (docs/trigger.md 7).
 fn baseline(ctx: &Context, desired: &Desired, moment: Moment) -> Option<Timestamp> {
     let api = ctx.api_clock.reading()?.upper(moment);
     let workspaces = desired.upstreams.iter().filter_map(|upstream| {

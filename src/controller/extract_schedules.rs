@@ -2,7 +2,8 @@
 
 use super::context::Context;
 use super::extract_observed::observe;
-use super::extracts::{Act, Extracts, POST_DEADLINE};
+use super::extract_warnings;
+use super::extracts::{Act, Extracts, POST_DEADLINE, may_send};
 use super::lanes::Priority;
 use super::reconcile::{Plan, Planned};
 use super::site::{Hint, SiteSession};
@@ -18,17 +19,22 @@ use kube::ResourceExt;
 use std::sync::{Arc, PoisonError};
 
 /// Sends one change. `None`: nothing was sent, and nothing is to be written down.
-pub async fn send(ctx: &Context, session: &Arc<SiteSession>, write: &ScheduleWrite) -> Option<ScheduleAck> {
-    if let Some(intent) = write.intent() {
-        // Signed in before the fence is looked at, as for a refresh.
-        let _ = session.client.site().await;
-        if !ctx.may_send(POST_DEADLINE) {
-            return None;
-        }
-        if !ctx.ledger.spend(intent, ctx.clock.moment()) {
-            tracing::error!("an intent of a schedule that may have been sent was about to be sent again");
-            return None;
-        }
+pub async fn send(
+    ctx: &Context,
+    at: &ObjectName,
+    session: &Arc<SiteSession>,
+    write: &ScheduleWrite,
+) -> Option<ScheduleAck> {
+    // Signed in before the fence is looked at, as for a refresh.
+    let _ = session.client.site().await;
+    if !may_send(ctx, at, session) {
+        return None;
+    }
+    if let Some(intent) = write.intent()
+        && !ctx.ledger.spend(intent, ctx.clock.moment())
+    {
+        tracing::error!("an intent of a schedule that may have been sent was about to be sent again");
+        return None;
     }
     let client = &session.client;
     let result = match write {
@@ -84,8 +90,10 @@ fn failure(error: TableauError) -> ScheduleFailure {
         TableauError::SignInRefused
         | TableauError::NotLeading
         | TableauError::SessionContested
+        | TableauError::MissingScope
+        | TableauError::Identity(_)
         | TableauError::Unreachable(_)
-        | TableauError::UnsupportedVersion(_)
+        | TableauError::UnsupportedVersion { .. }
         | TableauError::WrongServer => ScheduleFailure::NotSent,
         TableauError::Forbidden(_) => ScheduleFailure::Forbidden,
         TableauError::NotFound(_) => ScheduleFailure::NotFound,
@@ -114,7 +122,7 @@ pub fn part(
         |orphaned| Plan::Do { act: Act::Release { orphaned }, lane: None, priority: Priority::Changed };
     let since = object.metadata.deletion_timestamp.as_ref().map_or(now, |at| at.0);
     let deadline = add(since, ctx.cleanup_deadline);
-    let Ok(desired) = Desired::parse(object) else {
+    let Ok(desired) = Desired::parse(object, None) else {
         // What it says cannot be understood, so what it would have done with its schedules neither.
         let plan = if now >= deadline { release(true) } else { Plan::Rest };
         return rest(stored.clone(), plan, Some(deadline));
@@ -132,6 +140,16 @@ pub fn part(
             (stored.clone(), Plan::Do { act, lane, priority: Priority::Changed }, None)
         }
         (Parting::Write(_), None) => (stored.clone(), Plan::Rest, Some(deadline)),
+        (Parting::Clear(write), _) => {
+            let plan = extract_warnings::plan(ctx, &desired.name, write, Priority::Changed);
+            (stored.clone(), plan, Some(deadline))
+        }
+        (Parting::WaitForWarning { status, until, look }, _) => {
+            if let Some(datasource) = look {
+                extract_warnings::look(ctx, &desired.name, stored, &datasource);
+            }
+            (*status, Plan::Rest, Some(until))
+        }
         (Parting::Wait { status, until }, session) => {
             if let Some(session) = session {
                 session.hint(Hint::Tasks);

@@ -2,24 +2,25 @@
 
 use super::budgets::SiteBudget;
 use super::context::{Context, Objects};
+use super::extract_metrics::{origin, outcome, possible_double};
 use super::extract_observed::observe;
-use super::extract_schedules;
 use super::index::{Dependent, object_name};
 use super::lanes::{Priority, Waker};
-use super::ledger::Entry;
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
+use super::reports;
 use super::site::{Hint, SiteSession};
-use crate::api::{Attempt, AttemptPhase, BASELINE, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome};
+use super::{extract_schedules, extract_warnings};
+use crate::api::{Attempt, BASELINE, ExtractRefresh, ExtractRefreshStatus, FINALIZER, Outcome};
 use crate::guards::{Guard, holds};
 use crate::model::budget::Grant;
-use crate::model::conditions;
 use crate::model::extract::{
-    self, Answer, BudgetView, Decision, Desired, Observed, ScheduleAck, ScheduleWrite, Step,
+    self, Answer, BudgetView, Decision, Desired, Observed, ScheduleAck, ScheduleWrite, Step, Unsupported,
+    WarningAck, WarningWrite,
 };
 use crate::model::ids::{JobId, ObjectName};
 use crate::model::time::add;
-use crate::runtime::metrics::{Kind, Origin, Refreshed, Residue};
+use crate::runtime::metrics::{Kind, Residue};
 use crate::tableau::RefreshError;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -44,6 +45,8 @@ pub enum Act {
     Cancel(Arc<SiteSession>, Box<Attempt>, JobId),
     /// Change schedules in Tableau.
     Schedule(Arc<SiteSession>, ScheduleWrite),
+    /// Change the data quality warning in Tableau.
+    Warn(Arc<SiteSession>, WarningWrite),
     /// Set our finalizer.
     Hold,
     /// Take it away; whether schedules are left behind against the deletion policy.
@@ -61,9 +64,11 @@ pub enum Ack {
     Answer(Box<Attempt>, Answer),
     /// Tableau's answer about schedules.
     Schedule(ScheduleWrite, ScheduleAck),
+    /// Tableau's answer about a data quality warning.
+    Warn(WarningWrite, WarningAck),
 }
 
-/// A refresh POST may take this long; the lease must outlive it (TRIGGER.md 4.3).
+/// A refresh POST may take this long; the lease must outlive it (docs/trigger.md 4.3).
 pub(super) const POST_DEADLINE: Duration = Duration::from_secs(8);
 
 #[async_trait]
@@ -81,12 +86,15 @@ impl Subject for Extracts {
     fn plan(ctx: &Context, object: &Arc<ExtractRefresh>, now: Timestamp) -> Planned<Self> {
         let empty = ExtractRefreshStatus::default();
         let stored = object.status.as_ref().unwrap_or(&empty);
+        if let Some(name) = object_name(&**object) {
+            reports::hand_over(ctx, &name, stored, now);
+        }
         let rest = |status| Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: None };
         if object.metadata.deletion_timestamp.is_some() {
             // Running jobs are not cancelled, and nothing new is started.
             return extract_schedules::part(ctx, object, stored, now);
         }
-        let desired = match Desired::parse(object) {
+        let desired = match parse(ctx, object) {
             Ok(desired) => desired,
             Err(why) => {
                 let generation = object.metadata.generation.unwrap_or_default();
@@ -95,6 +103,9 @@ impl Subject for Extracts {
         };
         let at = ObjectName { namespace: desired.name.namespace.clone(), name: desired.site.as_str().into() };
         let session = ctx.sites.get(&at).map(|link| link.session);
+        if stored.observed_generation != desired.generation {
+            leave_others(ctx, &desired.name, session.as_ref());
+        }
         let mut observed = observe(ctx, &desired, stored, &at, session.as_ref());
         let decide = |observed: &Observed| {
             extract::decide(&desired, observed, stored, now, || uuid::Uuid::new_v4().to_string())
@@ -144,6 +155,11 @@ impl Subject for Extracts {
                 session.hint(Hint::Tasks);
                 Plan::Rest
             }
+            (Step::LookAtWarnings(datasource), _, _) => {
+                extract_warnings::look(ctx, &desired.name, stored, &datasource);
+                Plan::Rest
+            }
+            (Step::Warn(write), _, _) => extract_warnings::plan(ctx, &desired.name, write, Priority::Report),
             (Step::Hold, _, _) => Plan::Do { act: Act::Hold, lane: None, priority: Priority::Changed },
             (Step::Rest, _, _) => annotate(object, stored, &decision.status),
             // The session went away between observing and now: it is looked at again when there is one.
@@ -186,15 +202,16 @@ impl Subject for Extracts {
                 // Signed in before the fence is looked at, so that between the fence and the socket there is nothing but the POST.
                 // A failure here is the POST's to report.
                 let _ = session.client.site().await;
-                if !ctx.may_send(POST_DEADLINE) {
+                if !may_send(ctx, &site_of(object), &session) {
                     return None;
                 }
                 if !ctx.ledger.spend(&attempt.id, ctx.clock.moment()) {
                     tracing::error!(object = %object.name_any(), "an intent that may have been sent was about to be sent again");
                     return None;
                 }
+                let started = ctx.clock.moment();
                 if let Some(name) = object_name(&**object) {
-                    session.budget.started(&name, ctx.clock.moment());
+                    session.budget.started(&name, started);
                 }
                 let result = session
                     .client
@@ -206,6 +223,9 @@ impl Subject for Extracts {
                     ctx.metrics.may_be_double(Residue::R2);
                 }
                 ctx.ledger.ended(&attempt.id, ctx.clock.moment());
+                if refused(&answer) {
+                    session.budget.refused(started);
+                }
                 match &answer {
                     Answer::Job(job) => {
                         ctx.ledger.forget(&attempt.id);
@@ -224,27 +244,29 @@ impl Subject for Extracts {
                 Some(Ack::Answer(attempt, answer))
             }
             Act::Schedule(session, write) => {
-                if !ctx.may_send(POST_DEADLINE) {
-                    return None;
-                }
-                let ack = extract_schedules::send(ctx, &session, &write).await?;
+                let ack = extract_schedules::send(ctx, &site_of(object), &session, &write).await?;
                 Some(Ack::Schedule(write, ack))
             }
-            Act::Hold => {
-                publish::finalizer(ctx, &ctx.objects.refreshes, &**object, true).await.then_some(Ack::Nothing)
+            Act::Warn(session, write) => {
+                let at = ObjectName { name: write.site().into(), ..site_of(object) };
+                let ack = extract_warnings::send(ctx, &at, &session, &write).await?;
+                Some(Ack::Warn(write, ack))
             }
+            Act::Hold => publish::finalizer(ctx, &ctx.objects.refreshes, &**object, FINALIZER, true)
+                .await
+                .then_some(Ack::Nothing),
             Act::Release { orphaned } => {
-                if !publish::finalizer(ctx, &ctx.objects.refreshes, &**object, false).await {
+                if !publish::finalizer(ctx, &ctx.objects.refreshes, &**object, FINALIZER, false).await {
                     return None;
                 }
                 if orphaned {
-                    tracing::warn!(object = %object.name_any(), "schedules are left behind in Tableau");
+                    tracing::warn!(object = %object.name_any(), "schedules or a warning are left behind in Tableau");
                     ctx.metrics.orphaned(Kind::ExtractRefresh);
                 }
                 Some(Ack::Nothing)
             }
             Act::Cancel(session, attempt, job) => {
-                if !ctx.may_send(POST_DEADLINE) {
+                if !may_send(ctx, &site_of(object), &session) {
                     return None;
                 }
                 let result = session.client.cancel(&job).await.map_err(|error| {
@@ -272,12 +294,25 @@ impl Subject for Extracts {
                 let folded = extract::fold(desired, observed, &stored, attempt, answer.clone(), now);
                 (folded.status, notes(folded.notes))
             }
-            (Some(_), Ack::Schedule(write, ack)) if object.metadata.deletion_timestamp.is_some() => {
-                (extract::parted(&stored, write, ack), Vec::new())
+            (Some((desired, observed)), Ack::Schedule(write, ack))
+                if object.metadata.deletion_timestamp.is_some() =>
+            {
+                let (status, memory) = extract::parted(desired, observed, &stored, write, ack, now);
+                extract_schedules::remember(ctx, &desired.name, Some(memory));
+                (status, Vec::new())
             }
             (Some((desired, observed)), Ack::Schedule(write, ack)) => {
                 let (folded, memory) = extract::fold_schedule(desired, observed, &stored, write, ack, now);
-                extract_schedules::remember(ctx, &desired.name, memory);
+                extract_schedules::remember(ctx, &desired.name, Some(memory));
+                (folded.status, notes(folded.notes))
+            }
+            (Some((desired, observed)), Ack::Warn(write, ack))
+                if object.metadata.deletion_timestamp.is_some() =>
+            {
+                (extract::parted_warning(desired, observed, &stored, write, ack, now), Vec::new())
+            }
+            (Some((desired, observed)), Ack::Warn(write, ack)) => {
+                let folded = extract::fold_warning(desired, observed, &stored, write, ack, now);
                 (folded.status, notes(folded.notes))
             }
             (None, _) | (_, Ack::Nothing) => (stored, Vec::new()),
@@ -295,6 +330,15 @@ impl Subject for Extracts {
         if let Some(newest) = after.history.first()
             && before.and_then(|s| s.history.first()) != Some(newest)
         {
+            tracing::info!(
+                object = %object.name_any(),
+                namespace = object.namespace().unwrap_or_default(),
+                job = newest.job_id.as_deref().unwrap_or_default(),
+                outcome = ?newest.outcome,
+                cause = newest.cause,
+                runs = newest.runs.join(" "),
+                "a refresh ended"
+            );
             ctx.metrics.refreshed(outcome(newest.outcome), origin(newest.origin));
             if newest.outcome == Outcome::JobVanished {
                 ctx.metrics.may_be_double(Residue::R4);
@@ -308,6 +352,10 @@ impl Subject for Extracts {
         {
             ctx.ledger.forget(&ended.id);
         }
+        if let Some(name) = object_name(object) {
+            let warning = before.and_then(|s| s.data_quality_warning.as_ref());
+            extract_warnings::wrote(ctx, &name, warning, after.data_quality_warning.as_ref());
+        }
         if let Some(ended) = before.and_then(|s| s.attempt.as_ref())
             && after.attempt.as_ref().map(|a| &a.id) != Some(&ended.id)
         {
@@ -319,6 +367,23 @@ impl Subject for Extracts {
         let (wakes, who) = (ctx.wakes.clone(), Dependent::Refresh(name.clone()));
         Arc::new(move || wakes.dependent(&who))
     }
+}
+
+/// Whether a call may go out now. Suspended, turned elsewhere or under another credential meanwhile: not one more in this session.
+pub(super) fn may_send(ctx: &Context, at: &ObjectName, session: &Arc<SiteSession>) -> bool {
+    ctx.may_send(POST_DEADLINE) && ctx.sites.uses(at, session)
+}
+
+/// The connection that the resource names.
+fn site_of(object: &ExtractRefresh) -> ObjectName {
+    let namespace = object.namespace().unwrap_or_default().into();
+    ObjectName { namespace, name: object.spec.site_ref.name.as_str().into() }
+}
+
+/// The spec, with what its site says where it is silent.
+fn parse(ctx: &Context, object: &ExtractRefresh) -> Result<Desired, Unsupported> {
+    let site = ctx.objects.sites.get(&site_of(object));
+    Desired::parse(object, site.as_ref().and_then(|site| site.spec.refresh_defaults.as_ref()))
 }
 
 /// Asks the site's budget for a place when a refresh is about to be started; gives the place back when nothing is wanted any more.
@@ -342,13 +407,16 @@ fn budgeted(
         (false, Some(attempt)) => {
             if attempt.job_id.is_some() {
                 budget.occupy(&desired.name);
+            } else if attempt.is_blocked() {
+                // Somebody else's job runs, not ours.
+                budget.leave(&desired.name, moment);
             }
             BudgetView::Free
         }
     }
 }
 
-/// After the status write, never before, the baseline is copied to the annotation (TRIGGER.md 7).
+/// After the status write, never before, the baseline is copied to the annotation (docs/trigger.md 7).
 fn annotate(
     object: &ExtractRefresh,
     stored: &ExtractRefreshStatus,
@@ -359,6 +427,21 @@ fn annotate(
             Plan::Do { act: Act::Annotate(baseline.0), lane: None, priority: Priority::Rest }
         }
         Some(_) | None => Plan::Rest,
+    }
+}
+
+/// Whether Tableau has certainly started nothing for it.
+fn refused(answer: &Answer) -> bool {
+    match answer {
+        Answer::AlreadyQueued
+        | Answer::NoExtract
+        | Answer::NotFound
+        | Answer::SignInRefused
+        | Answer::Throttled(_)
+        | Answer::Rejected { .. }
+        | Answer::NotSent => true,
+        // 403 can hide a queued job.
+        Answer::Job(_) | Answer::Forbidden | Answer::Ambiguous | Answer::CancelSent(_) => false,
     }
 }
 
@@ -377,54 +460,27 @@ fn answer(result: Result<JobId, RefreshError>) -> Answer {
     }
 }
 
-/// An intent that may have been sent is given up because no job of it was found: what is sent next may be one too many, and that is counted
-/// by its cause.
-fn possible_double(
-    ctx: &Context,
-    before: &ExtractRefreshStatus,
-    after: &ExtractRefreshStatus,
-) -> Option<Residue> {
-    let lost = before.attempt.as_ref().filter(|a| a.phase == AttemptPhase::Intended && a.job_id.is_none())?;
-    let owed = after.owed.as_ref()?;
-    let given_up = after.attempt.as_ref().is_none_or(|next| next.id != lost.id)
-        && owed.refused.is_none()
-        && owed.tries == before.owed.as_ref().map_or(0, |owed| owed.tries)
-        && matches!(ctx.ledger.look(&lost.id, ctx.clock.moment()), Entry::Spent { .. });
-    given_up.then(|| match conditions::reason_of(before, "Refreshing") {
-        Some("JobListUnavailable") => Residue::R1,
-        Some(_) | None => Residue::R3,
-    })
-}
-
-fn outcome(outcome: Outcome) -> Refreshed {
-    match outcome {
-        Outcome::Succeeded => Refreshed::Succeeded,
-        Outcome::Failed => Refreshed::Failed,
-        Outcome::Cancelled => Refreshed::Cancelled,
-        Outcome::TimedOut => Refreshed::TimedOut,
-        Outcome::JobVanished => Refreshed::JobVanished,
-        Outcome::Superseded => Refreshed::Superseded,
-    }
-}
-
-fn origin(origin: Option<JobOrigin>) -> Origin {
-    match origin {
-        Some(JobOrigin::Ours) | None => Origin::Ours,
-        Some(JobOrigin::Recovered) => Origin::Recovered,
-        Some(JobOrigin::Adopted) => Origin::Adopted,
-    }
-}
-
 pub(super) fn notes(notes: Vec<extract::Note>) -> Vec<Note> {
-    notes.into_iter().map(|n| Note { warning: n.warning, reason: n.reason, message: n.message }).collect()
+    notes
+        .into_iter()
+        .map(|n| Note { warning: n.warning, reason: n.reason.into(), message: n.message })
+        .collect()
 }
 
 /// Gives up the place of a resource that is gone.
 pub fn forget(ctx: &Context, refresh: &ExtractRefresh) {
     if let Some(name) = object_name(refresh) {
         extract_schedules::remember(ctx, &name, None);
-        for (_, link) in ctx.sites.all() {
-            link.session.budget.leave(&name, ctx.clock.moment());
+        reports::forget(ctx, &name);
+        leave_others(ctx, &name, None);
+    }
+}
+
+/// Gives up its places on every site but this.
+fn leave_others(ctx: &Context, name: &ObjectName, session: Option<&Arc<SiteSession>>) {
+    for (_, link) in ctx.sites.all() {
+        if session.is_none_or(|session| !Arc::ptr_eq(&session.budget, &link.session.budget)) {
+            link.session.budget.leave(name, ctx.clock.moment());
         }
     }
 }

@@ -1,18 +1,24 @@
 //! `FlowDeployment`: what is observed of it, and how it acts on Prefect.
 
 use super::context::{Context, Objects};
-use super::index::{Dependent, Key, object_name};
+use super::index::{Dependent, Key};
 use super::lanes::{Priority, Waker};
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
+use super::values;
 use super::workspace::{DeploymentView, Health, WorkspaceSession};
-use crate::api::{Conditioned, FlowDeployment, FlowDeploymentStatus};
+use super::workspace_access::beside;
+use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
+use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
 use crate::model::deployments::Deployment;
+use crate::model::feeds::Feed;
 use crate::model::flow::{
-    self, Ack, Claimant, Desired, Failure, Observed, Place, Step, View, WorkspaceView, Write, WriteKind,
+    self, Ack, Claimant, Desired, Failure, Observed, Place, Step, Turn, Values, View, WorkspaceView, Write,
+    WriteKind,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
+use crate::model::pace::Load;
 use crate::prefect::PrefectError;
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
@@ -36,11 +42,22 @@ pub enum Act {
         orphaned: bool,
     },
     /// Write to Prefect.
-    Write(Arc<WorkspaceSession>, DeploymentName, Vec<Write>),
+    Write {
+        /// The workspace object.
+        at: ObjectName,
+        /// Its session.
+        session: Arc<WorkspaceSession>,
+        /// The deployment.
+        name: DeploymentName,
+        /// One after the other.
+        writes: Vec<Write>,
+    },
 }
 
 /// The reason of a connection that has just been started; nothing is given up while it stands.
 const PROGRESSING: &str = "Progressing";
+/// Most late runs that are asked for again in one turn.
+const MOST_RESTORED: usize = 10;
 /// Longest time a write to Prefect may take; the lease must outlive it.
 const WRITE_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -59,7 +76,7 @@ impl Subject for Flows {
     fn plan(ctx: &Context, object: &Arc<FlowDeployment>, now: Timestamp) -> Planned<Self> {
         let empty = FlowDeploymentStatus::default();
         let stored = object.status.as_ref().unwrap_or(&empty);
-        let desired = match Desired::parse(object, &ctx.instance) {
+        let mut desired = match Desired::parse(object, &ctx.instance) {
             Ok(desired) => desired,
             Err(why) => {
                 let generation = object.metadata.generation.unwrap_or_default();
@@ -73,12 +90,15 @@ impl Subject for Flows {
                 };
             }
         };
+        let values = values::put(ctx, &mut desired);
         let place = desired.place(stored);
-        let at =
-            ObjectName { namespace: desired.name.namespace.clone(), name: place.workspace.as_str().into() };
+        let at = beside(&desired.name, &place.workspace);
         let session = ctx.workspaces.get(&at).map(|link| link.session);
-        let observed = observe(ctx, &desired, &place, &at, session.as_deref(), now);
+        let observed = observe(ctx, &desired, &place, &at, session.as_deref(), values, stored);
         let decision = flow::decide(&desired, &observed, stored, now);
+        if stored.workspace.is_some() && decision.status.workspace.as_ref() == Some(&desired.workspace) {
+            turn_to(ctx, &beside(&at, &desired.workspace), stored, &place);
+        }
         remember(ctx, &desired.name, decision.memory);
         let priority = if stored.observed_generation() == desired.generation {
             Priority::Rest
@@ -96,7 +116,11 @@ impl Subject for Flows {
             }
             (Step::Do(writes), Some(session)) => {
                 let lane = Some(session.lane.clone());
-                Plan::Do { act: Act::Write(session, place.deployment.clone(), writes), lane, priority }
+                Plan::Do {
+                    act: Act::Write { at, session, name: place.deployment.clone(), writes },
+                    lane,
+                    priority,
+                }
             }
         };
         Planned {
@@ -110,9 +134,11 @@ impl Subject for Flows {
 
     async fn act(ctx: &Context, object: &Arc<FlowDeployment>, _: &Seen, act: Act) -> Option<Vec<Ack>> {
         match act {
-            Act::Hold => publish::finalizer(ctx, &ctx.objects.flows, &**object, true).await.then(Vec::new),
+            Act::Hold => {
+                publish::finalizer(ctx, &ctx.objects.flows, &**object, FINALIZER, true).await.then(Vec::new)
+            }
             Act::Release { orphaned } => {
-                if !publish::finalizer(ctx, &ctx.objects.flows, &**object, false).await {
+                if !publish::finalizer(ctx, &ctx.objects.flows, &**object, FINALIZER, false).await {
                     return None;
                 }
                 if orphaned {
@@ -120,16 +146,25 @@ impl Subject for Flows {
                 }
                 Some(Vec::new())
             }
-            Act::Write(session, name, writes) => {
+            Act::Write { at, session, name, writes } => {
                 let mut acks = Vec::new();
                 for write in writes {
-                    if !ctx.may_send(WRITE_DEADLINE) {
+                    // Suspended, or turned elsewhere, meanwhile: not one more call.
+                    if !ctx.may_send(WRITE_DEADLINE) || !ctx.workspaces.uses(&at, &session) {
+                        break;
+                    }
+                    // Others wait for the slot; what is left is in status, and has its turn again.
+                    if acks.len() >= MOST_RESTORED && matches!(write, Write::RestoreRuns { .. }) {
                         break;
                     }
                     let (kind, slug) = (write.kind(), slug(&write));
                     // No longer than the lease was asked for; given up, it may or may not have been done.
+                    let began = ctx.clock.moment();
                     let sent = tokio::time::timeout(WRITE_DEADLINE, send(&session, &name, write)).await;
-                    let result = sent.unwrap_or(Err(PrefectError::Ambiguous));
+                    let result = sent.unwrap_or(Err(PrefectError::TimedOut));
+                    if let Some(load) = load(result.as_ref().err()) {
+                        session.lane.told(load, began);
+                    }
                     // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
                     session.wrote(&name, ctx.clock.moment());
                     let ack = result
@@ -175,7 +210,8 @@ fn observe(
     place: &Place,
     at: &ObjectName,
     session: Option<&WorkspaceSession>,
-    _now: Timestamp,
+    values: Values,
+    stored: &FlowDeploymentStatus,
 ) -> Observed {
     let deployment = match session.map(|s| s.deployment(&place.deployment)) {
         None | Some(DeploymentView::Unread) => View::Unread,
@@ -185,8 +221,13 @@ fn observe(
     };
     let others = claimants(ctx, &desired.name, at, &place.deployment);
     let moment = ctx.clock.moment();
+    let workspace = ctx.objects.workspaces.get(at);
     Observed {
         workspace: workspace_view(ctx, at),
+        turn: turn(ctx, desired, stored, place, at),
+        standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
+        cloud: ctx.workspaces.get(at).is_some_and(|link| is_cloud(&link.key.origin)),
+        values,
         claim: flow::claim(desired, &deployment, &others),
         heir: flow::heir(&others),
         deployment,
@@ -196,21 +237,60 @@ fn observe(
     }
 }
 
+/// Where the connection leads that the spec names, if that is not the one of the place.
+fn turn(
+    ctx: &Context,
+    desired: &Desired,
+    stored: &FlowDeploymentStatus,
+    place: &Place,
+    at: &ObjectName,
+) -> Turn {
+    if place.workspace == desired.workspace {
+        return Turn::None;
+    }
+    let next = beside(at, &desired.workspace);
+    let Some(object) = ctx.objects.workspaces.get(&next) else { return Turn::Missing };
+    let Ok(spec) = DesiredWorkspace::parse(&object) else { return Turn::Unusable };
+    let same = match ctx.objects.workspaces.get(at).map(|former| DesiredWorkspace::parse(&former)) {
+        Some(Ok(former)) => former.api_url == spec.api_url,
+        Some(Err(_)) => ctx.workspaces.get(at).is_some_and(|link| link.key.origin == spec.api_url),
+        // It is gone, and with it where it led to. Ids are unique: where the deployment is, it has always been.
+        None => ctx.workspaces.get(&next).is_some_and(|link| {
+            matches!(link.session.deployment(&place.deployment), DeploymentView::Present(there)
+                if stored.deployment_id.as_deref() == Some(there.id.as_str()))
+        }),
+    };
+    if same { Turn::Same(standing(&*object)) } else { Turn::Elsewhere }
+}
+
+/// What the next connection has read may be older than what was written through the former one.
+fn turn_to(ctx: &Context, next: &ObjectName, stored: &FlowDeploymentStatus, place: &Place) {
+    if stored.workspace.as_deref() != Some(&next.name)
+        && let Some(link) = ctx.workspaces.get(next)
+    {
+        link.session.wrote(&place.deployment, ctx.clock.moment());
+    }
+}
+
 /// A `PrefectWorkspace` as its dependents see it.
 pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
     if ctx.objects.workspaces.get(name).is_none() {
         return WorkspaceView::Missing;
     }
-    let stored = || {
+    // Its own condition says something else while it is being deleted.
+    let told = || {
         let object = ctx.objects.workspaces.get(name)?;
-        conditions::reason_of(object.status.as_ref()?, "Ready").map(str::to_owned)
+        let stored = || conditions::reason_of(object.status.as_ref()?, "Ready").map(str::to_owned);
+        ctx.workspaces.said(name).map(str::to_owned).or_else(stored)
     };
     match ctx.workspaces.get(name).map(|link| link.session.snapshot().health.clone()) {
         Some(Health::Connected(_)) => WorkspaceView::Ready,
         Some(Health::Connecting) => WorkspaceView::NotReady { reason: PROGRESSING.into() },
         // What an earlier process found good says nothing about now.
         None | Some(Health::Failed(_)) => WorkspaceView::NotReady {
-            reason: stored().filter(|reason| reason != "Connected").unwrap_or_else(|| PROGRESSING.into()),
+            reason: told()
+                .filter(|reason| !matches!(reason.as_str(), "Connected" | "InUse"))
+                .unwrap_or_else(|| PROGRESSING.into()),
         },
     }
 }
@@ -229,7 +309,9 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
     };
     same_origin
         .into_iter()
-        .flat_map(|workspace| ctx.index.dependents(&Key::Deployment(workspace, deployment.clone())))
+        .flat_map(|workspace| {
+            ctx.index.dependents(&Key::Feed(workspace, Feed::Deployment(deployment.clone())))
+        })
         .filter_map(|who| match &who {
             Dependent::Flow(name) if name != me => {
                 let object = ctx.objects.flows.get(name)?;
@@ -267,10 +349,36 @@ async fn send(session: &WorkspaceSession, name: &DeploymentName, write: Write) -
         Write::AddSchedule { id, new } => client.add_schedule(&id, &new).await?,
         Write::PutSchedule { id, schedule, new } => client.put_schedule(&id, &schedule, &new).await?,
         Write::DeleteSchedule { id, schedule } => client.delete_schedule(&id, &schedule).await?,
+        Write::SeeLate { id, before } => return client.late_runs(&id, before).await.map(Ack::Late),
+        Write::RestoreRuns { id, from, to } => {
+            return client.restore_runs(&id, from, to).await.map(|()| Ack::Restored(from));
+        }
         Write::ScheduleRuns { id, since } => client.schedule_runs(&id, since).await?,
         Write::Delete { id } => client.delete_deployment(&id).await?,
     }
     Ok(Ack::Done(kind))
+}
+
+/// What a call came to tells about the server's load; nothing where it did not get there.
+pub(super) fn load(error: Option<&PrefectError>) -> Option<Load> {
+    match error {
+        Some(PrefectError::Unavailable | PrefectError::Ambiguous | PrefectError::TimedOut) => {
+            Some(Load::Busy)
+        }
+        Some(PrefectError::Throttled { retry_after }) => Some(Load::Throttled(*retry_after)),
+        Some(PrefectError::Unreachable(_)) => None,
+        None
+        | Some(
+            PrefectError::Unauthorized
+            | PrefectError::Forbidden
+            | PrefectError::NotFound
+            | PrefectError::Conflict
+            | PrefectError::Invalid { .. }
+            | PrefectError::Rejected(_)
+            | PrefectError::UnsupportedVersion(_)
+            | PrefectError::WrongServer,
+        ) => Some(Load::Answered),
+    }
 }
 
 /// The schedule a write is about: Prefect names fields within a schedule, not which.
@@ -280,6 +388,8 @@ fn slug(write: &Write) -> Option<String> {
         Write::Create { .. }
         | Write::Patch { .. }
         | Write::DeleteSchedule { .. }
+        | Write::SeeLate { .. }
+        | Write::RestoreRuns { .. }
         | Write::ScheduleRuns { .. }
         | Write::Delete { .. } => None,
     }
@@ -301,15 +411,16 @@ fn failure(kind: WriteKind, slug: Option<&str>, error: PrefectError) -> Failure 
         (PrefectError::Unauthorized, _) => Failure::Unauthorized,
         (PrefectError::Throttled { retry_after }, _) => Failure::Throttled(retry_after),
         (PrefectError::Unavailable, _) => Failure::Unavailable,
-        (PrefectError::Unreachable(_), _) => Failure::Unreachable,
         (PrefectError::Ambiguous, _) => Failure::Ambiguous,
+        (PrefectError::TimedOut, _) => Failure::TimedOut,
+        (PrefectError::NotFound, _) => Failure::NotFound,
+        (PrefectError::Conflict, _) => Failure::Conflict,
+        (PrefectError::Rejected(status), _) => Failure::Rejected(status),
+        // A write does not learn the last two.
         (
-            PrefectError::NotFound
-            | PrefectError::Conflict
-            | PrefectError::Rejected(_)
-            | PrefectError::WrongServer,
+            PrefectError::Unreachable(_) | PrefectError::WrongServer | PrefectError::UnsupportedVersion(_),
             _,
-        ) => Failure::Rejected,
+        ) => Failure::Unreachable,
     }
 }
 
@@ -326,12 +437,14 @@ fn remember(ctx: &Context, name: &ObjectName, memory: Option<flow::Memory>) {
 }
 
 fn notes(notes: Vec<flow::Note>) -> Vec<Note> {
-    notes.into_iter().map(|n| Note { warning: n.warning, reason: n.reason, message: n.message }).collect()
+    notes
+        .into_iter()
+        .map(|n| Note { warning: n.warning, reason: n.reason.into(), message: n.message })
+        .collect()
 }
 
 /// Forgets what was remembered of a resource that is gone.
-pub fn forget(ctx: &Context, flow: &FlowDeployment) {
-    if let Some(name) = object_name(flow) {
-        remember(ctx, &name, None);
-    }
+pub fn forget(ctx: &Context, name: &ObjectName) {
+    remember(ctx, name, None);
+    values::forget(ctx, name);
 }

@@ -1,8 +1,10 @@
 //! Which resources depend on what: fed by watch events, asked by observers and by claims. Synchronous and small; a relist swaps it whole.
 
-use crate::api::{ExtractRefresh, FlowDeployment, ForeignSchedules, TargetKind};
+use crate::api::{ExtractRefresh, FINALIZER, FlowDeployment, ForeignSchedules, TargetKind};
+use crate::model::connection::{Need, extract_need, flow_need};
 use crate::model::extract;
-use crate::model::ids::{DeploymentName, JobId, Luid, ObjectName};
+use crate::model::feeds::Feed;
+use crate::model::ids::{DeploymentName, JobId, Luid, ObjectName, TaskId};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -18,8 +20,8 @@ pub enum Key {
     Site(ObjectName),
     /// A `FlowDeployment`.
     FlowDeployment(ObjectName),
-    /// A deployment in the Prefect of a workspace.
-    Deployment(ObjectName, DeploymentName),
+    /// Runs in the Prefect of a workspace: those of a deployment, or those of a selector.
+    Feed(ObjectName, Feed),
     /// A content of a site, by kind and name (whatever its project).
     Content(ObjectName, TargetKind, String),
     /// A content of a site, by LUID.
@@ -45,20 +47,33 @@ pub struct Facts {
     pub deleting: bool,
     /// Something is owed or under way.
     pub active: bool,
+    /// Its status says that it has made a deployment, or is about to.
+    pub made: bool,
     /// An attempt is in flight.
     pub attempting: bool,
     /// It has to do with schedules that Tableau runs.
     pub schedules: bool,
+    /// Tasks in Tableau that are its own.
+    pub tasks: Vec<TaskId>,
+    /// It is being deleted, and takes its tasks with it.
+    pub parting: bool,
     /// Jobs to follow.
     pub jobs: Vec<JobId>,
     /// Jobs created before this are of no interest.
     pub jobs_since: Option<Timestamp>,
     /// Upstreams (by their key) of which a completion was seen.
     pub seen: BTreeSet<String>,
+    /// Until when it has to know which runs of its upstreams are in progress.
+    pub asks_until: Option<Timestamp>,
+    /// The content that was found by the name in the spec.
+    pub found: Option<(TargetKind, Luid)>,
+    /// What it needs its connections for, those it needs.
+    pub needs: Vec<(Key, Need)>,
 }
 
 /// A change of what somebody depends on, or of its part in a claim.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // answers to separate questions
 pub struct Change {
     /// Whose.
     pub who: Dependent,
@@ -66,6 +81,21 @@ pub struct Change {
     pub keys: Vec<Key>,
     /// The keys are not the same as before: observers have something else to read.
     pub interest: bool,
+    /// What it needs its connections for may not be the same as before.
+    pub needs: bool,
+    /// Its part in a claim is not the same as before.
+    pub claims: bool,
+    /// It has to know which runs are in progress, and had not before.
+    pub asks: bool,
+}
+
+/// Who waits for runs in progress, and of which feeds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Waiting {
+    /// The resources.
+    pub who: BTreeSet<Dependent>,
+    /// Their upstreams.
+    pub feeds: BTreeSet<Feed>,
 }
 
 /// A dependent, what it depends on, and what else is known.
@@ -110,11 +140,29 @@ impl Index {
         self.read().entries.get(who).map(|(_, facts)| facts.clone())
     }
 
-    /// Everything that depends on a deployment: the `FlowDeployment`s that declare it, the `ExtractRefresh`es that name it, and those that
-    /// name one of these `FlowDeployment`s.
-    pub fn behind_deployment(&self, workspace: &ObjectName, name: &DeploymentName) -> BTreeSet<Dependent> {
+    /// The most that anybody needs a connection for.
+    pub fn need(&self, connection: &Key) -> Need {
         let inner = self.read();
-        let key = Key::Deployment(workspace.clone(), name.clone());
+        let mut most = Need::Never;
+        for who in inner.by_key.get(connection).into_iter().flatten() {
+            let needs = inner.entries.get(who).map(|(_, facts)| facts.needs.as_slice()).unwrap_or_default();
+            for (key, need) in needs {
+                if key == connection {
+                    most = most.max(*need);
+                }
+            }
+            if most == Need::Now {
+                break;
+            }
+        }
+        most
+    }
+
+    /// Everything that depends on a feed: the `FlowDeployment`s that declare the deployment, the `ExtractRefresh`es that name it, and those that
+    /// name one of these `FlowDeployment`s.
+    pub fn behind(&self, workspace: &ObjectName, feed: &Feed) -> BTreeSet<Dependent> {
+        let inner = self.read();
+        let key = Key::Feed(workspace.clone(), feed.clone());
         let mut all: BTreeSet<Dependent> = inner.by_key.get(&key).cloned().unwrap_or_default();
         for who in all.clone() {
             if let Dependent::Flow(flow) = who
@@ -126,19 +174,27 @@ impl Index {
         all
     }
 
-    /// The deployments of a workspace that matter, and whether their completions do; `true` in the second place: none was ever seen.
-    pub fn deployments(&self, workspace: &ObjectName) -> BTreeMap<DeploymentName, Option<bool>> {
+    /// Whether a status says that this deployment, or the one it is left for, was made.
+    pub fn made(&self, workspace: &ObjectName, name: &DeploymentName) -> bool {
         let inner = self.read();
-        let mut out: BTreeMap<DeploymentName, Option<bool>> = BTreeMap::new();
+        let key = Key::Feed(workspace.clone(), Feed::Deployment(name.clone()));
+        let mut dependents = inner.by_key.get(&key).into_iter().flatten();
+        dependents.any(|who| inner.entries.get(who).is_some_and(|(_, facts)| facts.made))
+    }
+
+    /// The feeds of a workspace that matter, and whether their completions do; `true` in the second place: none was ever seen.
+    pub fn feeds(&self, workspace: &ObjectName) -> BTreeMap<Feed, Option<bool>> {
+        let inner = self.read();
+        let mut out: BTreeMap<Feed, Option<bool>> = BTreeMap::new();
         let Some(dependents) = inner.by_key.get(&Key::Workspace(workspace.clone())) else { return out };
         for who in dependents {
             let Some((keys, _)) = inner.entries.get(who) else { continue };
             for key in keys {
-                let Key::Deployment(of, name) = key else { continue };
+                let Key::Feed(of, feed) = key else { continue };
                 if of != workspace {
                     continue;
                 }
-                let slot = out.entry(name.clone()).or_default();
+                let slot = out.entry(feed.clone()).or_default();
                 let readers: Vec<&Dependent> = match who {
                     Dependent::Flow(flow) => inner
                         .by_key
@@ -149,12 +205,45 @@ impl Index {
                 };
                 for reader in readers {
                     let Some((_, facts)) = inner.entries.get(reader) else { continue };
-                    let unseen = !facts.seen.contains(&extract::key(&workspace.name, name));
+                    let unseen = !facts.seen.contains(&feed.key(&workspace.name));
                     *slot = Some(slot.unwrap_or(false) || unseen);
                 }
             }
         }
         out
+    }
+
+    /// Who waits now for runs in progress in a workspace, added to what is there.
+    pub fn waiting(&self, workspace: &ObjectName, now: Timestamp, into: &mut Waiting) {
+        let inner = self.read();
+        for who in inner.by_key.get(&Key::Workspace(workspace.clone())).into_iter().flatten() {
+            let direct = std::slice::from_ref(who).iter();
+            let readers = match who {
+                Dependent::Flow(flow) => inner.by_key.get(&Key::FlowDeployment(flow.clone())),
+                Dependent::Refresh(_) => None,
+            };
+            let asks = |who: &&Dependent| {
+                inner
+                    .entries
+                    .get(*who)
+                    .and_then(|(_, facts)| facts.asks_until)
+                    .is_some_and(|until| until > now)
+            };
+            let asking: Vec<&Dependent> = direct.chain(readers.into_iter().flatten()).filter(asks).collect();
+            if asking.is_empty() {
+                continue;
+            }
+            into.who.extend(asking.into_iter().cloned());
+            let keys = inner.entries.get(who).map(|(keys, _)| keys.as_slice()).unwrap_or_default();
+            into.feeds.extend(keys.iter().filter_map(|key| match key {
+                Key::Feed(of, feed) => (of == workspace).then(|| feed.clone()),
+                Key::Workspace(_)
+                | Key::Site(_)
+                | Key::FlowDeployment(_)
+                | Key::Content(..)
+                | Key::ContentLuid(..) => None,
+            }));
+        }
     }
 
     fn on_event<K: ResourceExt>(
@@ -205,10 +294,14 @@ impl Inner {
         if let Some((old_keys, old_facts)) = self.entries.get_mut(&who)
             && *old_keys == keys
         {
-            let moved = old_facts.attempting != facts.attempting || old_facts.deleting != facts.deleting;
+            let part = |facts: &Facts| (facts.attempting, facts.deleting, facts.parting);
+            let moved = part(old_facts) != part(&facts);
             let interest = old_facts.schedules != facts.schedules;
+            let needs = old_facts.needs != facts.needs;
+            let claims = moved || interest;
+            let asks = facts.asks_until.is_some() && old_facts.asks_until != facts.asks_until;
             *old_facts = facts;
-            return (moved || interest).then_some(Change { who, keys, interest });
+            return (claims || needs || asks).then_some(Change { who, keys, interest, needs, claims, asks });
         }
         let mut touched = self.remove(&who).map(|change| change.keys).unwrap_or_default();
         for key in &keys {
@@ -216,7 +309,7 @@ impl Inner {
         }
         touched.extend(keys.iter().cloned());
         self.entries.insert(who.clone(), (keys, facts));
-        Some(Change { who, keys: touched, interest: true })
+        Some(Change { who, keys: touched, interest: true, needs: true, claims: true, asks: false })
     }
 
     fn remove(&mut self, who: &Dependent) -> Option<Change> {
@@ -229,7 +322,7 @@ impl Inner {
                 }
             }
         }
-        Some(Change { who: who.clone(), keys, interest: true })
+        Some(Change { who: who.clone(), keys, interest: true, needs: true, claims: true, asks: false })
     }
 }
 
@@ -254,8 +347,10 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
     let me = object_name(flow)?;
     let workspace =
         ObjectName { namespace: me.namespace.clone(), name: flow.spec.workspace_ref.name.as_str().into() };
-    let mut keys =
-        vec![Key::Workspace(workspace.clone()), Key::Deployment(workspace.clone(), declared(flow))];
+    let mut keys = vec![
+        Key::Workspace(workspace.clone()),
+        Key::Feed(workspace.clone(), Feed::Deployment(declared(flow))),
+    ];
     // The place it is leaving is looked at until it has left it.
     if let Some(status) = &flow.status
         && let Some((old_flow, old_name)) = status.full_name.as_deref().and_then(|full| full.split_once('/'))
@@ -265,10 +360,8 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
             .as_deref()
             .map_or(workspace, |name| ObjectName { namespace: me.namespace.clone(), name: name.into() });
         keys.push(Key::Workspace(old.clone()));
-        keys.push(Key::Deployment(
-            old,
-            DeploymentName { flow: old_flow.into(), deployment: old_name.into() },
-        ));
+        let name = DeploymentName { flow: old_flow.into(), deployment: old_name.into() };
+        keys.push(Key::Feed(old, Feed::Deployment(name)));
     }
     keys.sort();
     keys.dedup();
@@ -276,11 +369,20 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
         created_at: created_at(flow),
         deleting: flow.metadata.deletion_timestamp.is_some(),
         active: flow.status.as_ref().is_some_and(|s| s.pending_write.is_some()),
+        made: flow.status.as_ref().is_some_and(|s| s.full_name.is_some()),
         attempting: false,
         schedules: false,
+        tasks: Vec::new(),
+        parting: false,
         jobs: Vec::new(),
         jobs_since: None,
         seen: BTreeSet::new(),
+        asks_until: None,
+        found: None,
+        needs: needs(&keys, |key| match key {
+            Key::Workspace(workspace) => flow_need(flow, &workspace.name),
+            _ => Need::Never,
+        }),
     };
     Some((Dependent::Flow(me), keys, facts))
 }
@@ -299,23 +401,31 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
         (None, None) | (Some(_), Some(_)) => {}
     }
     for upstream in refresh.spec.upstreams.iter().flatten() {
-        match (&upstream.flow_deployment_ref, &upstream.prefect_deployment) {
-            (Some(flow), None) => keys.push(Key::FlowDeployment(here(&flow.name))),
-            (None, Some(foreign)) => {
-                let workspace = here(&foreign.workspace_ref.name);
-                let name = DeploymentName {
-                    flow: foreign.flow_name.as_str().into(),
-                    deployment: foreign.deployment_name.as_str().into(),
-                };
-                keys.push(Key::Workspace(workspace.clone()));
-                keys.push(Key::Deployment(workspace, name));
-            }
-            (None, None) | (Some(_), Some(_)) => {}
+        if let Some(flow) = &upstream.flow_deployment_ref {
+            keys.push(Key::FlowDeployment(here(&flow.name)));
+        }
+        let deployment = upstream.prefect_deployment.as_ref();
+        let deployment = deployment.map(|there| (&there.workspace_ref, extract::feed_of_deployment(there)));
+        let runs = upstream.prefect_runs.as_ref();
+        let runs = runs.and_then(|runs| Some((&runs.workspace_ref, extract::feed_of_runs(runs)?)));
+        for (workspace, feed) in deployment.into_iter().chain(runs) {
+            let workspace = here(&workspace.name);
+            keys.push(Key::Workspace(workspace.clone()));
+            keys.push(Key::Feed(workspace, feed));
         }
     }
     keys.sort();
     keys.dedup();
-    Some((Dependent::Refresh(me), keys, refresh_facts(refresh)))
+    let needs = needs(&keys, |key| match key {
+        Key::Site(site) => extract_need(refresh, &site.name),
+        _ => Need::Never,
+    });
+    Some((Dependent::Refresh(me), keys, refresh_facts(refresh, needs)))
+}
+
+fn needs(keys: &[Key], need: impl Fn(&Key) -> Need) -> Vec<(Key, Need)> {
+    let of = |key: &Key| (key.clone(), need(key));
+    keys.iter().map(of).filter(|(_, need)| *need != Need::Never).collect()
 }
 
 fn scheduled(refresh: &ExtractRefresh) -> bool {
@@ -326,7 +436,13 @@ fn scheduled(refresh: &ExtractRefresh) -> bool {
         || status.is_some_and(|s| !s.schedules.is_empty() || s.schedule_intent.is_some())
 }
 
-fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
+fn found_by_name(refresh: &ExtractRefresh) -> Option<(TargetKind, Luid)> {
+    let (target, found) = (&refresh.spec.target, refresh.status.as_ref()?.target.as_ref()?);
+    let same = target.name.is_some() && target.name == found.name && target.kind == found.kind;
+    same.then(|| (found.kind, Luid::from(found.luid.as_str())))
+}
+
+fn refresh_facts(refresh: &ExtractRefresh, needs: Vec<(Key, Need)>) -> Facts {
     let status = refresh.status.as_ref();
     let owed = status.and_then(|s| s.owed.as_ref());
     let attempt = status.and_then(|s| s.attempt.as_ref());
@@ -343,14 +459,28 @@ fn refresh_facts(refresh: &ExtractRefresh) -> Facts {
         .filter(|m| m.seen.is_some())
         .map(|m| m.key.clone())
         .collect();
+    let tasks: Vec<TaskId> = status
+        .iter()
+        .flat_map(|s| s.schedules.iter())
+        .filter_map(|entry| entry.task_id.as_deref().map(TaskId::from))
+        .collect();
+    let held = refresh.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    let has_some = !tasks.is_empty() || status.is_some_and(|s| s.schedule_intent.is_some());
+    let deleting = refresh.metadata.deletion_timestamp.is_some();
     Facts {
         created_at: created_at(refresh),
-        deleting: refresh.metadata.deletion_timestamp.is_some(),
+        deleting,
+        parting: deleting && held && has_some,
+        tasks,
         active: owed.is_some() || attempt.is_some(),
+        made: false,
         attempting: attempt.is_some(),
         schedules: scheduled(refresh),
         jobs,
         jobs_since: fence,
         seen,
+        asks_until: extract::asks_for_runs(refresh),
+        found: found_by_name(refresh),
+        needs,
     }
 }

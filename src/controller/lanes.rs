@@ -1,8 +1,17 @@
 //! Who may write to a remote now. A reconcile never waits for a busy or slow remote: without a pass it leaves its name and is woken later
 //! [measured: one slow remote starves all the others otherwise].
 
+use crate::clock::Clock;
+use crate::model::ids::ObjectName;
+use crate::model::pace::{Load, Pace};
+use crate::model::time::Moment;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long to wait to be called before asking again: a slot is offered once, and whoever it was offered to may have no more use for it.
+pub const IN_LINE: Duration = Duration::from_secs(10);
 
 /// Called when a slot is free for the one who left the name.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -13,9 +22,52 @@ pub struct Lane {
 }
 
 struct Inner {
-    limit: usize,
+    limit: Limit,
     busy: usize,
     waiting: BTreeMap<Priority, Queue>,
+}
+
+/// How many writes may be in flight.
+enum Limit {
+    Fixed(usize),
+    Adaptive {
+        clock: Clock,
+        pace: Pace,
+        /// What each connection object allows; the least counts.
+        ceilings: BTreeMap<ObjectName, usize>,
+    },
+}
+
+impl Limit {
+    fn slots(&self) -> usize {
+        match self {
+            Self::Fixed(slots) => *slots,
+            Self::Adaptive { clock, pace, ceilings } => pace.slots(clock.moment(), ceiling(ceilings)),
+        }
+    }
+}
+
+/// The least of what is allowed. Nobody has said anything: one.
+fn ceiling(ceilings: &BTreeMap<ObjectName, usize>) -> usize {
+    ceilings.values().min().copied().unwrap_or(1)
+}
+
+/// The lanes of servers, by origin: all connections to one server share its lane.
+#[derive(Default)]
+pub struct Lanes(Mutex<HashMap<String, Weak<Lane>>>);
+
+impl Lanes {
+    /// The lane of an origin, which adapts to what the server bears.
+    pub fn of(&self, origin: &str, clock: &Clock) -> Arc<Lane> {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(origin).and_then(Weak::upgrade) {
+            return lane;
+        }
+        let lane = Lane::adaptive(clock.clone());
+        lanes.retain(|_, lane| lane.strong_count() > 0);
+        lanes.insert(origin.to_owned(), Arc::downgrade(&lane));
+        lane
+    }
 }
 
 /// One queue per namespace, served in turn, so that a namespace with a thousand changes does not starve the next.
@@ -35,6 +87,8 @@ pub enum Priority {
     Triggered,
     /// Everything else, the first look after a start among it.
     Rest,
+    /// Telling others of what happened: whatever waits goes before it.
+    Report,
 }
 
 /// The right to write; gives the slot back when dropped.
@@ -45,7 +99,50 @@ pub struct Pass {
 impl Lane {
     /// A lane with this many writes in flight at most.
     pub fn new(limit: usize) -> Arc<Self> {
+        Self::with(Limit::Fixed(limit))
+    }
+
+    /// A lane that begins with one write in flight and adapts.
+    pub fn adaptive(clock: Clock) -> Arc<Self> {
+        Self::with(Limit::Adaptive { clock, pace: Pace::default(), ceilings: BTreeMap::new() })
+    }
+
+    fn with(limit: Limit) -> Arc<Self> {
         Arc::new(Self { inner: Mutex::new(Inner { limit, busy: 0, waiting: BTreeMap::new() }) })
+    }
+
+    /// How many writes a connection object allows at once; `None`: it is gone, or leads elsewhere.
+    pub fn allow(&self, object: &ObjectName, most: Option<usize>) {
+        if let Limit::Adaptive { ceilings, .. } = &mut self.lock().limit {
+            match most {
+                Some(most) => ceilings.insert(object.clone(), most),
+                None => ceilings.remove(object),
+            };
+        }
+        self.wake();
+    }
+
+    /// Takes in what a call that was sent at `sent` says about the server's load.
+    pub fn told(self: &Arc<Self>, load: Load, sent: Moment) {
+        let silence = {
+            let mut inner = self.lock();
+            let busy = inner.busy;
+            let Limit::Adaptive { clock, pace, ceilings } = &mut inner.limit else { return };
+            let now = clock.moment();
+            pace.take(load, sent, now, busy, ceiling(ceilings));
+            pace.silent_until(now).map(|until| until.since(now))
+        };
+        if let Some(silence) = silence {
+            // Nobody leaves the lane at the end of a silence; those who wait are to know of it.
+            let lane = Arc::downgrade(self);
+            tokio::spawn(async move {
+                // A little longer: at its very end it would still be one.
+                tokio::time::sleep(silence + Duration::from_millis(1)).await;
+                if let Some(lane) = lane.upgrade() {
+                    lane.wake();
+                }
+            });
+        }
     }
 
     /// A pass, or `None` and `waker` is called once when a slot is free. Asking again with the same name keeps the place in the queue.
@@ -56,8 +153,8 @@ impl Lane {
         priority: Priority,
         waker: Waker,
     ) -> Option<Pass> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.busy < inner.limit {
+        let mut inner = self.lock();
+        if inner.busy < inner.limit.slots() {
             inner.busy += 1;
             return Some(Pass { lane: self.clone() });
         }
@@ -65,16 +162,43 @@ impl Lane {
         None
     }
 
+    /// Waits for a pass: for those who may wait, which no reconcile may.
+    pub async fn pass(self: &Arc<Self>, namespace: &str, name: &str, priority: Priority) -> Pass {
+        let free = Arc::new(Notify::new());
+        loop {
+            let wake = free.clone();
+            let waker: Waker = Arc::new(move || wake.notify_one());
+            if let Some(pass) = self.enter(namespace, name, priority, waker) {
+                return pass;
+            }
+            // Called or not, it asks again.
+            let _ = tokio::time::timeout(IN_LINE, free.notified()).await;
+        }
+    }
+
     fn leave(&self) {
-        let next = {
-            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut inner = self.lock();
             inner.busy = inner.busy.saturating_sub(1);
-            inner.waiting.values_mut().find_map(Queue::pop)
+        }
+        self.wake();
+    }
+
+    /// Wakes as many as there are free slots. They are free, not reserved: the woken one asks again, and whoever comes first takes it.
+    fn wake(&self) {
+        let next: Vec<Waker> = {
+            let mut inner = self.lock();
+            let free = inner.limit.slots().saturating_sub(inner.busy);
+            let waiting = &mut inner.waiting;
+            (0..free).map_while(|_| waiting.values_mut().find_map(Queue::pop)).collect()
         };
-        // The slot is free, not reserved: the woken one asks again, and whoever comes first takes it.
-        if let Some(wake) = next {
+        for wake in next {
             wake();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,5 +259,68 @@ mod tests {
             pass = lane.enter("x", "x", Priority::Rest, waker(&log, "x"));
         }
         assert_eq!(*log.lock().unwrap(), ["c1", "a1", "b1", "a2"]);
+    }
+
+    #[tokio::test]
+    async fn a_report_waits_until_nobody_else_does() {
+        let lane = Lane::new(1);
+        let log = Arc::default();
+        let pass = lane.enter("a", "busy", Priority::Rest, waker(&log, "busy"));
+        let report = lane.pass("a", "report", Priority::Report);
+        tokio::pin!(report);
+        assert!(futures::poll!(&mut report).is_pending());
+        assert!(lane.enter("a", "later", Priority::Rest, waker(&log, "later")).is_none());
+        drop(pass);
+        assert_eq!(*log.lock().unwrap(), ["later"], "it came later and goes first");
+        assert!(futures::poll!(&mut report).is_pending());
+        drop(lane.enter("a", "later", Priority::Rest, waker(&log, "later")));
+        report.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_does_not_depend_on_those_who_were_called_before_it() {
+        let lane = Lane::new(1);
+        let log = Arc::default();
+        let pass = lane.enter("a", "busy", Priority::Rest, waker(&log, "busy"));
+        assert!(lane.enter("a", "needless", Priority::Rest, waker(&log, "needless")).is_none());
+        let report = lane.pass("a", "report", Priority::Report);
+        tokio::pin!(report);
+        assert!(futures::poll!(&mut report).is_pending());
+        drop(pass);
+        assert_eq!(*log.lock().unwrap(), ["needless"], "it is called, and writes nothing");
+        assert!(tokio::time::timeout(IN_LINE + Duration::from_millis(1), report).await.is_ok());
+    }
+
+    /// One at first, more as the server bears it; at a refusal silence, whose end those who wait are told of.
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_adapts_and_goes_on_by_itself_after_a_silence() {
+        let clock = Clock::virtual_from("2026-11-24T10:00:00Z".parse().unwrap());
+        let lanes = Lanes::default();
+        let lane = lanes.of("https://prefect.example", &clock);
+        assert!(Arc::ptr_eq(&lane, &lanes.of("https://prefect.example", &clock)), "one for a server");
+        assert!(!Arc::ptr_eq(&lane, &lanes.of("https://other.example", &clock)));
+        let object = |name: &str| ObjectName { namespace: "a".into(), name: name.into() };
+        lane.allow(&object("prod"), Some(4));
+        lane.allow(&object("careful"), Some(2));
+        let log = Arc::default();
+        let enter = |name: &str| lane.enter("a", name, Priority::Rest, waker(&log, name));
+        for _ in 0..8 {
+            let (pass, sent) = (enter("one"), clock.moment());
+            assert!(pass.is_some() && enter("two").is_none(), "one at first");
+            lane.told(Load::Answered, sent);
+        }
+        log.lock().unwrap().clear();
+        let passes = (enter("one"), enter("two"), enter("three"));
+        assert!(passes.0.is_some() && passes.1.is_some() && passes.2.is_none(), "two is the lower ceiling");
+        lane.allow(&object("careful"), None);
+
+        lane.told(Load::Throttled(Some(Duration::from_secs(5))), clock.moment());
+        drop(passes);
+        assert!(enter("three").is_none());
+        tokio::time::sleep(Duration::from_millis(4900)).await;
+        assert_eq!(*log.lock().unwrap(), Vec::<String>::new(), "Retry-After is obeyed");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(*log.lock().unwrap(), ["three"]);
+        assert!(enter("three").is_some());
     }
 }

@@ -6,11 +6,14 @@ use super::budgets::Budgets;
 use super::cache::Cache;
 use super::connections::Connections;
 use super::context::{Context, ObjectSets, Objects};
+use super::extract_metrics;
 use super::extracts::Extracts;
 use super::flows::Flows;
 use super::index::Index;
+use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::reconcile::{Subject, error_policy, reconcile};
+use super::reports::{self, Reports};
 use super::secrets::Secrets;
 use super::services::Services;
 use super::sites::Sites;
@@ -107,6 +110,7 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
     let (sites, sites_w) = objects();
     let (flows, flows_w) = objects();
     let (refreshes, refreshes_w) = objects();
+    let (reports, reports_begun) = Reports::new();
     let reporter = Reporter { controller: "feedwater".into(), instance: Some(parts.lease.identity.clone()) };
     let ctx = Arc::new(Context {
         api_clock: parts.api_clock.clone(),
@@ -121,25 +125,33 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
         secrets: Secrets::new(client.clone(), wakes.clone()),
         wakes,
         workspaces: Connections::default(),
+        lanes: Lanes::default(),
         sites: Connections::default(),
         budgets: Budgets::default(),
         objects: ObjectSets { workspaces, sites, flows, refreshes },
         ledger: Ledger::default(),
         memory: std::sync::Mutex::default(),
         schedule_memory: std::sync::Mutex::default(),
+        reports,
         recorder: Recorder::new(client.clone(), reporter),
         metrics: parts.metrics.clone(),
         client: client.clone(),
     });
 
+    // The context holds the metrics: they must not hold it.
+    let told = Arc::downgrade(&ctx);
+    let freshness = move || told.upgrade().map(|ctx| extract_metrics::freshness(&ctx)).unwrap_or_default();
+    ctx.metrics.extracts(Arc::new(freshness));
     let (all, alls) = everybody();
     let (filled, filled_rx) = watch::channel(0);
     let writers =
         Writers { workspaces: workspaces_w, sites: sites_w, flows: flows_w, refreshes: refreshes_w };
     let controllers = controllers(&ctx, scope, wakeups, alls, &Arc::new(filled), shutdown, writers);
     // Sets of one task each: a set that is dropped ends its tasks.
-    let (mut election_task, mut begin_task) = (JoinSet::new(), JoinSet::new());
+    let (mut election_task, mut begin_task, mut reports_task) =
+        (JoinSet::new(), JoinSet::new(), JoinSet::new());
     election_task.spawn(election);
+    reports_task.spawn(reports::run(ctx.clone(), reports_begun));
     begin_task.spawn(begin(ctx.clone(), filled_rx, all));
 
     let result = tokio::select! {
@@ -157,6 +169,7 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
     if result.is_ok() {
         // Nothing of ours is in flight any more. The sessions end first, so that none signs in again when the successor has; but the successor
         // need not wait for Tableau's answers.
+        reports_task.abort_all();
         ctx.workspaces.all().iter().for_each(|(_, link)| link.session.end());
         let goodbyes = ctx.sites.all().into_iter().map(|(_, link)| link.session.end()).collect::<Vec<_>>();
         let _ = ended_tx.send(());

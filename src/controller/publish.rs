@@ -2,7 +2,6 @@
 //! somebody's change, or onto a namesake [measured: `uid` is not enforced on `/status`].
 
 use super::context::{Context, Objects};
-use crate::api::FINALIZER;
 use crate::guards::{Guard, holds};
 use crate::model::ids::ObjectName;
 use kube::api::{Patch, PatchParams};
@@ -101,18 +100,21 @@ where
     keep(objects, answer)
 }
 
-/// Sets our finalizer or takes it away; `false`: not now.
-pub async fn finalizer<K>(ctx: &Context, objects: &Objects<K>, object: &K, set: bool) -> bool
+/// Sets a finalizer of ours or takes it away; `false`: not now.
+pub async fn finalizer<K>(ctx: &Context, objects: &Objects<K>, object: &K, name: &str, set: bool) -> bool
 where
     K: Ours,
 {
-    let mut finalizers: Vec<String> =
-        object.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+    let mut finalizers: Vec<String> = object.finalizers().iter().filter(|f| *f != name).cloned().collect();
     if set {
-        finalizers.push(FINALIZER.to_owned());
+        finalizers.push(name.to_owned());
     }
     match metadata(ctx, objects, object, json!({ "finalizers": finalizers })).await {
         Ok(()) => true,
+        Err(PublishError::Kube(error)) => {
+            tracing::warn!(object = %object.name_any(), finalizer = name, %error, "the finalizer cannot be written");
+            false
+        }
         Err(error) => {
             tracing::debug!(object = %object.name_any(), %error, "the finalizer is not written yet");
             false

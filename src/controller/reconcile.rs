@@ -2,7 +2,7 @@
 //! acknowledged. A pass writes status at most once; the writing of an intent is a pass of its own.
 
 use super::context::{Context, Objects};
-use super::lanes::{Lane, Priority, Waker};
+use super::lanes::{IN_LINE, Lane, Priority, Waker};
 use super::publish::{self, Ours, PublishError};
 use crate::api::{Conditioned, HasStatus};
 use crate::model::conditions::{Truth, Verdict, reason_of, replace};
@@ -12,8 +12,10 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +102,7 @@ pub struct Note {
     /// `Warning` rather than `Normal`.
     pub warning: bool,
     /// CamelCase.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// One sentence.
     pub message: String,
 }
@@ -114,10 +116,23 @@ pub fn ready_changed(before: &impl Conditioned, verdicts: &[Verdict]) -> Vec<Not
     };
     let note = |ready: &Verdict| Note {
         warning: ready.truth == Truth::False,
-        reason: ready.reason,
+        reason: ready.reason.into(),
         message: ready.message.clone(),
     };
     verdicts.iter().filter(changed).map(note).collect()
+}
+
+/// The Event of a resource that begins to be wrong, or is so for another reason: many look at nothing else. None where a Warning is told already, and
+/// none of a deletion, which is asked for.
+fn unready(before: Option<&impl Conditioned>, after: &impl Conditioned, told: &[Note]) -> Option<Note> {
+    let of = |status: &[Condition]| {
+        let wrong = |c: &&Condition| c.type_ == "Ready" && c.status == "False" && c.reason != "Deleting";
+        status.iter().find(wrong).map(|c| (c.reason.clone(), c.message.clone()))
+    };
+    let (reason, message) = of(after.conditions())?;
+    let known = before.and_then(|before| of(before.conditions())).is_some_and(|(was, _)| was == reason);
+    let told = told.iter().any(|note| note.warning);
+    (!known && !told).then(|| Note { warning: true, reason: reason.into(), message })
 }
 
 /// Why a reconcile ends early.
@@ -140,9 +155,11 @@ pub enum Error {
 /// Passes in one go; an object that needs more has its turn again later, so that it cannot keep a worker for itself.
 const MOST_PASSES: usize = 12;
 const SOON: Duration = Duration::from_secs(1);
-const IN_LINE: Duration = Duration::from_secs(10);
 /// The shortest wait: whatever the model says, no object spins.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// After a conflict the watch brings the newer object, which wakes it at once. Trying again before that could only conflict again; a watch
+/// that hangs must not make every object ask five times a second.
+const CONFLICT: Duration = Duration::from_secs(5);
 
 /// Reconciles one object; a panic stays with it.
 ///
@@ -233,8 +250,9 @@ async fn publish<S: Subject>(
     }
     publish::status(ctx, S::objects(ctx), &**object, &status).await?;
     ctx.metrics.wrote_status(S::KIND);
+    let unready = unready(object.status(), &status, notes);
     S::wrote(ctx, object, &status);
-    tell(ctx, &**object, notes);
+    tell(ctx, &**object, notes.iter().chain(&unready));
     Ok(true)
 }
 
@@ -298,7 +316,7 @@ async fn confess<S: Subject>(object: &Arc<S::Object>, ctx: &Context) {
 const MOST_ACTION: usize = 128;
 
 /// Best effort: an Event that cannot be written is no reason to do anything else.
-fn tell<K>(ctx: &Context, object: &K, notes: &[Note])
+fn tell<'a, K>(ctx: &Context, object: &K, notes: impl IntoIterator<Item = &'a Note>)
 where
     K: kube::Resource<DynamicType = ()>,
 {
@@ -309,7 +327,7 @@ where
             } else {
                 kube::runtime::events::EventType::Normal
             },
-            reason: note.reason.to_owned(),
+            reason: note.reason.clone().into_owned(),
             note: Some(note.message.clone()),
             // Repeats are told apart by this too: what names one of several things is an Event of its own.
             action: note.message.chars().take(MOST_ACTION).collect(),
@@ -328,9 +346,9 @@ where
 fn log(object: &ObjectReference, note: &Note) {
     let (name, namespace, kind) = (&object.name, &object.namespace, &object.kind);
     if note.warning {
-        tracing::warn!(object = name, namespace, kind, reason = note.reason, "{}", note.message);
+        tracing::warn!(object = name, namespace, kind, reason = &*note.reason, "{}", note.message);
     } else {
-        tracing::info!(object = name, namespace, kind, reason = note.reason, "{}", note.message);
+        tracing::info!(object = name, namespace, kind, reason = &*note.reason, "{}", note.message);
     }
 }
 
@@ -349,7 +367,7 @@ fn until(again: Option<Timestamp>, now: Timestamp) -> Action {
 #[allow(clippy::needless_pass_by_value)] // the signature is kube's
 pub fn error_policy<S: Subject>(object: Arc<S::Object>, error: &Error, _: Arc<Context>) -> Action {
     match error {
-        Error::Conflict => Action::requeue(Duration::from_millis(200)),
+        Error::Conflict => Action::requeue(CONFLICT),
         Error::NotLeading => Action::await_change(),
         Error::Kube(_) => {
             tracing::warn!(object = %object.name_any(), namespace = object.namespace(), %error, "reconcile failed");

@@ -4,7 +4,7 @@ use super::apiclock::ApiClock;
 use super::operator::{OperatorError, Parts, operate};
 use super::services::RealServices;
 use crate::clock::Clock;
-use crate::http::AddressPolicy;
+use crate::http::{AddressPolicy, Timeouts};
 use crate::runtime::admin::{self, Admin};
 use crate::runtime::instance::{self, InstanceError};
 use crate::runtime::metrics::Metrics;
@@ -52,9 +52,11 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let synced = Arc::new(AtomicBool::new(false));
     let _admin = serve_admin(settings.admin_address, &metrics, &synced, shutdown.clone()).await?;
     let services = Arc::new(RealServices {
-        policy: AddressPolicy::new(settings.allowed_hosts),
+        policy: AddressPolicy::new(settings.allowed_hosts).with_proxy(settings.proxy),
         clock: clock.clone(),
+        timeouts: Timeouts::default(),
         metrics: metrics.clone(),
+        token_grants: settings.service_account_tokens,
     });
     let parts = Parts {
         client,
@@ -80,6 +82,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
 async fn client(api_clock: &ApiClock) -> Result<Client, RunError> {
     let mut config = kube::Config::infer().await.map_err(|error| RunError::Kubeconfig(Box::new(error)))?;
     config.default_retry = false;
+    // A kubeconfig takes it from HTTPS_PROXY too, which speaks of Prefect and Tableau; in a cluster none is looked for.
+    config.proxy_url = None;
     let builder = kube::client::ClientBuilder::try_from(config)
         .map_err(|error| RunError::Kubeconfig(Box::new(error)))?;
     Ok(builder.with_layer(api_clock).build())

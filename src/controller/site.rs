@@ -1,6 +1,7 @@
 //! One Tableau site under one credential: who reads it (only the observer) and what the last reads said.
 
 use super::budgets::SiteBudget;
+use super::connections::Reads;
 use super::index::{Index, Key};
 use super::lanes::Lane;
 use super::wakes::Wakes;
@@ -8,8 +9,10 @@ use super::workspace::Users;
 use crate::api::{Edition, TargetKind};
 use crate::clock::Clock;
 use crate::model::contents::Content;
-use crate::model::extract::{Found, JobList, ProjectPath, ServerView, Target, TargetView, TasksView};
-use crate::model::ids::{JobId, Luid, TaskId};
+use crate::model::extract::{
+    Found, JobList, ProjectPath, ServerView, Target, TargetView, TasksView, Unlisted, WarningsView,
+};
+use crate::model::ids::{JobId, Luid, ObjectName, TaskId};
 use crate::model::jobs::JobAnswer;
 use crate::model::tasks::Task;
 use crate::model::time::Moment;
@@ -17,11 +20,13 @@ use crate::runtime::metrics::Metrics;
 use crate::tableau::{Site, Tableau, TableauError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// A site in use. Ends its observer when the last user lets go.
+/// A site in use. Ends its observer when the last user lets go, and signs out when nothing is under way in it any more.
 pub struct SiteSession {
     /// The service.
     pub client: Arc<dyn Tableau>,
@@ -33,9 +38,13 @@ pub struct SiteSession {
     pub edition: Edition,
     /// When we last wrote to tasks of a content.
     touched: Mutex<HashMap<Luid, Moment>>,
+    /// When we last wrote to the warnings on a data source.
+    warned: Mutex<HashMap<Luid, Moment>>,
     snapshot: watch::Receiver<Arc<SiteSnapshot>>,
     hints: mpsc::UnboundedSender<Hint>,
     task: JoinHandle<()>,
+    /// Its last user let go of it.
+    left: AtomicBool,
 }
 
 /// "Look again", for the observer.
@@ -49,9 +58,21 @@ pub enum Hint {
     Contents,
     /// Read the tasks, and on a Server its schedules.
     Tasks,
+    /// Read the data quality warnings on a data source, unless they were read since, and wake who asks.
+    Warnings {
+        /// The data source.
+        datasource: Luid,
+        /// Who asks.
+        asker: ObjectName,
+        /// Since when.
+        at: Moment,
+    },
     /// A resource that reads this site is new or was changed.
     Interest,
 }
+
+/// Most contents that are told apart for a person.
+const NAMED: usize = 3;
 
 /// How the site answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +111,8 @@ pub struct SiteSnapshot {
     pub tasks: Tasks,
     /// The shared schedules of a Server.
     pub schedules: ServerView,
+    /// The data quality warnings on data sources that somebody asked about lately.
+    pub warnings: Arc<BTreeMap<Luid, WarningsView>>,
 }
 
 /// The extract refresh tasks of the site.
@@ -97,12 +120,16 @@ pub struct SiteSnapshot {
 pub enum Tasks {
     /// Not read: nobody declares schedules, or not yet.
     Unread,
+    /// The account may not list them.
+    Forbidden,
     /// Read; what is missing was missing twice.
     Read {
         /// Just before the request went out.
         asked: Moment,
         /// All.
         all: Arc<Vec<Task>>,
+        /// Those of our resources that the list leaves out, asked for by their ids.
+        unlisted: Arc<BTreeMap<TaskId, Unlisted>>,
     },
 }
 
@@ -111,8 +138,44 @@ pub enum Tasks {
 pub struct Contents {
     /// Every content of that kind and name.
     pub by_name: HashMap<(TargetKind, String), Vec<Placed>>,
-    /// The content of that LUID, if there is one.
-    pub by_luid: HashMap<(TargetKind, Luid), Option<Placed>>,
+    /// What asking for a LUID gave.
+    pub by_luid: HashMap<(TargetKind, Luid), Lookup<Placed>>,
+}
+
+/// What asking for one content gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// Here it is.
+    There(T),
+    /// There is none, or none that the account may know of.
+    Gone,
+    /// The account may not see it.
+    Forbidden,
+}
+
+impl<T> Lookup<T> {
+    /// What was found.
+    pub fn there(&self) -> Option<&T> {
+        match self {
+            Self::There(found) => Some(found),
+            Self::Gone | Self::Forbidden => None,
+        }
+    }
+
+    /// The same of what is made of it.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Self::There(found) => Lookup::There(make(found)),
+            Self::Gone => Lookup::Gone,
+            Self::Forbidden => Lookup::Forbidden,
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Lookup<T> {
+    fn from(found: Option<T>) -> Self {
+        found.map_or(Self::Gone, Self::There)
+    }
 }
 
 /// A content and where it lies.
@@ -125,8 +188,15 @@ pub struct Placed {
 }
 
 impl Contents {
-    /// What a target is on this site.
-    pub fn resolve(&self, site: &Site, target: &Target) -> TargetView {
+    /// Where Tableau shows a content, as it says.
+    pub fn web_url(&self, luid: &str) -> Option<&str> {
+        let named = self.by_name.values().flatten();
+        let mut all = named.chain(self.by_luid.values().filter_map(Lookup::there));
+        all.find(|placed| placed.content.luid.as_str() == luid)?.content.web_url.as_deref()
+    }
+
+    /// What a target is on this site. `before`: the content that was found by the same path and name before.
+    pub fn resolve(&self, site: &Site, target: &Target, before: Option<&Luid>) -> TargetView {
         let found = |placed: &Placed| Found {
             site_luid: site.luid.clone(),
             luid: placed.content.luid.clone(),
@@ -144,19 +214,35 @@ impl Contents {
         match target {
             Target::Luid { kind, luid } => match self.by_luid.get(&(*kind, luid.clone())) {
                 None => TargetView::Unread,
-                Some(None) => TargetView::NotFound,
-                Some(Some(placed)) => judge(placed),
+                Some(Lookup::Gone) => TargetView::NotFound,
+                Some(Lookup::Forbidden) => TargetView::Forbidden,
+                Some(Lookup::There(placed)) => judge(placed),
             },
             Target::Named { kind, path, name } => {
                 let Some(all) = self.by_name.get(&(*kind, name.clone())) else { return TargetView::Unread };
-                let mut here = all.iter().filter(|placed| placed.path.as_ref() == Some(path));
-                match (here.next(), here.next()) {
-                    (None, _) => TargetView::NotFound,
-                    (Some(_), Some(_)) => TargetView::Ambiguous,
-                    (Some(placed), None) => judge(placed),
+                let at_path = |placed: &Placed| placed.path.as_ref() == Some(path);
+                let here: Vec<&Placed> = all.iter().filter(|placed| at_path(placed)).collect();
+                match here.as_slice() {
+                    [placed] => judge(placed),
+                    [] => match before.and_then(|luid| self.wherever(*kind, luid, all)) {
+                        None => TargetView::NotFound,
+                        // Lists lag behind; what is read by its LUID does not.
+                        Some(placed) if at_path(placed) && placed.content.name == *name => judge(placed),
+                        Some(placed) => TargetView::Elsewhere(found(placed)),
+                    },
+                    several => {
+                        let luids = several.iter().take(NAMED).map(|placed| placed.content.luid.clone());
+                        TargetView::Ambiguous(luids.collect())
+                    }
                 }
             }
         }
+    }
+
+    /// A content by its LUID, among namesakes or as it was asked for.
+    fn wherever<'a>(&'a self, kind: TargetKind, luid: &Luid, namesakes: &'a [Placed]) -> Option<&'a Placed> {
+        let namesake = namesakes.iter().find(|placed| placed.content.luid == *luid);
+        namesake.or_else(|| self.by_luid.get(&(kind, luid.clone()))?.there())
     }
 }
 
@@ -171,6 +257,7 @@ impl SiteSession {
             details: Arc::default(),
             tasks: Tasks::Unread,
             schedules: ServerView::Unread,
+            warnings: Arc::default(),
         }));
         let (budget, edition) = (setup.budget.clone(), setup.edition);
         let observer = super::site_observer::Observer::new(client.clone(), setup, out);
@@ -181,9 +268,11 @@ impl SiteSession {
             budget,
             edition,
             touched: Mutex::default(),
+            warned: Mutex::default(),
             snapshot,
             hints,
             task,
+            left: AtomicBool::new(false),
         })
     }
 
@@ -206,13 +295,38 @@ impl SiteSession {
 
     /// The tasks of a content, and those of these ids.
     pub fn tasks_of(&self, content: &Luid, and: &dyn Fn(&Task) -> bool) -> TasksView {
-        let Tasks::Read { asked, all } = &self.snapshot().tasks else { return TasksView::Unread };
+        let snapshot = self.snapshot();
+        let (asked, all, unlisted) = match &snapshot.tasks {
+            Tasks::Unread => return TasksView::Unread,
+            Tasks::Forbidden => return TasksView::Forbidden,
+            Tasks::Read { asked, all, unlisted } => (asked, all, unlisted),
+        };
         let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner).get(content).copied();
         if touched.is_some_and(|touched| touched >= *asked) {
             return TasksView::Dirty;
         }
         let wanted = |task: &&Task| task.content.as_ref() == Some(content) || and(task);
-        TasksView::Read { asked: *asked, tasks: all.iter().filter(wanted).cloned().collect() }
+        TasksView::Read {
+            asked: *asked,
+            tasks: all.iter().filter(wanted).cloned().collect(),
+            unlisted: unlisted.as_ref().clone(),
+        }
+    }
+
+    /// The warnings on this data source were written to now, or decided on: what was read before is not to be planned on.
+    pub fn touch_warnings(&self, datasource: &Luid, now: Moment) {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(datasource.clone(), now);
+    }
+
+    /// The warnings on a data source.
+    pub fn warnings_on(&self, datasource: &Luid) -> WarningsView {
+        let snapshot = self.snapshot();
+        let Some(view) = snapshot.warnings.get(datasource) else { return WarningsView::Unread };
+        let written = self.warned.lock().unwrap_or_else(PoisonError::into_inner).get(datasource).copied();
+        if written.is_some_and(|written| view.asked().is_none_or(|asked| asked <= written)) {
+            return WarningsView::Unread;
+        }
+        view.clone()
     }
 
     /// Stops reading at once; what is returned signs out.
@@ -229,9 +343,23 @@ impl SiteSession {
     }
 }
 
+impl Reads for SiteSession {
+    fn stop(&self) {
+        self.task.abort();
+        self.left.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for SiteSession {
     fn drop(&mut self) {
         self.task.abort();
+        // Not before what was under way in it has ended. A process that is killed says no goodbye, and neither does one that is dropped.
+        if *self.left.get_mut()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let client = self.client.clone();
+            runtime.spawn(async move { client.sign_out().await });
+        }
     }
 }
 
@@ -267,7 +395,11 @@ pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, read: News, set
             let facts = setup.index.facts(&who);
             let active = read.jobs && facts.as_ref().is_some_and(|facts| facts.active);
             let scheduled = tasks_moved && facts.as_ref().is_some_and(|facts| facts.schedules);
-            if all_anew || active || scheduled {
+            // What was found by name is not among what is asked for by LUID, unless it is lost.
+            let found = facts
+                .and_then(|facts| facts.found)
+                .is_some_and(|key| old.contents.by_luid.get(&key) != new.contents.by_luid.get(&key));
+            if all_anew || active || scheduled || found {
                 setup.wakes.dependent(&who);
             }
         }
@@ -300,7 +432,8 @@ pub struct News {
 /// A run of a schedule alone is no difference.
 fn tasks_differ(old: &SiteSnapshot, new: &SiteSnapshot) -> bool {
     let same = match (&old.tasks, &new.tasks) {
-        (Tasks::Unread, Tasks::Unread) => true,
+        (Tasks::Unread, Tasks::Unread) | (Tasks::Forbidden, Tasks::Forbidden) => true,
+        (Tasks::Read { unlisted: a, .. }, Tasks::Read { unlisted: b, .. }) if a != b => false,
         (Tasks::Read { all: a, .. }, Tasks::Read { all: b, .. }) => {
             let still = |a: &Task, b: &Task| {
                 let suspended = a.next_run_at.is_none() == b.next_run_at.is_none();
@@ -308,7 +441,7 @@ fn tasks_differ(old: &SiteSnapshot, new: &SiteSnapshot) -> bool {
             };
             a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| still(a, b))
         }
-        (Tasks::Unread, Tasks::Read { .. }) | (Tasks::Read { .. }, Tasks::Unread) => false,
+        (Tasks::Unread | Tasks::Forbidden | Tasks::Read { .. }, _) => false,
     };
     !same || old.schedules != new.schedules
 }

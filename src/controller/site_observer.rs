@@ -2,13 +2,11 @@
 //! is owed or under way. At rest a cycle makes no call.
 
 use super::index::{Dependent, Key};
-use super::site::{
-    Contents, Health, Hint, News, Placed, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs,
-};
+use super::site::{Contents, Health, Hint, News, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs};
+use super::site_warnings::{WarningAsk, WarningReads};
 use crate::api::TargetKind;
-use crate::model::contents::{Content, Project};
-use crate::model::extract::{JobList, ProjectPath, ServerView};
-use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId};
+use crate::model::extract::{JobList, ServerView, Unlisted};
+use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId};
 use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::time::{Moment, sub};
 use crate::model::timing::Timing;
@@ -31,10 +29,8 @@ const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A job that was just started is asked for after this, then ever more seldom up to the poll interval: short refreshes are told of soon, and
 /// long ones cost no more calls than a poll.
 const FOLLOW_FIRST: Duration = Duration::from_secs(1);
-/// So many contents named by LUID are read one by one; with more the whole list is cheaper.
-const FEW: usize = 4;
 /// A refused job list, or job, is asked for again after this.
-const ASK_AGAIN: Duration = Duration::from_secs(600);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// See the module.
 pub struct Observer {
@@ -42,7 +38,7 @@ pub struct Observer {
     pub(super) setup: Setup,
     out: watch::Sender<Arc<SiteSnapshot>>,
     site: Option<Site>,
-    contents: Arc<Contents>,
+    pub(super) contents: Arc<Contents>,
     contents_due: Moment,
     list: JobList,
     list_refused: Option<Refused>,
@@ -50,10 +46,13 @@ pub struct Observer {
     denied: HashMap<JobId, Refused>,
     details: BTreeMap<JobId, JobAnswer>,
     pub(super) tasks: Tasks,
+    /// Tasks of our resources that the list leaves out: what Tableau said, and since when.
+    pub(super) unlisted: BTreeMap<TaskId, (Unlisted, Moment)>,
     pub(super) schedules: ServerView,
     /// Definitions of shared schedules, as of when they were last changed.
     pub(super) definitions: HashMap<ServerScheduleId, (String, Option<Timing>)>,
     tasks_due: Moment,
+    pub(super) warnings: WarningReads,
     follow: Duration,
     failures: u32,
     /// When the last cycle ended.
@@ -67,6 +66,7 @@ struct Todo {
     list: Option<Timestamp>,
     contents: bool,
     tasks: bool,
+    warnings: Vec<WarningAsk>,
 }
 
 /// What the resources of this site want to know.
@@ -74,9 +74,14 @@ struct Todo {
 pub(super) struct Interest {
     pub(super) names: BTreeMap<TargetKind, BTreeSet<String>>,
     pub(super) luids: BTreeMap<TargetKind, BTreeSet<Luid>>,
+    /// Contents that were found by their names.
+    pub(super) found: BTreeSet<(TargetKind, Luid)>,
     jobs: BTreeSet<JobId>,
     list: Option<Timestamp>,
+    /// Somebody has to do with tasks.
     tasks: bool,
+    /// Tasks that resources have in status.
+    pub(super) known_tasks: BTreeSet<TaskId>,
 }
 
 impl Observer {
@@ -95,9 +100,11 @@ impl Observer {
             denied: HashMap::new(),
             details: BTreeMap::new(),
             tasks: Tasks::Unread,
+            unlisted: BTreeMap::new(),
             schedules: ServerView::Unread,
             definitions: HashMap::new(),
             tasks_due: contents_due,
+            warnings: WarningReads::default(),
             follow: FOLLOW_FIRST,
             failures: 0,
             last: Moment::default(),
@@ -115,7 +122,7 @@ impl Observer {
             let (health, wait) = match result {
                 Ok(site) => {
                     self.failures = 0;
-                    todo = Todo::default();
+                    self.warnings.ask(std::mem::take(&mut todo).warnings);
                     (Health::Connected(site), self.next_look(news.jobs))
                 }
                 Err(error) => {
@@ -124,12 +131,25 @@ impl Observer {
                     (Health::Failed(error, self.site.clone()), wait)
                 }
             };
-            self.publish(health, news);
+            self.publish(health.clone(), news);
+            let wait = if self.failures == 0 { self.look_at_warnings(health, wait).await } else { wait };
             let deadline = self.setup.clock.moment().plus(wait);
             if !self.wait_for_work(&mut hints, &mut todo, deadline).await {
                 return;
             }
         }
+    }
+
+    /// Last, and told of by itself: nothing else is to wait for what is only shown. When to look again.
+    async fn look_at_warnings(&mut self, health: Health, wait: Duration) -> Duration {
+        let askers = self.read_warnings().await;
+        if !askers.is_empty() {
+            self.publish(health, News::default());
+            for asker in &askers {
+                self.setup.wakes.dependent(asker);
+            }
+        }
+        self.warnings.soon(wait)
     }
 
     /// When to look again while all is well.
@@ -155,8 +175,11 @@ impl Observer {
         let longest = match error {
             TableauError::SignInRefused
             | TableauError::SessionContested
-            | TableauError::UnsupportedVersion(_) => LONGEST_WAIT,
-            TableauError::Forbidden(_)
+            | TableauError::UnsupportedVersion { .. } => LONGEST_WAIT,
+            // Who grants more at the identity provider changes nothing here that would wake us.
+            TableauError::MissingScope
+            | TableauError::Identity(_)
+            | TableauError::Forbidden(_)
             | TableauError::NotFound(_)
             | TableauError::Throttled { .. }
             | TableauError::Ambiguous
@@ -228,8 +251,11 @@ impl Observer {
             self.read_contents(&interest).await?;
             self.contents_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
-        if interest.tasks && (todo.tasks || now >= self.tasks_due || self.tasks == Tasks::Unread) {
-            self.read_tasks().await?;
+        if !interest.tasks {
+            // Whoever asks next is not to plan on what was read long ago.
+            (self.tasks, self.schedules) = (Tasks::Unread, ServerView::Unread);
+        } else if todo.tasks || now >= self.tasks_due || self.tasks == Tasks::Unread {
+            self.read_tasks(&interest.known_tasks).await?;
             news.tasks = todo.tasks;
             self.tasks_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
@@ -278,89 +304,19 @@ impl Observer {
                         | Key::Workspace(_)
                         | Key::Site(_)
                         | Key::FlowDeployment(_)
-                        | Key::Deployment(..) => {}
+                        | Key::Feed(..) => {}
                     }
                 }
                 if let Some(facts) = self.setup.index.facts(&who) {
+                    all.found.extend(facts.found);
                     all.jobs.extend(facts.jobs);
                     all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
                     all.tasks |= facts.schedules;
+                    all.known_tasks.extend(facts.tasks);
                 }
             }
         }
         all
-    }
-
-    fn is_new(&self, interest: &Interest) -> bool {
-        interest.names.iter().any(|(kind, names)| {
-            names.iter().any(|name| !self.contents.by_name.contains_key(&(*kind, name.clone())))
-        }) || interest.luids.iter().any(|(kind, luids)| {
-            luids.iter().any(|luid| !self.contents.by_luid.contains_key(&(*kind, luid.clone())))
-        })
-    }
-
-    async fn read_contents(&mut self, interest: &Interest) -> Result<(), TableauError> {
-        if interest.names.is_empty() && interest.luids.is_empty() {
-            self.contents = Arc::default();
-            return Ok(());
-        }
-        let paths = paths(&self.client.projects().await?);
-        let place = |content: Content| Placed {
-            path: content.project.as_ref().and_then(|id| paths.get(id)).cloned(),
-            content,
-        };
-        let mut next = Contents::default();
-        for (kind, names) in &interest.names {
-            for name in names {
-                next.by_name.insert((*kind, name.clone()), Vec::new());
-            }
-            let names: Vec<String> = names.iter().cloned().collect();
-            for content in self.client.contents(*kind, &names).await? {
-                if let Some(list) = next.by_name.get_mut(&(*kind, content.name.clone())) {
-                    list.push(place(content));
-                }
-            }
-        }
-        for (kind, luids) in &interest.luids {
-            for (luid, found) in self.read_by_luid(*kind, luids).await? {
-                next.by_luid.insert((*kind, luid), found.map(place));
-            }
-        }
-        for list in next.by_name.values_mut() {
-            list.sort_by(|a, b| a.content.luid.cmp(&b.content.luid));
-        }
-        if *self.contents != next {
-            self.contents = Arc::new(next);
-        }
-        Ok(())
-    }
-
-    /// A few by a call each, many by the list of all: no call per resource.
-    async fn read_by_luid(
-        &self,
-        kind: TargetKind,
-        luids: &BTreeSet<Luid>,
-    ) -> Result<Vec<(Luid, Option<Content>)>, TableauError> {
-        let mut found = Vec::new();
-        if luids.len() > FEW {
-            let mut all: HashMap<Luid, Content> =
-                self.client.all_contents(kind).await?.into_iter().map(|c| (c.luid.clone(), c)).collect();
-            found.extend(luids.iter().map(|luid| (luid.clone(), all.remove(luid))));
-            return Ok(found);
-        }
-        for luid in luids {
-            let content = match self.client.content(kind, luid).await {
-                Ok(content) => content,
-                // One content that may not be seen is not there for us, and no concern of the others.
-                Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
-                    tracing::debug!(%luid, code, "a content may not be read");
-                    None
-                }
-                Err(error) => return Err(error),
-            };
-            found.push((luid.clone(), content));
-        }
-        Ok(found)
     }
 
     /// `false`: there is nothing new. Whoever asks for what may not be read must not be woken by that, or he would ask again at once.
@@ -429,6 +385,7 @@ impl Observer {
             details: Arc::new(self.details.clone()),
             tasks: self.tasks.clone(),
             schedules: self.schedules.clone(),
+            warnings: self.warnings.answers.clone(),
         });
         self.out.send_replace(new.clone());
         wake_what_differs(&old, &new, news, &self.setup);
@@ -442,6 +399,9 @@ impl Todo {
             Hint::JobList(since) => self.list = Some(self.list.map_or(since, |before| before.min(since))),
             Hint::Contents => self.contents = true,
             Hint::Tasks => self.tasks = true,
+            Hint::Warnings { datasource, asker, at } => {
+                self.warnings.push(WarningAsk { datasource, asker: Dependent::Refresh(asker), at });
+            }
             Hint::Interest => {}
         }
     }
@@ -449,27 +409,4 @@ impl Todo {
 
 pub(super) fn is_refresh(row: &JobRow) -> bool {
     row.refresh_type.is_some()
-}
-
-/// Path of every project. A project whose parent is not visible has none: nothing can be said about where it lies.
-fn paths(projects: &[Project]) -> HashMap<ProjectId, ProjectPath> {
-    let by_id: HashMap<&ProjectId, &Project> = projects.iter().map(|p| (&p.id, p)).collect();
-    projects
-        .iter()
-        .filter_map(|project| {
-            let mut names = vec![project.name.clone()];
-            let mut parent = project.parent.as_ref();
-            while let Some(id) = parent {
-                let above = by_id.get(id)?;
-                names.push(above.name.clone());
-                // Tableau has no cycles; an answer that has one must not hang us.
-                if names.len() > projects.len() {
-                    return None;
-                }
-                parent = above.parent.as_ref();
-            }
-            names.reverse();
-            Some((project.id.clone(), ProjectPath(names)))
-        })
-        .collect()
 }

@@ -6,6 +6,8 @@ use crate::controller::wakes::Wakeups;
 use crate::model::budget::Limits;
 use crate::model::ids::ObjectName;
 use crate::model::jobs::JobStatus;
+use crate::model::tasks::{ServerSchedule, TaskSchedule};
+use crate::tableau::NewTask;
 use crate::tableau::fake::FakeTableau;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
@@ -72,13 +74,17 @@ fn publish_orders(tableau: &FakeTableau) {
 
 impl Rig {
     fn resolve(&self, path: &str, name: &str) -> TargetView {
+        self.resolve_after(path, name, None)
+    }
+    /// The same, where this content was found by these names before.
+    fn resolve_after(&self, path: &str, name: &str, before: Option<&Luid>) -> TargetView {
         let snapshot = self.session.snapshot();
         let target = Target::Named {
             kind: TargetKind::Datasource,
             path: ProjectPath::parse(path).unwrap(),
             name: name.into(),
         };
-        snapshot.contents.resolve(snapshot.health.site().unwrap(), &target)
+        snapshot.contents.resolve(snapshot.health.site().unwrap(), &target, before)
     }
     fn woken(&mut self) -> usize {
         std::iter::from_fn(|| self.wakeups.refreshes.try_recv().ok()).count()
@@ -242,6 +248,68 @@ async fn a_content_that_may_not_be_seen_is_no_concern_of_the_others() {
     let health = rig.session.snapshot().health.clone();
     assert!(matches!(health, Health::Connected(_)), "{health:?}");
     assert!(matches!(rig.resolve("Finance/Sales", "Orders"), TargetView::Found(_)));
+    let snapshot = rig.session.snapshot();
+    assert_eq!(snapshot.contents.by_luid.values().collect::<Vec<_>>(), [&Lookup::Forbidden]);
+}
+
+/// What was found by a name and is in no list any more is read by its LUID: lists lag, and what was renamed is there all the same.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_no_list_has_any_more_is_read_by_its_luid() {
+    let mut rig = rig(&[orders()], publish_orders).await;
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let found = json!({"target": {"kind": "Datasource", "siteLuid": "site-1", "luid": luid.as_str(),
+        "projectPath": "Finance/Sales", "name": "Orders", "refreshType": "Full"}});
+    rig.index.on_refresh(&Event::Apply(extract(0, &orders(), &found)));
+    let seen = |rig: &Rig| rig.resolve_after("Finance/Sales", "Orders", Some(&luid));
+    let asked = |rig: &Rig| rig.tableau.operations().iter().filter(|call| *call == "content").count();
+    look(&rig, Hint::Contents).await;
+    assert!(matches!(seen(&rig), TargetView::Found(_)));
+    assert_eq!(asked(&rig), 0, "the list has it");
+
+    rig.tableau.state().unlisted.insert(luid.clone());
+    look(&rig, Hint::Contents).await;
+    assert!(matches!(seen(&rig), TargetView::Found(_)), "the list lags");
+    assert_eq!(asked(&rig), 1);
+    assert_eq!(rig.resolve("Finance/Sales", "Orders"), TargetView::NotFound, "for those who never found it");
+
+    rig.woken();
+    rig.tableau.state().unlisted.clear();
+    rig.tableau.state().contents[0].name = "Old".into();
+    look(&rig, Hint::Contents).await;
+    assert!(rig.woken() > 0);
+    let elsewhere = |view| match view {
+        TargetView::Elsewhere(found) => (found.luid, found.path.unwrap(), found.name.unwrap()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(elsewhere(seen(&rig)), (luid.clone(), "Finance/Sales".into(), "Old".into()));
+
+    // A namesake elsewhere is seen in the list of names.
+    let other = rig.tableau.state().projects[2].id.clone();
+    {
+        let mut state = rig.tableau.state();
+        (state.contents[0].name, state.contents[0].project) = ("Orders".into(), Some(other));
+    }
+    let before = asked(&rig);
+    look(&rig, Hint::Contents).await;
+    assert_eq!(elsewhere(seen(&rig)), (luid.clone(), "Sales".into(), "Orders".into()));
+    assert_eq!(asked(&rig), before);
+
+    rig.tableau.state().contents.remove(0);
+    rig.woken();
+    look(&rig, Hint::Contents).await;
+    assert_eq!((seen(&rig), rig.woken() > 0), (TargetView::NotFound, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn namesakes_in_one_project_are_told_apart_by_their_luids() {
+    let rig = rig(&[orders()], |tableau| {
+        publish_orders(tableau);
+        let sales = tableau.state().contents[0].project.clone().unwrap();
+        tableau.publish(TargetKind::Datasource, "Orders", &sales);
+    })
+    .await;
+    let TargetView::Ambiguous(luids) = rig.resolve("Finance/Sales", "Orders") else { panic!("one only") };
+    assert_eq!(luids.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,6 +329,112 @@ async fn many_contents_named_by_luid_are_read_by_one_list() {
     .await;
     let contents = rig.session.snapshot().contents.clone();
     assert_eq!(contents.by_luid.len(), 50);
-    assert_eq!(contents.by_luid.values().flatten().count(), 40);
+    assert_eq!(contents.by_luid.values().filter_map(Lookup::there).count(), 40);
     assert_eq!(rig.tableau.operations().iter().filter(|call| call.contains("content")).count(), 1);
+}
+
+/// `orders` has this task in status; or, without one, nothing to do with tasks.
+async fn has_task(rig: &Rig, task: Option<&TaskId>) {
+    let schedules = task.map(|task| json!({"name": "nightly", "taskId": task.as_str()}));
+    let status = json!({"schedules": schedules.into_iter().collect::<Vec<_>>()});
+    rig.index.on_refresh(&Event::Apply(extract(0, &orders(), &status)));
+    look(rig, Hint::Tasks).await;
+}
+
+async fn look(rig: &Rig, hint: Hint) {
+    rig.session.hint(hint);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+fn a_task(rig: &Rig) -> (Luid, TaskId) {
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let new = NewTask { kind: TargetKind::Datasource, luid: luid.clone(), refresh_type: RefreshType::Full };
+    let id = rig.tableau.state().add_task(&new, TaskSchedule::Own(None));
+    (luid, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_the_list_leaves_out_is_asked_for_by_its_id() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let (luid, id) = a_task(&rig);
+    has_task(&rig, Some(&id)).await;
+    let asked = || rig.tableau.operations().iter().filter(|call| *call == "task").count();
+    let seen = || match rig.session.tasks_of(&luid, &|_| false) {
+        TasksView::Read { tasks, unlisted, .. } => (tasks.len(), unlisted.get(&id).copied()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((seen(), asked()), ((1, None), 0), "the list has it");
+    rig.tableau.state().hidden.insert(id.clone());
+    look(&rig, Hint::Tasks).await;
+    assert_eq!((seen(), asked()), ((0, Some(Unlisted::Hidden)), 1));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!((5..=7).contains(&asked()), "{} in an hour", asked());
+    rig.tableau.state().hidden.clear();
+    look(&rig, Hint::Tasks).await;
+    assert_eq!(seen(), (1, None));
+
+    // What is no refusal says nothing, and fails nobody else.
+    rig.tableau.state().hidden.insert(id.clone());
+    rig.tableau.fail("task", TableauError::Ambiguous);
+    look(&rig, Hint::Tasks).await;
+    assert_eq!(seen(), (0, Some(Unlisted::Unclear)));
+    assert!(matches!(rig.session.snapshot().health, Health::Connected(_)));
+    rig.tableau.state().hidden.clear();
+    rig.tableau.state().tasks.clear();
+    look(&rig, Hint::Tasks).await;
+    assert_eq!(seen(), (0, Some(Unlisted::Gone)));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let before = asked();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!((asked(), seen()), (before, (0, Some(Unlisted::Gone))), "said for long enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_that_may_not_be_read_are_no_concern_of_the_rest_of_the_site() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let (luid, id) = a_task(&rig);
+    let schedule = |name: &str| ServerSchedule {
+        id: name.into(),
+        name: name.into(),
+        active: true,
+        updated_at: "1".into(),
+        timing: Some(nightly()),
+    };
+    rig.tableau.state().schedules =
+        vec![schedule("feedwater a"), schedule("feedwater b"), schedule("feedwater c")];
+    rig.tableau.fail("server_schedule", TableauError::Forbidden("403004".into()));
+    rig.tableau.fail("server_schedule", TableauError::NotFound("404021".into()));
+    rig.tableau.fail("server_schedule", TableauError::Ambiguous);
+    has_task(&rig, Some(&id)).await;
+    let known = || match &rig.session.snapshot().schedules {
+        ServerView::Read(all) => all.iter().map(|s| (s.name.clone(), s.timing.is_some())).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(known(), [("feedwater a".to_owned(), false), ("feedwater c".to_owned(), false)]);
+    assert!(matches!(rig.session.snapshot().health, Health::Connected(_)));
+    // Rights are given: with the next look it is known, and from then on not asked for again.
+    look(&rig, Hint::Tasks).await;
+    assert!(known().len() == 3 && known().iter().all(|(_, known)| *known), "{:?}", known());
+    let asked = || rig.tableau.operations().iter().filter(|call| *call == "server_schedule").count();
+    let before = asked();
+    look(&rig, Hint::Tasks).await;
+    assert_eq!(asked(), before);
+
+    rig.tableau.fail("tasks", TableauError::Forbidden("403004".into()));
+    look(&rig, Hint::Tasks).await;
+    assert_eq!(rig.session.tasks_of(&luid, &|_| false), TasksView::Forbidden);
+    assert!(matches!(rig.session.snapshot().health, Health::Connected(_)));
+    assert!(matches!(rig.resolve("Finance/Sales", "Orders"), TargetView::Found(_)));
+    look(&rig, Hint::Tasks).await;
+    assert!(matches!(rig.session.tasks_of(&luid, &|_| false), TasksView::Read { .. }));
+
+    // Nobody asks any more: whoever does next is not to find what was read long ago.
+    has_task(&rig, None).await;
+    assert_eq!(rig.session.tasks_of(&luid, &|_| false), TasksView::Unread);
+}
+
+fn nightly() -> crate::model::timing::Timing {
+    let declared = json!({"name": "x", "frequency": "Daily", "start": "02:00"});
+    crate::model::timing::Timing::declared(&serde_json::from_value(declared).unwrap(), Edition::Server)
+        .unwrap()
 }

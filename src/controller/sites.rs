@@ -2,20 +2,24 @@
 
 use super::connections::SessionKey;
 use super::context::{Context, Objects};
+use super::in_use::{self, Act};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
-use super::reconcile::{Note, Plan, Planned, Subject, ready_changed};
+use super::reconcile::{Note, Planned, Subject, ready_changed};
 use super::secrets::Referrer;
-use super::services::TableauCredential;
 use super::site::{Health, Hint, Setup, SiteSession};
+use super::site_access::{Access, access, secrets};
 use super::watches;
-use super::workspaces::{Never, key, keys, stands, unreachable_trouble};
+use super::workspaces::{reason_of, stands, trouble, unreachable_trouble};
 use crate::api::{TableauSite, TableauSiteStatus};
+use crate::http::Unreachable;
 use crate::model::conditions::{self, stamp};
-use crate::model::connection::{ConnectionState, DesiredSite, Trouble, site_verdicts};
+use crate::model::connection::{
+    self, ConnectionState, DesiredSite, IdentityTrouble, Keep, Trouble, site_verdicts,
+};
 use crate::model::ids::ObjectName;
 use crate::runtime::metrics::Kind;
-use crate::tableau::{Site, TableauError};
+use crate::tableau::{IdentityError, Site, TableauError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -37,7 +41,7 @@ struct Connected {
 impl Subject for Sites {
     type Object = TableauSite;
     type Seen = ();
-    type Act = Never;
+    type Act = Act;
     type Ack = ();
     const KIND: Kind = Kind::TableauSite;
 
@@ -47,10 +51,15 @@ impl Subject for Sites {
 
     fn plan(ctx: &Context, object: &Arc<TableauSite>, now: Timestamp) -> Planned<Self> {
         let mut status = object.status.clone().unwrap_or_default();
-        let mut notes = Vec::new();
-        if let Some(name) = object_name(&**object) {
+        let (mut notes, mut keep) = (Vec::new(), Keep::Rest);
+        if let Some(name) = object_name(&**object).filter(|_| !in_use::gone(&**object)) {
             let spec = DesiredSite::parse(object);
             let connected = match &spec {
+                Ok(spec) if spec.suspend => {
+                    // Not one more call but the sign-out: the session ends with its last user.
+                    forget(ctx, &name);
+                    alone(ConnectionState::Suspended)
+                }
                 Ok(spec) => connect(ctx, &name, object, spec, &status),
                 Err(_) => Connected { state: ConnectionState::Connecting, site: None, fingerprint: None },
             };
@@ -60,17 +69,24 @@ impl Subject for Sites {
                 status.signed_in_with = connected.fingerprint;
             }
             let generation = object.metadata.generation.unwrap_or_default();
-            if !(spec.is_ok() && stands(&connected.state, &status, generation)) {
-                let verdicts = site_verdicts(&spec, &connected.state);
+            let kept = in_use::look(ctx, &Key::Site(name.clone()), &**object);
+            keep = kept.keep;
+            let mut verdicts = site_verdicts(&spec, &connected.state);
+            if keep == Keep::Stay {
+                verdicts = vec![connection::in_use("Tableau", &kept.users, trouble(reason_of(&verdicts)))];
+            }
+            if keep == Keep::Stay || !(spec.is_ok() && stands(&connected.state, &status, generation)) {
                 notes = ready_changed(&status, &verdicts);
                 stamp(&mut status, &verdicts, generation, now);
             }
         }
-        Planned { status, plan: Plan::Rest, again: None, notes, seen: () }
+        let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
+        Planned { status, plan, again: None, notes, seen: () }
     }
 
-    async fn act(_: &Context, _: &Arc<TableauSite>, (): &(), act: Never) -> Option<()> {
-        match act {}
+    async fn act(ctx: &Context, object: &Arc<TableauSite>, (): &(), act: Act) -> Option<()> {
+        let key = Key::Site(object_name(&**object)?);
+        in_use::act(ctx, &ctx.objects.sites, &**object, &key, act).await
     }
 
     fn fold(
@@ -84,9 +100,11 @@ impl Subject for Sites {
     }
 
     fn wrote(ctx: &Context, object: &TableauSite, after: &TableauSiteStatus) {
-        // Those who wait for the site tell its reason.
-        let before = object.status.as_ref().and_then(|status| conditions::reason_of(status, "Ready"));
-        if before != conditions::reason_of(after, "Ready")
+        // Those who wait for the site tell its reason, and all go by its defaults.
+        let before = object.status.as_ref();
+        let edited = before.is_some_and(|status| status.observed_generation != after.observed_generation);
+        let before = before.and_then(|status| conditions::reason_of(status, "Ready"));
+        if (edited || before != conditions::reason_of(after, "Ready"))
             && let Some(name) = object_name(object)
         {
             watches::wake_all(ctx, &Key::Site(name));
@@ -106,34 +124,30 @@ fn connect(
     spec: &DesiredSite,
     status: &TableauSiteStatus,
 ) -> Connected {
-    let origin = format!("{}#{}", spec.server_url, spec.content_url);
+    let origin = spec.origin();
     ctx.sites.leave_other(name, &origin);
-    let alone = |state| Connected { state, site: None, fingerprint: None };
-    let referrer = Referrer::Site(name.clone());
-    let credential = keys(ctx, &referrer, name, &spec.secret).and_then(|keys| {
-        Ok(TableauCredential {
-            name: key(&keys, &spec.secret, "name")?,
-            secret: key(&keys, &spec.secret, "secret")?,
-        })
-    });
-    let credential = match credential {
-        Ok(credential) => credential,
-        // What is signed in stays so: a Secret that is gone for a moment must not stop what runs.
-        Err(state) => return alone(state),
+    let Access { to, credential, way } = match (access(ctx, name, spec), ctx.sites.get(name)) {
+        (Ok(found), _) => found,
+        // What is signed in stays so: a Secret that is gone for a moment must not stop what runs. Where the connection goes too, it is the
+        // session that counts.
+        (Err(_), Some(link)) if object.metadata.deletion_timestamp.is_some() => {
+            let health = link.session.snapshot().health.clone();
+            return healthy(ctx, name, object, spec, status, (&link.key, health));
+        }
+        (Err(state), _) => return alone(state),
     };
-    let mut parts = vec![credential.name.expose_secret(), credential.secret.expose_secret()];
+    let mut parts: Vec<&str> = credential.iter().map(ExposeSecret::expose_secret).collect();
     // A session knows one edition. Not part of what is undeclared, so that credentials stay recognised.
     let edition = object.spec.edition.map(|edition| format!("{edition:?}"));
     parts.extend(edition.as_deref());
-    let key = SessionKey::new(origin, &parts);
+    let way: Vec<&str> = way.iter().map(ExposeSecret::expose_secret).collect();
+    let key = SessionKey::new(origin, &parts).by(&way);
     let budget = ctx.budgets.of(ctx, &key.origin, name, spec.limits);
     let before = ctx.sites.get(name).map(|link| link.session);
-    let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));
-    let worked_before = status.signed_in_with.as_deref() == Some(&fingerprint);
-    let link = ctx.sites.link(name, key, spec.poll_interval, |users| {
+    let link = ctx.sites.link(name, key.clone(), spec.poll_interval, |users| {
         let lease = ctx.lease.clone();
         let leads = Arc::new(move || lease.now().outlives(Duration::ZERO));
-        let client = ctx.services.tableau(&spec.server_url, &spec.content_url, &credential, leads)?;
+        let client = ctx.services.tableau(&to, leads)?;
         Ok::<_, TableauError>(SiteSession::start(
             client,
             Setup {
@@ -158,14 +172,33 @@ fn connect(
         Ok(link) => link.session.snapshot().health.clone(),
         Err(error) => Health::Failed(error, None),
     };
+    healthy(ctx, name, object, spec, status, (&key, health))
+}
+
+fn alone(state: ConnectionState) -> Connected {
+    Connected { state, site: None, fingerprint: None }
+}
+
+/// What the session of this key, of which this is known, means for the object.
+fn healthy(
+    ctx: &Context,
+    name: &ObjectName,
+    object: &TableauSite,
+    spec: &DesiredSite,
+    status: &TableauSiteStatus,
+    (key, health): (&SessionKey, Health),
+) -> Connected {
+    let fingerprint = key.fingerprint(&format!("{}/{}", ctx.instance, object.uid().unwrap_or_default()));
+    let worked_before = status.signed_in_with.as_deref() == Some(&fingerprint);
     match health {
         Health::Connecting => alone(ConnectionState::Connecting),
         Health::Failed(error, _) => {
-            if error == TableauError::SignInRefused {
-                let namespace = name.namespace.clone();
-                ctx.secrets.read_again(ObjectName { namespace, name: spec.secret.as_str().into() });
+            if matches!(error, TableauError::SignInRefused | TableauError::Identity(IdentityError::Refused)) {
+                for secret in secrets(name, spec) {
+                    ctx.secrets.read_again(secret);
+                }
             }
-            alone(ConnectionState::Failed(trouble(error, worked_before)))
+            alone(ConnectionState::Failed(failed(error, worked_before)))
         }
         Health::Connected(site) => {
             // Another site behind the same URL: what status says about contents there would be said about strangers.
@@ -179,14 +212,18 @@ fn connect(
     }
 }
 
-fn trouble(error: TableauError, worked_before: bool) -> Trouble {
+fn failed(error: TableauError, worked_before: bool) -> Trouble {
     match error {
         TableauError::SignInRefused => Trouble::CredentialsRefused { worked_before },
         TableauError::SessionContested => Trouble::SessionContested,
         TableauError::Forbidden(_) => Trouble::PermissionDenied,
         TableauError::Throttled { .. } => Trouble::RateLimited,
         TableauError::WrongServer | TableauError::NotFound(_) => Trouble::WrongServer,
-        TableauError::UnsupportedVersion(version) => Trouble::UnsupportedVersion { version, oldest: "3.8" },
+        TableauError::UnsupportedVersion { version, oldest } => {
+            Trouble::UnsupportedVersion { version, oldest }
+        }
+        TableauError::MissingScope => Trouble::MissingScope,
+        TableauError::Identity(error) => identity_trouble(error),
         TableauError::Unreachable(cause) => unreachable_trouble(cause),
         TableauError::Ambiguous | TableauError::Rejected(_) | TableauError::NotLeading => {
             Trouble::Unreachable
@@ -194,9 +231,30 @@ fn trouble(error: TableauError, worked_before: bool) -> Trouble {
     }
 }
 
-/// Lets go of everything a deleted object used.
+fn identity_trouble(error: IdentityError) -> Trouble {
+    Trouble::Identity(match error {
+        IdentityError::NotGranted => IdentityTrouble::NotGranted,
+        IdentityError::NoAssertion => IdentityTrouble::NoAssertion,
+        IdentityError::Refused => IdentityTrouble::Refused,
+        IdentityError::MissingScope => return Trouble::MissingScope,
+        IdentityError::NoToken => IdentityTrouble::NoToken,
+        IdentityError::Claim(claim) => IdentityTrouble::Claim(claim),
+        IdentityError::WrongServer => IdentityTrouble::WrongServer,
+        IdentityError::Throttled { .. } => IdentityTrouble::RateLimited,
+        IdentityError::Unanswered | IdentityError::Unreachable(Unreachable::Connect) => {
+            IdentityTrouble::Unreachable
+        }
+        IdentityError::Unreachable(Unreachable::Dns) => IdentityTrouble::Dns,
+        IdentityError::Unreachable(Unreachable::Tls) => IdentityTrouble::Tls,
+        IdentityError::Unreachable(Unreachable::HostNotAllowed(host)) => {
+            return Trouble::HostNotAllowed { host };
+        }
+    })
+}
+
+/// Lets go of everything that a deleted or suspended object used.
 pub fn forget(ctx: &Context, name: &ObjectName) {
-    ctx.secrets.follow(&Referrer::Site(name.clone()), None);
-    ctx.sites.unlink(name);
-    ctx.budgets.forget(name);
+    ctx.secrets.follow(&Referrer::Site(name.clone()), &[]);
+    ctx.sites.forget(name);
+    ctx.budgets.forget(name, ctx.clock.moment());
 }

@@ -6,6 +6,7 @@ use super::index::{Change, Dependent, Key, object_name};
 use super::workspace::Hint as WorkspaceHint;
 use super::{extracts, flows, site, sites, workspaces};
 use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use crate::model::feeds::Feed;
 use crate::model::ids::ObjectName;
 use kube::runtime::watcher::Event;
 
@@ -14,9 +15,11 @@ pub fn on_flow(ctx: &Context, event: &Event<FlowDeployment>) {
     ctx.objects.flows.cache.on_event(event);
     for change in ctx.index.on_flow(event) {
         spread(ctx, &change);
-    }
-    if let Event::Delete(flow) = event {
-        flows::forget(ctx, flow);
+        if let Dependent::Flow(name) = &change.who
+            && ctx.index.facts(&change.who).is_none()
+        {
+            flows::forget(ctx, name);
+        }
     }
 }
 
@@ -28,7 +31,7 @@ pub fn on_refresh(ctx: &Context, event: &Event<ExtractRefresh>) {
         spread(ctx, change);
     }
     if let Event::Apply(refresh) | Event::Delete(refresh) = event
-        && !changes.is_empty()
+        && changes.iter().any(|change| change.claims || change.needs)
     {
         wake_rivals(ctx, refresh);
     }
@@ -98,27 +101,45 @@ pub fn on_site(ctx: &Context, event: &Event<TableauSite>) {
 }
 
 fn spread(ctx: &Context, change: &Change) {
+    if change.needs {
+        for key in &change.keys {
+            match key {
+                // Whether it is kept for its users may be decided otherwise now.
+                Key::Workspace(workspace) => ctx.wakes.workspace(workspace),
+                Key::Site(site) => ctx.wakes.site(site),
+                Key::FlowDeployment(_) | Key::Feed(..) | Key::Content(..) | Key::ContentLuid(..) => {}
+            }
+        }
+    }
+    if change.asks {
+        for key in &change.keys {
+            if let Some(workspace) = workspace_of(ctx, key) {
+                hint_workspace(ctx, &workspace, WorkspaceHint::Waiting);
+            }
+        }
+    }
+    if !change.claims {
+        return;
+    }
     if let Dependent::Flow(flow) = &change.who {
         wake_all(ctx, &Key::FlowDeployment(flow.clone()));
     }
     for key in &change.keys {
         match key {
-            Key::Workspace(workspace) | Key::Deployment(workspace, _) => {
+            Key::Workspace(workspace) | Key::Feed(workspace, _) => {
                 if change.interest {
-                    hint_workspace(ctx, workspace);
+                    hint_workspace(ctx, workspace, WorkspaceHint::Interest);
                 }
                 // Others that claim the same deployment.
-                if let Key::Deployment(..) = key {
+                if let Key::Feed(_, Feed::Deployment(_)) = key {
                     wake_others(ctx, key, &change.who);
                 }
             }
-            Key::FlowDeployment(flow) => {
+            Key::FlowDeployment(_) => {
                 if change.interest
-                    && let Some(flow) = ctx.objects.flows.get(flow)
-                    && let Some(me) = object_name(&*flow)
+                    && let Some(workspace) = workspace_of(ctx, key)
                 {
-                    let name = flow.spec.workspace_ref.name.as_str().into();
-                    hint_workspace(ctx, &ObjectName { namespace: me.namespace, name });
+                    hint_workspace(ctx, &workspace, WorkspaceHint::Interest);
                 }
             }
             Key::Site(site) => {
@@ -134,9 +155,21 @@ fn spread(ctx: &Context, change: &Change) {
     }
 }
 
-fn hint_workspace(ctx: &Context, workspace: &ObjectName) {
+/// The workspace in which an upstream is read.
+fn workspace_of(ctx: &Context, key: &Key) -> Option<ObjectName> {
+    match key {
+        Key::Workspace(workspace) => Some(workspace.clone()),
+        Key::FlowDeployment(flow) => {
+            let name = ctx.objects.flows.get(flow)?.spec.workspace_ref.name.as_str().into();
+            Some(ObjectName { namespace: flow.namespace.clone(), name })
+        }
+        Key::Site(_) | Key::Feed(..) | Key::Content(..) | Key::ContentLuid(..) => None,
+    }
+}
+
+fn hint_workspace(ctx: &Context, workspace: &ObjectName, hint: WorkspaceHint) {
     if let Some(link) = ctx.workspaces.get(workspace) {
-        link.session.hint(WorkspaceHint::Interest);
+        link.session.hint(hint);
     }
 }
 

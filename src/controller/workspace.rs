@@ -1,16 +1,20 @@
 //! One Prefect workspace under one credential: who reads it (only the observer), what the last reads said, and what we wrote since.
 
+use super::connections::Reads;
 use super::index::{Dependent, Index, Key};
 use super::lanes::Lane;
+use super::running::Known;
 use super::wakes::Wakes;
 use crate::clock::Clock;
 use crate::guards::{Guard, holds};
 use crate::model::connection::POLL_INTERVAL;
 use crate::model::extract::Seen;
-use crate::model::ids::{DeploymentId, DeploymentName, ObjectName, RunId};
+use crate::model::feeds::Feed;
+use crate::model::ids::{DeploymentName, ObjectName, RunId};
+use crate::model::parameters::Parameters;
 use crate::model::runs::StateType;
 use crate::model::time::Moment;
-use crate::prefect::{Deployment, Prefect, PrefectError};
+use crate::prefect::{Deployment, Prefect, PrefectError, RunEvent, Server};
 use crate::runtime::metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,25 +26,28 @@ use tokio::task::JoinHandle;
 pub struct WorkspaceSession {
     /// The service.
     pub client: Arc<dyn Prefect>,
-    /// Write slots: one at first, since a server on SQLite refuses most parallel writes [measured].
+    /// Write slots, shared by all sessions with the server.
     pub lane: Arc<Lane>,
     snapshot: watch::Receiver<Arc<WorkspaceSnapshot>>,
     hints: mpsc::UnboundedSender<Hint>,
     wrote: Mutex<HashMap<DeploymentName, Moment>>,
+    live: Arc<Mutex<Option<bool>>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 /// "Look again", for the observer. Never wakes a reconcile by itself: it would find the old snapshot and act twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// A run of this deployment changed its state.
-    Run(RunId, Option<DeploymentId>),
+    /// A run changed its state.
+    Run(RunEvent),
     /// We wrote this deployment.
     Wrote(DeploymentName),
     /// The event stream is connected (again): what it missed must be read.
     Reconnected,
     /// A resource that reads this workspace is new or was changed.
     Interest,
+    /// A resource has begun to wait for runs in progress.
+    Waiting,
 }
 
 /// How the workspace answers.
@@ -48,8 +55,8 @@ pub enum Hint {
 pub enum Health {
     /// Not asked yet.
     Connecting,
-    /// Answers; the server's version.
-    Connected(String),
+    /// Answers; what it is.
+    Connected(Server),
     /// The last read failed.
     Failed(PrefectError),
 }
@@ -61,8 +68,10 @@ pub struct WorkspaceSnapshot {
     pub health: Health,
     /// Deployments by name, with the stamp of the read that said so.
     pub deployments: BTreeMap<DeploymentName, Row>,
-    /// Completions by deployment.
-    pub runs: BTreeMap<DeploymentName, Arc<Runs>>,
+    /// Completions by feed.
+    pub runs: BTreeMap<Feed, Arc<Runs>>,
+    /// Runs in progress by feed, where somebody waits for them.
+    pub running: Known,
 }
 
 /// One deployment, as last read.
@@ -72,17 +81,30 @@ pub struct Row {
     pub read_from: Moment,
     /// The deployment, or how many complete reads in a row did not have it.
     pub found: Result<Arc<Deployment>, u32>,
+    /// It was there once, as far back as it is read.
+    pub known: bool,
 }
 
-/// What is known of the runs of one deployment.
+/// What is known of the runs of one feed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Runs {
     /// COMPLETED states of the last day and the newest before, oldest first.
     pub occasions: Vec<Seen>,
-    /// How the newest run ended, whatever way.
-    pub newest_ended: Option<(jiff::Timestamp, StateType, RunId)>,
-    /// Ids that runs may carry: the present one, and earlier ones for a day.
-    pub ids: Vec<(DeploymentId, Moment)>,
+    /// The newest run that ended, whatever way.
+    pub newest_ended: Option<Ended>,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// How.
+    pub state: StateType,
+    /// Which.
+    pub run: RunId,
+    /// With what.
+    pub parameters: Parameters,
 }
 
 /// Complete reads in a row that have to lack a deployment before it counts as absent.
@@ -109,22 +131,23 @@ impl WorkspaceSession {
             health: Health::Connecting,
             deployments: BTreeMap::new(),
             runs: BTreeMap::new(),
+            running: Known::new(),
         };
         let (out, snapshot) = watch::channel(Arc::new(first));
-        let events = tokio::spawn(super::workspace_events::run(
-            client.clone(),
-            hints.clone(),
-            setup.clock.clone(),
-            setup.connected.clone(),
-        ));
+        let lane = setup.lane.clone();
+        let live = Arc::default();
+        let events =
+            super::workspace_events::Events::new(client.clone(), hints.clone(), setup.clone(), &live);
+        let events = tokio::spawn(events.run());
         let observer = super::workspace_observer::Observer::new(client.clone(), setup, out);
         let observer = tokio::spawn(observer.run(hints_rx));
         Arc::new(Self {
             client,
-            lane: Lane::new(1),
+            lane,
             snapshot,
             hints,
             wrote: Mutex::default(),
+            live,
             tasks: vec![events, observer],
         })
     }
@@ -132,6 +155,11 @@ impl WorkspaceSession {
     /// The newest snapshot.
     pub fn snapshot(&self) -> Arc<WorkspaceSnapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// Whether events come live, or cannot be had and the poll has to do; none: not tried yet.
+    pub fn live(&self) -> Option<bool> {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a hint for the observer.
@@ -175,6 +203,12 @@ impl WorkspaceSession {
     }
 }
 
+impl Reads for WorkspaceSession {
+    fn stop(&self) {
+        self.end();
+    }
+}
+
 impl Drop for WorkspaceSession {
     fn drop(&mut self) {
         self.end();
@@ -192,6 +226,8 @@ pub struct Setup {
     pub wakes: Wakes,
     /// The connection objects that use this session.
     pub users: Arc<Users>,
+    /// Write slots of the server.
+    pub lane: Arc<Lane>,
     /// Cycles are counted here.
     pub metrics: Arc<Metrics>,
     /// Whether completions may have been missed before the oldest that will be read.
@@ -240,12 +276,14 @@ pub fn wake_what_differs(
     names.extend(
         new.deployments.iter().filter(|(name, row)| !same(old.deployments.get(*name), row)).map(|(n, _)| n),
     );
-    names.extend(new.runs.iter().filter(|(name, runs)| old.runs.get(*name) != Some(*runs)).map(|(n, _)| n));
+    let mut feeds: BTreeSet<Feed> = names.into_iter().cloned().map(Feed::Deployment).collect();
+    let news = new.runs.iter().filter(|(feed, runs)| old.runs.get(*feed) != Some(*runs));
+    feeds.extend(news.map(|(feed, _)| feed.clone()));
     let users = setup.users.all();
     let mut woken: BTreeSet<Dependent> = BTreeSet::new();
     for user in &users {
-        for name in &names {
-            woken.extend(setup.index.behind_deployment(user, name));
+        for feed in &feeds {
+            woken.extend(setup.index.behind(user, feed));
         }
         if old.health != new.health {
             setup.wakes.workspace(user);

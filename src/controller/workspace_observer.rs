@@ -1,12 +1,19 @@
 //! The only reader of a Prefect workspace: reads in bulk on a timer and on hints, publishes a snapshot, then wakes the dependents of what
-//! differs. Cost per cycle: the flows and deployments that matter (N/200 calls each) and the runs that ended since the cursor.
+//! differs. Cost per cycle: the flows and deployments that matter (N/200 calls each), the runs that ended since the cursor, and those in progress
+//! while somebody waits for them.
 
 use super::completions::{Completions, Watched};
-use super::workspace::{Health, Hint, Row, Runs, Setup, WorkspaceSnapshot, wake_what_differs};
+use super::feeds::Feeds;
+use super::flows::load;
+use super::index::Waiting;
+use super::running::Running;
+use super::workspace::{Health, Hint, Row, Setup, WorkspaceSnapshot, wake_what_differs};
 use crate::guards::{Guard, holds};
+use crate::model::connection::{Support, support};
+use crate::model::feeds::Feed;
 use crate::model::ids::{DeploymentName, RunId};
 use crate::model::time::Moment;
-use crate::prefect::{Prefect, PrefectError};
+use crate::prefect::{Prefect, PrefectError, Server};
 use crate::runtime::metrics::{Cycle, Service};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,9 +33,11 @@ pub struct Observer {
     client: Arc<dyn Prefect>,
     setup: Setup,
     out: watch::Sender<Arc<WorkspaceSnapshot>>,
-    version: Option<String>,
+    server: Option<Server>,
     rows: BTreeMap<DeploymentName, Row>,
+    feeds: Feeds,
     completions: Completions,
+    running: Running,
     failures: u32,
     /// When the last cycle ended.
     last: Moment,
@@ -40,6 +49,8 @@ struct Todo {
     runs: BTreeSet<RunId>,
     wrote: BTreeSet<DeploymentName>,
     everything: bool,
+    /// Perhaps to another server than before.
+    reconnected: bool,
 }
 
 impl Observer {
@@ -50,9 +61,11 @@ impl Observer {
             client,
             setup,
             out,
-            version: None,
+            server: None,
             rows: BTreeMap::new(),
+            feeds: Feeds::default(),
             completions,
+            running: Running::default(),
             failures: 0,
             last: Moment::default(),
         }
@@ -70,15 +83,22 @@ impl Observer {
             let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
             self.setup.metrics.cycled(Service::Prefect, counted);
             let health = match result {
-                Ok(()) => {
+                Ok(server) => {
                     self.failures = 0;
                     if todo.everything {
                         poll_at = now.plus(self.setup.users.interval());
                     }
                     todo = Todo::default();
-                    Health::Connected(self.version.clone().unwrap_or_default())
+                    Health::Connected(server)
                 }
                 Err(error) => {
+                    // What answers afterwards may be another server: restarted, upgraded, wiped.
+                    self.server = None;
+                    if let PrefectError::Throttled { .. } = &error
+                        && let Some(load) = load(Some(&error))
+                    {
+                        self.setup.lane.told(load, self.last);
+                    }
                     // What was asked for stays asked for. Waiting grows, so that a dead or refusing server is not hammered.
                     self.failures = self.failures.saturating_add(1);
                     poll_at = now.plus(self.wait(&error));
@@ -117,8 +137,8 @@ impl Observer {
             tokio::select! {
                 hint = hints.recv() => {
                     let Some(hint) = hint else { return false };
-                    if let Hint::Run(_, deployment) = &hint
-                        && !deployment.as_ref().is_some_and(|id| self.completions.watches(id))
+                    if let Hint::Run(event) = &hint
+                        && !self.feeds.watches(event)
                     {
                         // Somebody else's run: a busy server must not cost us a read each.
                         continue;
@@ -141,7 +161,7 @@ impl Observer {
                         todo.everything = true;
                         return true;
                     }
-                    if !failing && self.completions.sweep_a_page(now).await {
+                    if !failing && self.completions.sweep_a_page(&mut self.feeds, now).await {
                         self.publish_runs();
                     }
                 }
@@ -149,23 +169,49 @@ impl Observer {
         }
     }
 
-    async fn cycle(&mut self, todo: &Todo) -> Result<(), PrefectError> {
-        if self.version.is_none() {
-            self.version = Some(self.client.version().await?);
-        }
+    async fn cycle(&mut self, todo: &Todo) -> Result<Server, PrefectError> {
+        let server = match self.server.clone().filter(|_| !todo.reconnected) {
+            Some(server) => server,
+            None => self.probe().await?,
+        };
         let interest = self.interest();
-        let new_names = interest.keys().any(|name| !self.rows.contains_key(name));
+        self.feeds.watch(interest.keys());
+        let new_names = names(&interest).any(|name| !self.rows.contains_key(name));
         if todo.everything || new_names || !todo.wrote.is_empty() {
             self.read_deployments(&interest).await?;
         }
-        self.completions.read(&interest, &todo.runs).await
+        // Asked before completions are read, and told only with them: what has ended when nothing runs any more is among them, so that the refresh
+        // that waited for it contains it.
+        let running = self.read_running().await;
+        self.completions.read(&mut self.feeds, &interest, &todo.runs).await?;
+        self.running = running;
+        Ok(server)
+    }
+
+    async fn read_running(&mut self) -> Running {
+        let (now, mut waiting) = (self.setup.clock.now(), Waiting::default());
+        for user in self.setup.users.all() {
+            self.setup.index.waiting(&user, now, &mut waiting);
+        }
+        self.running.read(&*self.client, &mut self.feeds, now, waiting).await
+    }
+
+    async fn probe(&mut self) -> Result<Server, PrefectError> {
+        let server = self.client.probe().await?;
+        match server.version.as_deref().map(|version| (version, support(version))) {
+            Some((version, Support::Refused)) => Err(PrefectError::UnsupportedVersion(version.to_owned())),
+            Some((_, Support::Old | Support::Good)) | None => {
+                self.server = Some(server.clone());
+                Ok(server)
+            }
+        }
     }
 
     fn interest(&self) -> Watched {
         let mut all: Watched = BTreeMap::new();
         for user in self.setup.users.all() {
-            for (name, completions) in self.setup.index.deployments(&user) {
-                let slot = all.entry(name).or_default();
+            for (feed, completions) in self.setup.index.feeds(&user) {
+                let slot = all.entry(feed).or_default();
                 *slot = match (*slot, completions) {
                     (None, other) | (other, None) => other,
                     (Some(a), Some(b)) => Some(a || b),
@@ -177,7 +223,7 @@ impl Observer {
 
     async fn read_deployments(&mut self, interest: &Watched) -> Result<(), PrefectError> {
         let read_from = self.setup.clock.moment();
-        let flows: BTreeSet<String> = interest.keys().map(|name| name.flow.to_string()).collect();
+        let flows: BTreeSet<String> = names(interest).map(|name| name.flow.to_string()).collect();
         let flows: Vec<String> = flows.into_iter().collect();
         let mut found = HashMap::new();
         if !flows.is_empty() {
@@ -185,17 +231,27 @@ impl Observer {
                 found.insert(deployment.name.clone(), Arc::new(deployment));
             }
         }
-        self.rows.retain(|name, _| interest.contains_key(name));
-        for name in interest.keys() {
-            let found = match (found.remove(name), self.rows.get(name).map(|row| &row.found)) {
+        let wanted: BTreeSet<&DeploymentName> = names(interest).collect();
+        self.rows.retain(|name, _| wanted.contains(name));
+        for name in wanted {
+            let found = match (found.remove(name), self.rows.get(name)) {
                 (Some(deployment), _) => Ok(deployment),
-                (None, Some(Err(times))) => Err(times + 1),
-                (None, None | Some(Ok(_))) => Err(1),
+                // It was there, or a status says so, and two lists lack it: pages change while they are read, so it is asked for by its name once.
+                (None, Some(Row { found: Err(1), known, .. }))
+                    if (*known || self.made(name)) && holds(Guard::TwoCompleteReads) =>
+                {
+                    self.client.deployment(name).await?.map(Arc::new).ok_or(2)
+                }
+                (None, Some(Row { found: Err(times), .. })) => Err(times + 1),
+                (None, None | Some(Row { found: Ok(_), .. })) => Err(1),
             };
-            if let Ok(deployment) = &found {
-                self.completions.remember_id(name, &deployment.id, read_from);
+            let known = found.is_ok() || self.rows.get(name).is_some_and(|row| row.known);
+            if let Ok(deployment) = &found
+                && self.feeds.remember_id(name, &deployment.id, read_from)
+            {
+                self.completions.read_anew(&Feed::Deployment(name.clone()));
             }
-            self.rows.insert(name.clone(), Row { read_from, found });
+            self.rows.insert(name.clone(), Row { read_from, found, known });
         }
         // One missing row is asked for again at once: absence counts after two complete reads, and a new resource should not wait for a poll.
         let missed_once = |row: &Row| row.found.as_ref().is_err_and(|times| *times == 1);
@@ -203,6 +259,10 @@ impl Observer {
             return Box::pin(self.read_deployments(interest)).await;
         }
         Ok(())
+    }
+
+    fn made(&self, name: &DeploymentName) -> bool {
+        self.setup.users.all().iter().any(|user| self.setup.index.made(user, name))
     }
 
     fn publish_runs(&mut self) {
@@ -216,27 +276,34 @@ impl Observer {
         let runs = self
             .completions
             .known()
-            .map(|(name, runs)| {
-                let same = old.runs.get(name).filter(|before| same_runs(before, runs));
-                (name.clone(), same.cloned().unwrap_or_else(|| Arc::new(runs.clone())))
+            .map(|(feed, runs)| {
+                let same = old.runs.get(feed).filter(|before| before.as_ref() == runs);
+                (feed.clone(), same.cloned().unwrap_or_else(|| Arc::new(runs.clone())))
             })
             .collect();
-        let new = Arc::new(WorkspaceSnapshot { health, deployments: self.rows.clone(), runs });
+        let (deployments, running) = (self.rows.clone(), self.running.known.clone());
+        let new = Arc::new(WorkspaceSnapshot { health, deployments, runs, running });
         self.out.send_replace(new.clone());
         wake_what_differs(&old, &new, touched, &self.setup);
+        for who in std::mem::take(&mut self.running.waiting.who) {
+            self.setup.wakes.dependent(&who);
+        }
     }
 }
 
-/// Same but for when the ids were seen last.
-fn same_runs(a: &Runs, b: &Runs) -> bool {
-    a.occasions == b.occasions && a.newest_ended == b.newest_ended
+/// The deployments among them.
+fn names(interest: &Watched) -> impl Iterator<Item = &DeploymentName> {
+    interest.keys().filter_map(|feed| match feed {
+        Feed::Deployment(name) => Some(name),
+        Feed::Runs(_) => None,
+    })
 }
 
 impl Todo {
     fn take(&mut self, hint: Hint) {
         match hint {
-            Hint::Run(run, _) => {
-                self.runs.insert(run);
+            Hint::Run(event) => {
+                self.runs.insert(event.run);
                 if self.runs.len() > MOST_NAMED {
                     // A flood while nothing can be read: the poll and the sweep find them.
                     self.runs.pop_first();
@@ -245,7 +312,10 @@ impl Todo {
             Hint::Wrote(name) => {
                 self.wrote.insert(name);
             }
-            Hint::Reconnected | Hint::Interest => self.everything = true,
+            Hint::Reconnected => (self.everything, self.reconnected) = (true, true),
+            Hint::Interest => self.everything = true,
+            // Whoever waits is looked for in each cycle.
+            Hint::Waiting => {}
         }
     }
 }

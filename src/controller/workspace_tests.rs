@@ -3,6 +3,8 @@
 use super::*;
 use crate::api::{ExtractRefresh, FlowDeployment};
 use crate::controller::wakes::Wakeups;
+use crate::model::feeds::Selector;
+use crate::model::ids::DeploymentId;
 use crate::prefect::NewDeployment;
 use crate::prefect::fake::FakePrefect;
 use kube::runtime::watcher::Event;
@@ -23,9 +25,14 @@ fn name() -> DeploymentName {
     DeploymentName { flow: "orders".into(), deployment: "nightly".into() }
 }
 
+fn told(run: &str, deployment: Option<&DeploymentId>) -> Hint {
+    let deployment = deployment.cloned();
+    Hint::Run(RunEvent { run: run.into(), deployment, tags: Vec::new(), work_pool: None })
+}
+
 async fn deploy(prefect: &FakePrefect) {
     let flow = prefect.ensure_flow("orders").await.unwrap();
-    let new = NewDeployment { name: "nightly".into(), fields: serde_json::Map::new() };
+    let new = NewDeployment { name: "nightly".into(), fields: serde_json::Map::new().into() };
     prefect.create_deployment(&flow, &new).await.unwrap();
 }
 
@@ -64,6 +71,7 @@ async fn rig(gap: bool, before: impl AsyncFnOnce(&FakePrefect)) -> Rig {
             index: index.clone(),
             wakes,
             users,
+            lane: Lane::adaptive(clock.clone()),
             metrics: Arc::new(Metrics::default()),
             gap,
             cursor: Arc::new(move |at| told.lock().unwrap().push(at)),
@@ -81,7 +89,7 @@ impl Rig {
         let snapshot = self.session.snapshot();
         snapshot
             .runs
-            .get(&name())
+            .get(&Feed::Deployment(name()))
             .map_or_else(Vec::new, |runs| runs.occasions.iter().map(|seen| seen.run.to_string()).collect())
     }
     fn woken(&mut self) -> usize {
@@ -113,6 +121,137 @@ async fn a_completion_is_seen_at_once_by_its_event_and_within_the_interval_witho
     rig.pass(POLL + Duration::from_secs(1)).await;
     assert_eq!(rig.occasions(), [run.id.to_string(), later.id.to_string()]);
     assert_eq!(rig.woken(), 1);
+}
+
+fn selector(tags: &[&str], pool: Option<&str>) -> Feed {
+    Feed::Runs(Selector::new(tags.iter().copied(), pool).unwrap())
+}
+
+impl Rig {
+    /// An extract that is fed by runs, beside.
+    fn selects(&self, name: &str, runs: &serde_json::Value) {
+        let mut runs = runs.clone();
+        runs["workspaceRef"] = json!({"name": "prod"});
+        let extract: ExtractRefresh = serde_json::from_value(json!({
+            "apiVersion": "feedwater.dev/v1alpha1", "kind": "ExtractRefresh",
+            "metadata": {"name": name, "namespace": "a", "uid": name},
+            "spec": {"siteRef": {"name": "acme"}, "target": {"kind": "Datasource", "projectPath": "P", "name": "N"},
+                     "upstreams": [{"name": "crm", "prefectRuns": runs}]}
+        }))
+        .unwrap();
+        self.index.on_refresh(&Event::Apply(extract));
+        self.session.hint(Hint::Interest);
+    }
+
+    fn of(&self, feed: &Feed) -> Vec<String> {
+        let snapshot = self.session.snapshot();
+        let runs = snapshot.runs.get(feed).map(|runs| runs.occasions.clone()).unwrap_or_default();
+        runs.iter().map(|seen| seen.run.to_string()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_by_tag_are_seen_at_once_at_first_sight_and_by_the_sweep() {
+    let mut rig = rig(false, deploy).await;
+    // More than a day ago, behind more reports of refreshes than a page holds.
+    let first = rig.prefect.run_of("a", &["crm", "x"], None, StateType::Completed);
+    {
+        let mut state = rig.prefect.state();
+        let long_ago = state.runs[0].state_at - jiff::SignedDuration::from_hours(30);
+        (state.runs[0].state_at, state.runs[0].ended_at) = (long_ago, Some(long_ago));
+    }
+    for _ in 0..250 {
+        rig.prefect.run_of("a", &["crm"], None, StateType::Completed);
+        rig.prefect.state().runs.last_mut().unwrap().reports_refresh = true;
+    }
+    let crashed = rig.prefect.run_of("b", &["crm"], None, StateType::Crashed);
+    rig.selects("crm", &json!({"tags": ["crm"]}));
+    rig.pass(Duration::from_secs(1)).await;
+    let crm = selector(&["crm"], None);
+    assert_eq!(rig.of(&crm), [first.id.to_string()], "the newest that counts");
+    let newest = rig.session.snapshot().runs[&crm].newest_ended.as_ref().map(|ended| ended.run.clone());
+    assert_eq!(newest, Some(crashed.id.clone()));
+
+    rig.woken();
+    let live = rig.prefect.run_of("c", &["y", "crm"], Some("etl"), StateType::Completed);
+    rig.prefect.run_of("c", &["y"], Some("etl"), StateType::Completed);
+    rig.pass(Duration::from_secs(1)).await;
+    assert_eq!(rig.of(&crm), [first.id.to_string(), live.id.to_string()]);
+    assert_eq!(rig.woken(), 1);
+    // Forced without an event, long after its end.
+    for _ in 0..200 {
+        rig.prefect.fail("events", PrefectError::Ambiguous);
+    }
+    rig.prefect.cut_events();
+    rig.pass(Duration::from_secs(3600)).await;
+    rig.prefect.set_state(&crashed.id, StateType::Completed).unwrap();
+    rig.pass(Duration::from_secs(700)).await;
+    assert_eq!(rig.of(&crm).last(), Some(&crashed.id.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_told_to_every_feed_it_belongs_to() {
+    let rig = rig(false, deploy).await;
+    rig.selects("all", &json!({"workPool": "etl"}));
+    rig.selects("both", &json!({"workPool": "etl", "tags": ["t"]}));
+    rig.pass(Duration::from_secs(2)).await;
+    let own = rig.prefect.run(&name(), StateType::Completed);
+    {
+        let mut state = rig.prefect.state();
+        let run = state.runs.last_mut().unwrap();
+        (run.tags, run.work_pool) = (vec!["t".into()], Some("etl".into()));
+    }
+    let other = rig.prefect.run_of("x", &[], Some("etl"), StateType::Completed);
+    rig.pass(POLL * 2).await;
+    assert_eq!(rig.occasions(), [own.id.to_string()]);
+    assert_eq!(rig.of(&selector(&["t"], Some("etl"))), [own.id.to_string()]);
+    assert_eq!(rig.of(&selector(&[], Some("etl"))), [own.id.to_string(), other.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_which_the_flow_cannot_be_found_out_are_read_again() {
+    let rig = rig(false, deploy).await;
+    rig.selects("crm", &json!({"tags": ["crm"]}));
+    rig.pass(Duration::from_secs(2)).await;
+    for _ in 0..3 {
+        rig.prefect.fail("flow", PrefectError::Unavailable);
+    }
+    let run = rig.prefect.run_of("new", &["crm"], None, StateType::Completed);
+    rig.pass(Duration::from_secs(2)).await;
+    let crm = selector(&["crm"], None);
+    assert_eq!(rig.of(&crm), Vec::<String>::new(), "it may be a report");
+    rig.pass(Duration::from_secs(600)).await;
+    assert_eq!(rig.of(&crm), [run.id.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_before_a_failure_is_looked_for_again() {
+    let rig = rig(true, async |prefect| {
+        deploy(prefect).await;
+        prefect.run(&name(), StateType::Completed);
+        let mut state = prefect.state();
+        let long_ago = state.runs[0].state_at - jiff::SignedDuration::from_hours(48);
+        (state.runs[0].state_at, state.runs[0].ended_at) = (long_ago, Some(long_ago));
+    })
+    .await;
+    // Its flow is not known, and finding it out fails once.
+    rig.prefect.run_of("new", &["crm"], None, StateType::Crashed);
+    rig.prefect.fail("flow", PrefectError::Unavailable);
+    rig.selects("crm", &json!({"tags": ["crm"]}));
+    rig.pass(POLL * 3).await;
+    assert_eq!(rig.occasions().len(), 1, "completed before the last day");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_selectors_cost_one_question_a_poll() {
+    let rig = rig(false, deploy).await;
+    for n in 0..50 {
+        rig.selects(&format!("e{n}"), &json!({"tags": [format!("tag-{n}"), "prod"]}));
+    }
+    rig.pass(POLL * 2).await;
+    let before = rig.reads();
+    rig.pass(POLL * 10).await;
+    assert!(rig.reads() - before <= 10 * 4, "{}", rig.reads() - before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,8 +402,7 @@ async fn rows_that_the_cursor_has_passed_are_kept_when_a_later_read_fails() {
     let early = rig.prefect.run(&name(), StateType::Completed);
     rig.pass(Duration::from_secs(90)).await;
     let late = rig.prefect.run(&name(), StateType::Completed);
-    let id = late.deployment.clone();
-    rig.session.hint(Hint::Run(late.id.clone(), id));
+    rig.session.hint(told(late.id.as_str(), late.deployment.as_ref()));
     rig.prefect.fail_named();
     rig.pass(Duration::from_secs(400)).await;
     assert_eq!(rig.occasions(), [early.id.to_string(), late.id.to_string()]);
@@ -293,7 +431,7 @@ async fn runs_of_others_cost_no_reads_and_a_flood_of_ours_a_bounded_number() {
     rig.pass(Duration::from_secs(2)).await;
     let before = rig.reads();
     for n in 0..500u32 {
-        rig.session.hint(Hint::Run(format!("run-{n}").as_str().into(), Some("foreign".into())));
+        rig.session.hint(told(&format!("run-{n}"), Some(&"foreign".into())));
         rig.pass(Duration::from_millis(60)).await;
     }
     let (polls, per_poll) = (2, 3);
@@ -301,7 +439,7 @@ async fn runs_of_others_cost_no_reads_and_a_flood_of_ours_a_bounded_number() {
     let ours = rig.prefect.run(&name(), StateType::Running).deployment;
     let before = rig.reads();
     for n in 0..500u32 {
-        rig.session.hint(Hint::Run(format!("run-{n}").as_str().into(), ours.clone()));
+        rig.session.hint(told(&format!("run-{n}"), ours.as_ref()));
         rig.pass(Duration::from_millis(60)).await;
     }
     assert!(rig.reads() - before <= 60 * 2 + polls * per_poll + 2, "{}", rig.reads() - before);

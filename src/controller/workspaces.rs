@@ -2,41 +2,39 @@
 
 use super::connections::SessionKey;
 use super::context::{Context, Objects};
+use super::in_use::{self, Act};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
-use super::reconcile::{Note, Plan, Planned, Subject, ready_changed};
-use super::secrets::{Referrer, SecretView};
-use super::services::PrefectCredential;
+use super::reconcile::{Note, Planned, Subject, ready_changed};
+use super::secrets::Referrer;
 use super::watches;
 use super::workspace::{Health, Hint, Setup, WorkspaceSession};
-use crate::api::{Conditioned, PrefectWorkspace, PrefectWorkspaceStatus};
+use super::workspace_access::{Access, access, secrets};
+use crate::api::{Conditioned, PrefectEvents, PrefectServer, PrefectWorkspace, PrefectWorkspaceStatus};
 use crate::http::Unreachable;
-use crate::model::conditions::{stamp, tells};
+use crate::model::conditions::{Verdict, stamp, tells};
 use crate::model::connection::{
-    ConnectionState, DesiredWorkspace, Trouble, WorkspaceAuth, workspace_verdicts,
+    self, ConnectionState, DesiredWorkspace, Keep, OLDEST, Support, TESTED, Trouble, is_cloud, support,
+    workspace_verdicts,
 };
 use crate::model::ids::ObjectName;
 use crate::model::time::sub;
-use crate::prefect::PrefectError;
+use crate::prefect::{PrefectError, Server};
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The subject.
 pub struct Workspaces;
 
-/// There is nothing to do outside.
-pub enum Never {}
-
 #[async_trait]
 impl Subject for Workspaces {
     type Object = PrefectWorkspace;
     type Seen = ();
-    type Act = Never;
+    type Act = Act;
     type Ack = ();
     const KIND: Kind = Kind::PrefectWorkspace;
 
@@ -46,34 +44,48 @@ impl Subject for Workspaces {
 
     fn plan(ctx: &Context, object: &Arc<PrefectWorkspace>, now: Timestamp) -> Planned<Self> {
         let mut status = object.status.clone().unwrap_or_default();
-        let mut notes = Vec::new();
-        if let Some(name) = object_name(&**object) {
+        let (mut notes, mut keep) = (Vec::new(), Keep::Rest);
+        if let Some(name) = object_name(&**object).filter(|_| !in_use::gone(&**object)) {
             let spec = DesiredWorkspace::parse(object);
             let state = match &spec {
-                Ok(spec) => connect(ctx, &name, spec),
+                Ok(spec) if spec.suspend => {
+                    // Not one more call: the session ends with its last user.
+                    let_go(ctx, &name);
+                    ConnectionState::Suspended
+                }
+                Ok(spec) => connect(ctx, &name, spec, object.metadata.deletion_timestamp.is_some()),
                 Err(_) => {
                     // The last good session goes on.
                     ConnectionState::Connecting
                 }
             };
-            if let ConnectionState::Connected { version } = &state {
-                if status.version.as_ref() != Some(version) || status.connected_since.is_none() {
-                    status.connected_since = Some(now.into());
-                }
-                status.version = Some(version.clone());
+            if let ConnectionState::Connected { .. } = &state
+                && let Some(session) = ctx.workspaces.get(&name).map(|link| link.session)
+                && let Health::Connected(server) = &session.snapshot().health
+            {
+                notes.extend(take(&mut status, server, session.live(), now));
             }
             let generation = object.metadata.generation.unwrap_or_default();
-            if !(spec.is_ok() && stands(&state, &status, generation)) {
-                let verdicts = workspace_verdicts(&spec, &state);
-                notes = ready_changed(&status, &verdicts);
+            let kept = in_use::look(ctx, &Key::Workspace(name.clone()), &**object);
+            keep = kept.keep;
+            let mut verdicts = workspace_verdicts(&spec, &state);
+            let reason = reason_of(&verdicts);
+            ctx.workspaces.say(&name, reason);
+            if keep == Keep::Stay {
+                verdicts = vec![connection::in_use("Prefect", &kept.users, trouble(reason))];
+            }
+            if keep == Keep::Stay || !(spec.is_ok() && stands(&state, &status, generation)) {
+                notes.extend(ready_changed(&status, &verdicts));
                 stamp(&mut status, &verdicts, generation, now);
             }
         }
-        Planned { status, plan: Plan::Rest, again: None, notes, seen: () }
+        let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
+        Planned { status, plan, again: None, notes, seen: () }
     }
 
-    async fn act(_: &Context, _: &Arc<PrefectWorkspace>, (): &(), act: Never) -> Option<()> {
-        match act {}
+    async fn act(ctx: &Context, object: &Arc<PrefectWorkspace>, (): &(), act: Act) -> Option<()> {
+        let key = Key::Workspace(object_name(&**object)?);
+        in_use::act(ctx, &ctx.objects.workspaces, &**object, &key, act).await
     }
 
     fn fold(
@@ -98,20 +110,59 @@ pub(super) fn stands(state: &ConnectionState, status: &impl Conditioned, generat
     *state == ConnectionState::Connecting && tells(status, generation)
 }
 
+/// The reason of `Ready` among the verdicts.
+pub(super) fn reason_of(verdicts: &[Verdict]) -> &'static str {
+    verdicts.iter().find(|verdict| verdict.kind == "Ready").map_or("Progressing", |verdict| verdict.reason)
+}
+
+/// The reasons of `Ready` that keep those who need the connection from cleaning up.
+pub(super) fn trouble(reason: &'static str) -> Option<&'static str> {
+    Some(reason).filter(|reason| !matches!(*reason, "Connected" | "Progressing"))
+}
+
+/// Takes in what is known of a server; a version that is too old to be tested is told once.
+fn take(
+    status: &mut PrefectWorkspaceStatus,
+    server: &Server,
+    live: Option<bool>,
+    now: Timestamp,
+) -> Option<Note> {
+    let fresh = status.version != server.version;
+    if fresh || status.connected_since.is_none() {
+        status.connected_since = Some(now.into());
+    }
+    status.version.clone_from(&server.version);
+    // Until the websocket has been tried, what was known of it stands.
+    let known = status.server.as_ref().and_then(|server| server.events);
+    let events = live.map(|live| if live { PrefectEvents::Live } else { PrefectEvents::Polling }).or(known);
+    status.server = Some(PrefectServer { hosting: server.hosting, csrf: server.csrf, events });
+    let version = server.version.as_deref().filter(|version| fresh && support(version) == Support::Old)?;
+    Some(Note {
+        warning: true,
+        reason: "OldVersion".into(),
+        message: format!("Feedwater is not tested with Prefect {version}; upgrade it to {TESTED} or later"),
+    })
+}
+
 /// Makes sure that the object has the session its spec and Secret ask for, and tells how that is.
-fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> ConnectionState {
-    ctx.workspaces.leave_other(name, &spec.api_url);
-    let (credential, parts) = match credential(ctx, name, &spec.auth) {
-        Ok(found) => found,
-        // What was connected stays so: a Secret that is gone for a moment must not stop what runs.
-        Err(state) => return state,
+fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace, leaving: bool) -> ConnectionState {
+    if ctx.workspaces.get(name).is_some_and(|link| link.key.origin != spec.api_url) {
+        // Nothing may go on at a place the user has left.
+        leave(ctx, name);
+    }
+    let Access { access, parts } = match (access(ctx, name, spec), ctx.workspaces.get(name)) {
+        (Ok(found), _) => found,
+        // What was connected stays so: a Secret that is gone for a moment must not stop what runs. Where the connection goes too, it is the
+        // session that counts.
+        (Err(_), Some(link)) if leaving => return health(ctx, name, spec, &link.session),
+        (Err(state), _) => return state,
     };
     let parts: Vec<&str> = parts.iter().map(ExposeSecret::expose_secret).collect();
     let key = SessionKey::new(spec.api_url.clone(), &parts);
     let before = ctx.workspaces.get(name).map(|link| link.session);
     let cursor_key = cursor_annotation(&spec.api_url);
     let link = ctx.workspaces.link(name, key, spec.poll_interval, |users| {
-        let client = ctx.services.prefect(&spec.api_url, &credential)?;
+        let client = ctx.services.prefect(&access)?;
         let (lease, key, metrics) = (ctx.lease.clone(), cursor_key.clone(), ctx.metrics.clone());
         // Read within the last day by somebody before us? If not, what completed before the day that is read anew may have been missed.
         let day_ago = sub(ctx.clock.now(), Duration::from_secs(24 * 3600));
@@ -124,6 +175,7 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
                 index: ctx.index.clone(),
                 wakes: ctx.wakes.clone(),
                 users,
+                lane: ctx.lanes.of(&payer(&spec.api_url), &ctx.clock),
                 gap,
                 cursor: Arc::new(move |at| {
                     if let Err(error) = lease.set_annotation(&key, &whole_minute(at)) {
@@ -145,23 +197,43 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Connect
         watches::wake_all(ctx, &Key::Workspace(name.clone()));
     }
     match link {
-        Ok(link) => match link.session.snapshot().health.clone() {
-            Health::Connecting => ConnectionState::Connecting,
-            Health::Connected(version) => ConnectionState::Connected { version },
-            Health::Failed(error) => {
-                if let (
-                    PrefectError::Unauthorized,
-                    WorkspaceAuth::Basic { secret } | WorkspaceAuth::ApiKey { secret },
-                ) = (&error, &spec.auth)
-                {
-                    let namespace = name.namespace.clone();
-                    ctx.secrets.read_again(ObjectName { namespace, name: secret.as_str().into() });
-                }
-                ConnectionState::Failed(trouble(error))
-            }
-        },
-        Err(error) => ConnectionState::Failed(trouble(error)),
+        Ok(link) => {
+            link.session.lane.allow(name, Some(spec.writes));
+            health(ctx, name, spec, &link.session)
+        }
+        Err(error) => ConnectionState::Failed(failed(error)),
     }
+}
+
+fn health(
+    ctx: &Context,
+    name: &ObjectName,
+    spec: &DesiredWorkspace,
+    session: &WorkspaceSession,
+) -> ConnectionState {
+    match session.snapshot().health.clone() {
+        Health::Connecting => ConnectionState::Connecting,
+        Health::Connected(server) => {
+            ConnectionState::Connected { version: server.version.unwrap_or_else(|| "Cloud".into()) }
+        }
+        Health::Failed(error) => {
+            if matches!(error, PrefectError::Unauthorized | PrefectError::Forbidden) {
+                for secret in secrets(name, spec) {
+                    ctx.secrets.read_again(secret);
+                }
+            }
+            ConnectionState::Failed(failed(error))
+        }
+    }
+}
+
+/// What bears the load of all workspaces there, and is silent to all: a server, by scheme, host and port, or an account of Prefect Cloud,
+/// whose limits are its own.
+fn payer(api_url: &str) -> String {
+    if is_cloud(api_url) {
+        return api_url.split("/workspaces/").next().unwrap_or(api_url).to_owned();
+    }
+    url::Url::parse(api_url).map_or_else(|_| api_url.to_owned(), |url| url.origin().ascii_serialization())
 }
 
 /// The lease's annotation that keeps the cursor of one API, so that a gap is known at the next start.
@@ -176,74 +248,21 @@ fn whole_minute(at: Timestamp) -> String {
     Timestamp::from_second(second).unwrap_or(at).to_string()
 }
 
-type Keys = Arc<BTreeMap<String, SecretString>>;
-
-fn credential(
-    ctx: &Context,
-    name: &ObjectName,
-    auth: &WorkspaceAuth,
-) -> Result<(PrefectCredential, Vec<SecretString>), ConnectionState> {
-    let referrer = Referrer::Workspace(name.clone());
-    match auth {
-        WorkspaceAuth::None => {
-            ctx.secrets.follow(&referrer, None);
-            Ok((PrefectCredential::None, Vec::new()))
-        }
-        WorkspaceAuth::Basic { secret } => {
-            let keys = keys(ctx, &referrer, name, secret)?;
-            let username = key(&keys, secret, "username")?;
-            let password = key(&keys, secret, "password")?;
-            let parts = vec![username.clone(), password.clone()];
-            Ok((PrefectCredential::Basic { username, password }, parts))
-        }
-        WorkspaceAuth::ApiKey { secret } => {
-            let keys = keys(ctx, &referrer, name, secret)?;
-            let api_key = key(&keys, secret, "apiKey")?;
-            Ok((PrefectCredential::ApiKey(api_key.clone()), vec![api_key]))
-        }
-    }
-}
-
-/// The keys of the Secret an object uses.
-pub(super) fn keys(
-    ctx: &Context,
-    referrer: &Referrer,
-    object: &ObjectName,
-    secret: &str,
-) -> Result<Keys, ConnectionState> {
-    let at = ObjectName { namespace: object.namespace.clone(), name: secret.into() };
-    match ctx.secrets.follow(referrer, Some(&at)) {
-        None | Some(SecretView::Unread) => Err(ConnectionState::Connecting),
-        Some(SecretView::NotFound) => Err(ConnectionState::SecretNotFound { name: secret.to_owned() }),
-        Some(SecretView::Forbidden) => Err(ConnectionState::SecretAccessDenied {
-            name: secret.to_owned(),
-            namespace: object.namespace.to_string(),
-        }),
-        Some(SecretView::Present(keys)) => Ok(keys),
-    }
-}
-
-/// One key of a Secret. Surrounding white space is not part of it: files end with a newline.
-pub(super) fn key(keys: &Keys, secret: &str, key: &'static str) -> Result<SecretString, ConnectionState> {
-    keys.get(key)
-        .map(|value| value.expose_secret().trim())
-        .filter(|value| !value.is_empty())
-        .map(SecretString::from)
-        .ok_or_else(|| ConnectionState::SecretKeyMissing { name: secret.to_owned(), key })
-}
-
-fn trouble(error: PrefectError) -> Trouble {
+/// What a failed read says about the connection.
+fn failed(error: PrefectError) -> Trouble {
     match error {
         PrefectError::Unauthorized => Trouble::CredentialsRefused { worked_before: false },
         PrefectError::Forbidden => Trouble::PermissionDenied,
         PrefectError::Throttled { .. } => Trouble::RateLimited,
         PrefectError::WrongServer | PrefectError::NotFound => Trouble::WrongServer,
+        PrefectError::UnsupportedVersion(version) => Trouble::UnsupportedVersion { version, oldest: OLDEST },
         PrefectError::Unreachable(cause) => unreachable_trouble(cause),
-        PrefectError::Unavailable
-        | PrefectError::Ambiguous
-        | PrefectError::Conflict
-        | PrefectError::Invalid { .. }
-        | PrefectError::Rejected(_) => Trouble::Unreachable,
+        PrefectError::Unavailable => Trouble::ServiceUnavailable,
+        PrefectError::Ambiguous => Trouble::ConnectionLost,
+        PrefectError::TimedOut => Trouble::TimedOut,
+        PrefectError::Conflict => Trouble::UnexpectedAnswer { status: 409 },
+        PrefectError::Invalid { .. } => Trouble::UnexpectedAnswer { status: 422 },
+        PrefectError::Rejected(status) => Trouble::UnexpectedAnswer { status },
     }
 }
 
@@ -259,6 +278,44 @@ pub(super) fn unreachable_trouble(cause: Unreachable) -> Trouble {
 
 /// Lets go of everything a deleted object used.
 pub fn forget(ctx: &Context, name: &ObjectName) {
-    ctx.secrets.follow(&Referrer::Workspace(name.clone()), None);
+    let_go(ctx, name);
+    ctx.workspaces.forget(name);
+}
+
+/// Lets go of everything the object used.
+fn let_go(ctx: &Context, name: &ObjectName) {
+    ctx.secrets.follow(&Referrer::Workspace(name.clone()), &[]);
+    leave(ctx, name);
+}
+
+fn leave(ctx: &Context, name: &ObjectName) {
+    if let Some(link) = ctx.workspaces.get(name) {
+        link.session.lane.allow(name, None);
+    }
     ctx.workspaces.unlink(name);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_server_is_one_payer_and_in_the_cloud_one_account_is() {
+        for (one, other, same) in [
+            ("https://prefect.example/api", "https://prefect.example:443/other/api", true),
+            ("https://prefect.example/api", "https://prefect.example:4200/api", false),
+            (
+                "https://api.prefect.cloud/api/accounts/a/workspaces/1",
+                "https://api.prefect.cloud/api/accounts/a/workspaces/2",
+                true,
+            ),
+            (
+                "https://api.prefect.cloud/api/accounts/a/workspaces/1",
+                "https://api.prefect.cloud/api/accounts/b/workspaces/1",
+                false,
+            ),
+        ] {
+            assert_eq!(payer(one) == payer(other), same, "{one} {other}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Which hosts and addresses may be dialled (API.md rule 8). The address that was vetted is the address that is dialled.
 
 use super::Unreachable;
+use super::proxy::{ProxySettings, Through};
 use futures::future::BoxFuture;
 use std::fmt;
 use std::io;
@@ -12,18 +13,35 @@ use url::{Host, Url};
 /// Turns a host name into addresses; the system's resolver unless a test puts another in its place.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// The rule for outgoing calls. With no allowed host named: https to public addresses only. Otherwise: the named hosts only, by http or
-/// https and at any address.
+/// The rule for outgoing calls. With no allowed host named: https to public addresses only, and not through a proxy, since the address it dials
+/// cannot be vetted. Otherwise: the named hosts only, by http or https and at any address.
 #[derive(Clone)]
 pub struct AddressPolicy {
     allowed: Arc<[AllowedHost]>,
+    proxy: Option<ProxySettings>,
     lookup: Lookup,
 }
 
 impl AddressPolicy {
     /// The policy of `--allowed-hosts`.
     pub fn new(allowed: impl IntoIterator<Item = AllowedHost>) -> Self {
-        Self { allowed: allowed.into_iter().collect(), lookup: Arc::new(system_lookup) }
+        Self { allowed: allowed.into_iter().collect(), proxy: None, lookup: Arc::new(system_lookup) }
+    }
+
+    /// The same policy with the environment's proxy.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: Option<ProxySettings>) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// The proxy that a URL is called through; `None`: directly.
+    pub(super) fn proxy(&self, url: &Url) -> Option<Through> {
+        self.proxy.as_ref()?.of(url)
+    }
+
+    pub(super) fn proxy_settings(&self) -> Option<&ProxySettings> {
+        self.proxy.as_ref()
     }
 
     /// The same policy with another resolver.
@@ -44,6 +62,7 @@ impl AddressPolicy {
             "http" | "https" if !self.allowed.is_empty() => {
                 self.allowed.iter().any(|a| a.matches(&host, url.port_or_known_default()))
             }
+            "https" if self.proxy(url).is_some() => false,
             "https" => match host {
                 Host::Domain(_) => true,
                 Host::Ipv4(ip) => is_public(ip.into()),

@@ -6,8 +6,10 @@ use std::io;
 /// The request was not sent, and why.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum Unreachable {
-    /// The host is not allowed: https to public addresses only, others by `--allowed-hosts`.
-    #[error("host `{0}` is not allowed; add it to the operator's --allowed-hosts")]
+    /// The host is not allowed: https to public addresses and past the proxy only, others by `--allowed-hosts`.
+    #[error(
+        "host `{0}` is not allowed; name it, and every other host that is called, in the operator's --allowed-hosts"
+    )]
     HostNotAllowed(String),
     /// The name does not resolve.
     #[error("the host name does not resolve")]
@@ -26,9 +28,12 @@ pub enum Failure {
     /// No byte of the request left.
     #[error(transparent)]
     NotSent(#[from] Unreachable),
-    /// The request may or may not have arrived, or its answer is cut off or too long.
+    /// The request may or may not have arrived: the connection ended, or the answer is cut off or too long.
     #[error("no answer came")]
     Unanswered,
+    /// The request may or may not have arrived: no whole answer came in time.
+    #[error("no answer came in time")]
+    TimedOut,
 }
 
 impl From<reqwest::Error> for Failure {
@@ -46,7 +51,7 @@ impl From<reqwest::Error> for Failure {
         if error.is_builder() {
             return Self::NotSent(Unreachable::Connect);
         }
-        Self::Unanswered
+        if error.is_timeout() { Self::TimedOut } else { Self::Unanswered }
     }
 }
 

@@ -2,10 +2,14 @@
 
 mod address;
 mod failure;
+mod proxy;
+mod trust;
 
 pub use address::{AddressPolicy, AllowedHost, BadAllowedHost, Lookup, is_public};
 pub(crate) use failure::is_tls;
 pub use failure::{Failure, Unreachable};
+pub use proxy::{BadProxy, ProxySettings};
+pub use trust::{Authorities, BadCertificate};
 
 use crate::clock::Clock;
 use crate::model::time::ClockReading;
@@ -13,7 +17,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+pub use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 pub use reqwest::{Method, StatusCode};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,7 +48,7 @@ impl Default for Timeouts {
     }
 }
 
-/// HTTP to one base URL: no redirects, no cookies, no proxy, and no request is ever repeated.
+/// HTTP to one base URL: no redirects, no cookies, no proxy but that of the policy, and no request is ever repeated.
 #[derive(Clone)]
 pub struct Http {
     client: reqwest::Client,
@@ -52,6 +57,8 @@ pub struct Http {
     base: Url,
     timeouts: Timeouts,
     service: &'static str,
+    headers: HeaderMap,
+    authorities: Option<Authorities>,
     observer: Option<Observer>,
     reading: Arc<Mutex<Option<ClockReading>>>,
 }
@@ -69,18 +76,40 @@ impl Http {
         base: Url,
         timeouts: Timeouts,
     ) -> Result<Self, Unreachable> {
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .dns_resolver(policy.clone())
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(timeouts.connect)
-            .timeout(timeouts.total)
-            .build()
-            .map_err(|_| Unreachable::Tls)?;
-        Ok(Self { client, policy, clock, base, timeouts, service, observer: None, reading: Arc::default() })
+        let client = connections(&policy, timeouts, None)?;
+        let (headers, authorities, observer) = (HeaderMap::new(), None, None);
+        let reading = Arc::default();
+        Ok(Self { client, policy, clock, base, timeouts, service, headers, authorities, observer, reading })
+    }
+
+    /// The same, with these headers on every request. Those of a call come before them.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// The same, believing in these authorities too.
+    ///
+    /// # Errors
+    /// TLS cannot be set up with them.
+    pub fn trusting(mut self, authorities: Authorities) -> Result<Self, Unreachable> {
+        self.client = connections(&self.policy, self.timeouts, Some(&authorities))?;
+        self.authorities = Some(authorities);
+        Ok(self)
+    }
+
+    /// The headers of every request.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// TLS for a connection of [`Self::dial`], where it is not the usual one.
+    ///
+    /// # Errors
+    /// It cannot be set up.
+    pub fn tls(&self) -> Result<Option<Arc<rustls::ClientConfig>>, Unreachable> {
+        self.authorities.as_ref().map(Authorities::for_socket).transpose()
     }
 
     /// The same, telling `observer` of every call.
@@ -150,18 +179,31 @@ impl Http {
     pub async fn dial(&self, url: &Url) -> Result<TcpStream, Unreachable> {
         self.policy.check(url)?;
         let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or(Unreachable::Dns)?;
+        let through = self.policy.proxy(url);
         let connect = async {
-            let addresses = self.policy.resolve(host, port).await?;
-            TcpStream::connect(addresses.as_slice()).await.map_err(|_| Unreachable::Connect)
+            let (far, far_port) = through
+                .as_ref()
+                .map_or(Some((host, port)), proxy::Through::address)
+                .ok_or(Unreachable::Dns)?;
+            let addresses = self.policy.resolve(far, far_port).await?;
+            let mut stream =
+                TcpStream::connect(addresses.as_slice()).await.map_err(|_| Unreachable::Connect)?;
+            if let Some(through) = &through {
+                through.tunnel(&mut stream, host, port).await?;
+            }
+            Ok(stream)
         };
         tokio::time::timeout(self.timeouts.connect, connect).await.map_err(|_| Unreachable::Connect)?
     }
 
     async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
         self.check(&call.url)?;
-        let mut request = self.client.request(call.method, call.url).headers(call.headers);
+        let mut headers = self.headers.clone();
+        headers.extend(call.headers);
+        let mut request = self.client.request(call.method, call.url).headers(headers);
         request = match call.body {
             Body::Json(value) => request.json(&value),
+            Body::Form(text) => request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(text),
             // hyper would leave it out, and some gateways answer that with 411.
             Body::Empty => request.header(CONTENT_LENGTH, "0"),
             Body::None => request,
@@ -192,6 +234,30 @@ impl Http {
     }
 }
 
+fn connections(
+    policy: &AddressPolicy,
+    timeouts: Timeouts,
+    authorities: Option<&Authorities>,
+) -> Result<reqwest::Client, Unreachable> {
+    // The environment's proxy is the policy's business: reqwest's own look at it is off.
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .dns_resolver(policy.clone())
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(timeouts.connect)
+        .timeout(timeouts.total);
+    if let Some(proxy) = policy.proxy_settings() {
+        builder = builder.proxy(proxy.for_client().map_err(|_| Unreachable::Connect)?);
+    }
+    if let Some(authorities) = authorities {
+        builder = builder.tls_certs_merge(authorities.for_client()?);
+    }
+    builder.build().map_err(|_| Unreachable::Tls)
+}
+
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http")
@@ -199,6 +265,14 @@ impl fmt::Debug for Http {
             .field("host", &self.base.host_str())
             .finish_non_exhaustive()
     }
+}
+
+/// A header of somebody's own, marked as secret; surrounding white space is not part of its value. None: it is none.
+pub fn secret_header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    let mut value = HeaderValue::from_str(value.trim()).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
 }
 
 /// A request.
@@ -232,6 +306,13 @@ impl Call {
         self
     }
 
+    /// With a form, encoded as such.
+    #[must_use]
+    pub fn form(mut self, body: String) -> Self {
+        self.body = Body::Form(body);
+        self
+    }
+
     /// With a body of no bytes.
     #[must_use]
     pub fn empty(mut self) -> Self {
@@ -255,6 +336,8 @@ pub enum Body {
     Empty,
     /// JSON.
     Json(serde_json::Value),
+    /// `application/x-www-form-urlencoded`; may hold secrets.
+    Form(String),
 }
 
 /// An answer. Its body may echo secrets: it goes into no log, error or status.
@@ -307,7 +390,7 @@ impl Outcome {
         match result {
             Ok(answer) => Self::of_status(answer.status),
             Err(Failure::NotSent(_)) => Self::Unreachable,
-            Err(Failure::Unanswered) => Self::Unanswered,
+            Err(Failure::Unanswered | Failure::TimedOut) => Self::Unanswered,
         }
     }
 
@@ -327,7 +410,7 @@ async fn read(response: reqwest::Response, most: usize) -> Result<Bytes, Failure
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Failure::Unanswered)?;
+        let chunk = chunk.map_err(Failure::from)?;
         if body.len() + chunk.len() > most {
             tracing::warn!(most, "an answer was longer than allowed and was dropped");
             return Err(Failure::Unanswered);

@@ -97,9 +97,9 @@ impl Budget {
         }
     }
 
-    /// Sets what may be asked for from now on.
-    pub fn limit(&mut self, limits: Limits) {
-        self.limits = limits;
+    /// Sets what may be asked for from now on. Who has his turn now, and is to be woken.
+    pub fn limit(&mut self, limits: Limits, now: Moment) -> Vec<ObjectName> {
+        if std::mem::replace(&mut self.limits, limits) == limits { Vec::new() } else { self.turn(now) }
     }
 
     /// Takes in what was started before this process looked: how long ago.
@@ -129,6 +129,14 @@ impl Budget {
     pub fn started(&mut self, who: &ObjectName, now: Moment) {
         self.starts.push_back(now.plus(HOUR));
         self.occupy(who);
+    }
+
+    /// What was started then was refused: Tableau did nothing for it. It keeps its place until it leaves.
+    pub fn refused(&mut self, started: Moment) {
+        let leaves = started.plus(HOUR);
+        if let Some(found) = self.starts.iter().rposition(|start| *start == leaves) {
+            self.starts.remove(found);
+        }
     }
 
     /// A refresh of this resource is under way, whoever started it.
@@ -194,8 +202,9 @@ impl Budget {
         }
         let before = self.queue.before(who);
         let most = self.limits.per_hour.unwrap_or(usize::MAX).max(1);
-        // The place of the start that leaves the hour when all before have had theirs.
-        let free = self.starts.get(before % most).copied().unwrap_or(now);
+        // The place of the start that leaves the hour when all before have had theirs; more may have been started than are allowed.
+        let over = self.starts.len().saturating_sub(most);
+        let free = self.starts.get(over + before % most).copied().unwrap_or(now);
         let rounds = u32::try_from(before / most).unwrap_or(u32::MAX);
         Grant::Held { by: Limit::PerHour, wait: Some(free.plus(HOUR.saturating_mul(rounds)).since(now)) }
     }
@@ -311,6 +320,41 @@ mod tests {
     }
 
     #[test]
+    fn a_raised_limit_gives_the_turn_to_who_waits() {
+        let mut b = budget(1, 10);
+        assert_eq!(start(&mut b, &name("a", 1), minutes(0)), Grant::Granted);
+        assert_eq!(b.ask(&name("a", 2), 50, minutes(0)).0, held(Limit::PerHour, Some(60)));
+        let more = Limits { per_hour: Some(2), running: 10, queries_per_day: 1000 };
+        assert_eq!(b.limit(more, minutes(1)), [name("a", 2)]);
+        assert_eq!(b.limit(more, minutes(1)), []);
+    }
+
+    #[test]
+    fn more_than_allowed_leave_first() {
+        let mut b = budget(2, 10);
+        b.seed((0..5).map(|n| Duration::from_secs(60 * n * 10)), minutes(0));
+        assert_eq!(
+            b.ask(&name("a", 1), 50, minutes(0)).0,
+            held(Limit::PerHour, Some(50)),
+            "the fourth of five"
+        );
+        assert_eq!(b.ask(&name("a", 2), 50, minutes(0)).0, held(Limit::PerHour, Some(60)));
+        assert_eq!(b.ask(&name("a", 1), 50, minutes(49)).0, held(Limit::PerHour, Some(1)));
+        assert_eq!(b.ask(&name("a", 1), 50, minutes(50)).0, Grant::Granted);
+    }
+
+    #[test]
+    fn what_is_refused_was_not_started() {
+        let mut b = budget(1, 10);
+        assert_eq!(start(&mut b, &name("a", 1), minutes(0)), Grant::Granted);
+        assert_eq!(b.ask(&name("a", 2), 50, minutes(1)).0, held(Limit::PerHour, Some(59)));
+        b.refused(minutes(7));
+        assert_eq!(b.leave(&name("a", 1), minutes(1)), [], "another moment is another start");
+        b.refused(minutes(0));
+        assert_eq!(b.ask(&name("a", 2), 50, minutes(1)).0, Grant::Granted);
+    }
+
+    #[test]
     fn an_end_gives_the_place_to_the_next() {
         let mut b = budget(100, 1);
         assert_eq!(start(&mut b, &name("a", 1), minutes(0)), Grant::Granted);
@@ -364,11 +408,9 @@ mod tests {
         b.seed([10, 30].map(|age| Duration::from_secs(age * 60)), minutes(40));
         assert_eq!(start(&mut b, &name("a", 1), minutes(40)), Grant::Granted);
         assert_eq!(b.ask(&name("a", 2), 50, minutes(40)).0, held(Limit::PerHour, Some(30)));
-        b.limit(Limits::of(Edition::Cloud).and(Limits {
-            per_hour: Some(4),
-            running: 20,
-            queries_per_day: 9,
-        }));
+        let limits =
+            Limits::of(Edition::Cloud).and(Limits { per_hour: Some(4), running: 20, queries_per_day: 9 });
+        b.limit(limits, minutes(0));
         assert_eq!(b.ask(&name("a", 2), 50, minutes(40)).0, Grant::Granted);
     }
 

@@ -27,4 +27,6 @@ pub struct Content {
     pub project: Option<ProjectId>,
     /// Whether it holds an extract; lists may leave it out.
     pub has_extracts: Option<bool>,
+    /// Where Tableau shows it (`webpageUrl`).
+    pub web_url: Option<String>,
 }

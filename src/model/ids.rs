@@ -59,6 +59,10 @@ id!(
     RunId
 );
 id!(
+    /// A Prefect task run (UUID).
+    TaskRunId
+);
+id!(
     /// A state of a Prefect flow run (UUID): the identity of an occasion.
     StateId
 );
@@ -85,6 +89,10 @@ id!(
 id!(
     /// A shared schedule of a Tableau Server (LUID).
     ServerScheduleId
+);
+id!(
+    /// A data quality warning of Tableau (LUID).
+    WarningId
 );
 
 /// Flow name and deployment name: what names a deployment within a workspace.

@@ -1,5 +1,6 @@
 //! Tableau background jobs, as the list and as the single job tell of them.
 
+use super::failures::Lasting;
 use super::ids::{JobId, Luid};
 use super::time::Moment;
 use crate::api::RefreshType;
@@ -44,7 +45,7 @@ pub enum JobStatus {
 pub struct Job {
     /// The job.
     pub id: JobId,
-    /// Where it stands: ended only with `completedAt`, whatever `finishCode` says.
+    /// Where it stands: ended only with `completedAt`, whatever `finishCode` says; failed also with an error among its notes.
     pub status: JobStatus,
     /// LUID of what it refreshes, if it says so.
     pub content: Option<Luid>,
@@ -54,6 +55,8 @@ pub struct Job {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
+    /// It failed, and what Tableau says about it is known to mean this.
+    pub failure: Option<Lasting>,
 }
 
 /// What asking for a job gave.

@@ -1,6 +1,7 @@
 //! Prefect flow runs.
 
 use super::ids::{DeploymentId, FlowId, RunId, StateId};
+use super::parameters::Parameters;
 use jiff::Timestamp;
 
 /// A flow run.
@@ -26,8 +27,30 @@ pub struct Run {
     pub started_at: Option<Timestamp>,
     /// `end_time`: may be that of an earlier crash.
     pub ended_at: Option<Timestamp>,
+    /// Its parameters, those of its deployment among them.
+    pub parameters: Parameters,
+    /// Its tags: those of its deployment and its own, not those of its flow [measured].
+    pub tags: Vec<String>,
+    /// The work pool that it was meant for when it was made, if any; subflows have none.
+    pub work_pool: Option<String>,
     /// Whether it carries the label `feedwater.dev/refresh`: it reports a refresh, and is never an occasion.
     pub reports_refresh: bool,
+}
+
+impl Run {
+    /// Whether it may soon deliver: taken, running, paused, being cancelled, or waiting for a retry of its own. One that merely waits for its time,
+    /// or is late, is not.
+    pub fn in_progress(&self) -> bool {
+        match self.state_type {
+            StateType::Pending | StateType::Running | StateType::Paused | StateType::Cancelling => true,
+            StateType::Scheduled => self.state_name == AWAITING_RETRY,
+            StateType::Completed
+            | StateType::Failed
+            | StateType::Cancelled
+            | StateType::Crashed
+            | StateType::Other => false,
+        }
+    }
 }
 
 /// Types of states.
@@ -57,3 +80,9 @@ pub enum StateType {
 
 /// The state types that end a run, by Prefect's names.
 pub const TERMINAL: [&str; 4] = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"];
+
+/// The state types of a run in progress, by Prefect's names; one that waits for a retry is SCHEDULED, and only its name tells.
+pub const IN_PROGRESS: [&str; 4] = ["PENDING", "RUNNING", "PAUSED", "CANCELLING"];
+
+/// Name of the state of a run that waits for a retry (reference 9.2).
+pub const AWAITING_RETRY: &str = "AwaitingRetry";

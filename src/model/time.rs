@@ -36,7 +36,7 @@ impl ClockReading {
     pub fn lower(&self, now: Moment) -> Timestamp {
         add(self.date, now.since(self.received))
     }
-    /// The other clock shows at most this at `now`: `Date` + 1 s + time since the request was sent (TRIGGER.md 3).
+    /// The other clock shows at most this at `now`: `Date` + 1 s + time since the request was sent (docs/trigger.md 3).
     pub fn upper(&self, now: Moment) -> Timestamp {
         add(self.date, now.since(self.sent) + Duration::from_secs(1))
     }

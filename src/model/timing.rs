@@ -43,6 +43,8 @@ pub enum Interval {
     LastDay,
     /// As in the first Monday.
     Nth(Nth, WeekDay),
+    /// Days that a Server has taken and does not tell: `Customized Monthly`. Never declared.
+    Untold,
 }
 
 /// Which one of a month.
@@ -102,7 +104,7 @@ impl Timing {
         if self.intervals.remove(&Interval::Minutes(60)) {
             self.intervals.insert(Interval::Hours(1));
         }
-        let step = self.intervals.iter().any(|i| matches!(i, Interval::Hours(_) | Interval::Minutes(_)));
+        let step = self.has_step();
         match self.frequency {
             Frequency::Daily => {
                 if self.intervals.contains(&Interval::Hours(24)) {
@@ -115,6 +117,63 @@ impl Timing {
             Frequency::Hourly => {}
         }
         self
+    }
+
+    /// The same as a Server tells it that keeps the first Monday to itself; none: it has nothing to keep.
+    #[must_use]
+    pub fn untold(&self) -> Option<Self> {
+        let kept = self.intervals.iter().any(|interval| matches!(interval, Interval::Nth(..)));
+        kept.then(|| Self { intervals: BTreeSet::from([Interval::Untold]), ..self.clone() })
+    }
+
+    /// As an edition runs it: on Cloud the trap of 6.6 is told apart. Texts of what Cloud can run are equal exactly if the definitions are.
+    pub fn told(&self, edition: Edition) -> String {
+        let trap = edition == Edition::Cloud && self.frequency == Frequency::Daily && !self.has_step();
+        let trap = if trap { " every hour (no everyHours)" } else { "" };
+        format!("{}{trap}{}", self.times(), self.days())
+    }
+
+    fn has_step(&self) -> bool {
+        self.intervals.iter().any(|i| matches!(i, Interval::Hours(_) | Interval::Minutes(_)))
+    }
+
+    fn times(&self) -> String {
+        let mut text = format!("{:?} {}", self.frequency, self.start);
+        let steps = self.intervals.iter().filter_map(|interval| match interval {
+            Interval::Hours(1) => Some(" every hour".to_owned()),
+            Interval::Hours(hours) => Some(format!(" every {hours} hours")),
+            Interval::Minutes(minutes) => Some(format!(" every {minutes} minutes")),
+            Interval::WeekDay(_)
+            | Interval::Day(_)
+            | Interval::LastDay
+            | Interval::Nth(..)
+            | Interval::Untold => None,
+        });
+        let steps: Vec<String> = steps.collect();
+        let once = self.frequency == Frequency::Daily
+            && self.intervals.contains(&Interval::Hours(24))
+            && steps.len() == 1;
+        if !once {
+            text.extend(self.end.map(|end| format!("-{end}")));
+            text.extend(steps);
+        }
+        text
+    }
+
+    fn days(&self) -> String {
+        let week: Vec<_> =
+            WEEK.iter().filter(|day| self.intervals.contains(&Interval::WeekDay(**day))).collect();
+        let days = week.iter().map(|day| format!("{day:?}")).filter(|_| week.len() < WEEK.len());
+        let month = self.intervals.iter().filter_map(|interval| match interval {
+            Interval::Day(day) => Some(format!("day {day}")),
+            Interval::LastDay => Some("the last day".to_owned()),
+            Interval::Nth(Nth::Last, day) => Some(format!("the last {day:?}")),
+            Interval::Nth(nth, day) => Some(format!("the {} {day:?}", format!("{nth:?}").to_lowercase())),
+            Interval::Untold => Some("days that the server does not tell".to_owned()),
+            Interval::Hours(_) | Interval::Minutes(_) | Interval::WeekDay(_) => None,
+        });
+        let days: Vec<String> = days.chain(month).collect();
+        if days.is_empty() { String::new() } else { format!(" on {}", days.join(", ")) }
     }
 }
 
@@ -311,32 +370,7 @@ impl fmt::Display for Clock {
 /// As people say it, and exact: `Daily 10:30-18:30 every 4 hours on Monday, Friday`.
 impl fmt::Display for Timing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {}", self.frequency, self.start)?;
-        let once = self.frequency == Frequency::Daily && self.intervals.contains(&Interval::Hours(24));
-        if let Some(end) = self.end.filter(|_| !once) {
-            write!(f, "-{end}")?;
-        }
-        for interval in &self.intervals {
-            match interval {
-                Interval::Hours(24) if self.frequency == Frequency::Daily => {}
-                Interval::Hours(1) => f.write_str(" every hour")?,
-                Interval::Hours(hours) => write!(f, " every {hours} hours")?,
-                Interval::Minutes(minutes) => write!(f, " every {minutes} minutes")?,
-                Interval::WeekDay(_) | Interval::Day(_) | Interval::LastDay | Interval::Nth(..) => {}
-            }
-        }
-        let week: Vec<_> =
-            WEEK.iter().filter(|day| self.intervals.contains(&Interval::WeekDay(**day))).collect();
-        let days = week.iter().map(|day| format!("{day:?}")).filter(|_| week.len() < WEEK.len());
-        let month = self.intervals.iter().filter_map(|interval| match interval {
-            Interval::Day(day) => Some(format!("day {day}")),
-            Interval::LastDay => Some("the last day".to_owned()),
-            Interval::Nth(Nth::Last, day) => Some(format!("the last {day:?}")),
-            Interval::Nth(nth, day) => Some(format!("the {} {day:?}", format!("{nth:?}").to_lowercase())),
-            Interval::Hours(_) | Interval::Minutes(_) | Interval::WeekDay(_) => None,
-        });
-        let days: Vec<String> = days.chain(month).collect();
-        if days.is_empty() { Ok(()) } else { write!(f, " on {}", days.join(", ")) }
+        f.write_str(&self.told(Edition::Server))
     }
 }
 

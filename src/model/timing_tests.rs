@@ -161,3 +161,56 @@ fn what_tableau_adds_or_ignores_makes_no_difference() {
     );
     assert_ne!(timing(Frequency::Hourly, Some(5), &[]), timing(Frequency::Hourly, Some(6), &[]));
 }
+
+/// Everything that Cloud can run, the trap among it, with a few times of day: any two have two texts, as status compares them.
+#[test]
+fn on_cloud_two_definitions_have_two_texts() {
+    let clocks = [(0, 0), (0, 5), (9, 30), (13, 30), (23, 30)].map(|(hour, minute)| Clock { hour, minute });
+    let subsets = |all: &[Interval]| -> Vec<Vec<Interval>> {
+        (1u32..1 << all.len())
+            .map(|bits| (0..all.len()).filter(|n| bits & 1 << n != 0).map(|n| all[n]).collect())
+            .collect()
+    };
+    let week = subsets(&WEEK.map(Interval::WeekDay));
+    let days = [Interval::Day(1), Interval::Day(11), Interval::Day(15), Interval::Day(31), Interval::LastDay];
+    let nth = NTH.iter().flat_map(|(_, nth)| WEEK.iter().map(|day| vec![Interval::Nth(*nth, *day)]));
+    let months: Vec<_> = subsets(&days).into_iter().chain(nth).collect();
+    let hours: Vec<_> = [2, 4, 6, 8, 12, 24].map(|hours| Some(Interval::Hours(hours))).to_vec();
+    let mut known = std::collections::HashMap::new();
+    let mut count = 0;
+    let mut hold = |frequency, start, end, step: Option<Interval>, days: &Vec<Interval>| {
+        let intervals = days.iter().copied().chain(step).collect();
+        let timing = Timing { frequency, start, end, intervals }.normal();
+        let text = timing.told(Cloud);
+        count += 1;
+        let before = known.entry(text.clone()).or_insert_with(|| timing.clone());
+        assert_eq!(*before, timing, "both are told as {text}");
+    };
+    for start in clocks {
+        let ends = || clocks.into_iter().filter(|end| end.minute == start.minute).map(Some);
+        for days in &week {
+            for step in [Some(Interval::Hours(1)), Some(Interval::Minutes(60))] {
+                ends().filter(|end| *end > Some(start)).for_each(|end| {
+                    hold(Frequency::Hourly, start, end, step, days);
+                });
+            }
+            hold(Frequency::Daily, start, None, None, days);
+            for step in &hours {
+                ends().for_each(|end| hold(Frequency::Daily, start, end, *step, days));
+            }
+        }
+        for day in WEEK {
+            hold(Frequency::Weekly, start, None, None, &vec![Interval::WeekDay(day)]);
+        }
+        for days in &months {
+            hold(Frequency::Monthly, start, None, None, days);
+        }
+    }
+    assert!(count > 5_000, "{count}");
+    let trap =
+        Timing { frequency: Frequency::Daily, start: clocks[0], end: None, intervals: BTreeSet::new() };
+    assert_eq!(
+        (trap.told(Cloud), trap.told(Server)),
+        ("Daily 00:00 every hour (no everyHours)".into(), "Daily 00:00".into())
+    );
+}

@@ -52,7 +52,7 @@ impl Window {
     pub fn parse(w: &RefreshWindow) -> Result<Self, String> {
         let wrong = |field: &str, why: &str| format!("refreshWindows `{}`: {field}: {why}", w.name);
         let zone = TimeZone::get(w.time_zone.as_deref().unwrap_or("UTC"))
-            .map_err(|_| wrong("timeZone", "no IANA time zone such as `Europe/Berlin`"))?;
+            .map_err(|_| wrong("timeZone", "is no IANA time zone; one is for example `Europe/Berlin`"))?;
         let duration =
             parse_duration(&w.duration.0).map_err(|error| wrong("duration", &error.to_string()))?;
         if !(Duration::from_secs(60)..=Duration::from_secs(168 * 3600)).contains(&duration) {

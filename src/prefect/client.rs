@@ -1,7 +1,12 @@
 //! The client of Prefect's REST API.
 
-use super::wire::{self, DeploymentRow, FlowRow, IdRow, RunRow};
-use super::{Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery, events};
+use super::csrf::Csrf;
+use super::paging::Page;
+use super::wire::{self, DeploymentRow, FlowRow, IdRow, RunRow, ScheduledRow};
+use super::{
+    Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery, Server, events,
+};
+use crate::api::PrefectHosting;
 use crate::http::{Answer, Call, Failure, Http, Method};
 use crate::model::ids::{DeploymentId, DeploymentName, FlowId, ScheduleId};
 use crate::model::time::ClockReading;
@@ -15,10 +20,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
+use url::Url;
 
 /// Rows a page: the server's own limit, unless an administrator lowered it.
-const PAGE: u32 = 200;
+pub(super) const PAGE: u32 = 200;
 
 /// How to sign in (reference 15).
 #[derive(Clone, Debug)]
@@ -71,8 +77,10 @@ pub struct PrefectClient {
     http: Http,
     auth: Auth,
     authorization: Option<HeaderValue>,
+    hosting: PrefectHosting,
+    csrf: Csrf,
     /// Rows a page as last told by the server.
-    page: AtomicU32,
+    pub(super) page: AtomicU32,
 }
 
 impl PrefectClient {
@@ -82,10 +90,18 @@ impl PrefectClient {
     /// The credential holds characters no header can carry: `Unauthorized`.
     pub fn new(http: Http, auth: Auth) -> Result<Self, PrefectError> {
         let authorization = auth.header()?;
-        Ok(Self { http, auth, authorization, page: AtomicU32::new(PAGE) })
+        let (hosting, csrf, page) = (PrefectHosting::SelfHosted, Csrf::new(), AtomicU32::new(PAGE));
+        Ok(Self { http, auth, authorization, hosting, csrf, page })
     }
 
-    async fn call(
+    /// The same, of a server that this one runs. Cloud has neither a version nor CSRF tokens.
+    #[must_use]
+    pub fn hosted(mut self, hosting: PrefectHosting) -> Self {
+        self.hosting = hosting;
+        self
+    }
+
+    pub(super) async fn call(
         &self,
         operation: &'static str,
         method: Method,
@@ -93,18 +109,68 @@ impl PrefectClient {
         body: Option<Value>,
     ) -> Result<Answer, PrefectError> {
         let url = self.http.url(path).ok_or_else(|| PrefectError::Invalid { fields: vec!["name".into()] })?;
-        let mut call = Call::new(operation, method, url);
-        if let Some(authorization) = &self.authorization {
-            call = call.header(AUTHORIZATION, authorization.clone());
+        let make = |body: Option<Value>| {
+            let call = self.signed(operation, method.clone(), url.clone());
+            match body {
+                Some(body) => call.json(body),
+                None => call,
+            }
+        };
+        if method == Method::GET || self.hosting == PrefectHosting::Cloud {
+            return Ok(self.http.send(make(body)).await?);
         }
-        if let Some(body) = body {
-            call = call.json(body);
+        let token = self.csrf.token();
+        let answer = self.http.send(self.with_token(make(body.clone()), token.as_ref())).await?;
+        if answer.status != 403 || !wire::wants_csrf_token(&answer.body) {
+            return Ok(answer);
         }
-        Ok(self.http.send(call).await?)
+        // Refused before anything was done, before the credentials were looked at even: to send it once more repeats nothing.
+        let token = self.fresh_token(token.as_ref()).await?;
+        Ok(self.http.send(self.with_token(make(body), token.as_ref())).await?)
+    }
+
+    fn signed(&self, operation: &'static str, method: Method, url: Url) -> Call {
+        let call = Call::new(operation, method, url);
+        match &self.authorization {
+            Some(authorization) => call.header(AUTHORIZATION, authorization.clone()),
+            None => call,
+        }
+    }
+
+    fn with_token(&self, call: Call, token: Option<&HeaderValue>) -> Call {
+        let headers = token.and_then(|token| self.csrf.headers(token.clone()));
+        headers.into_iter().flatten().fold(call, |call, (name, value)| call.header(name, value))
+    }
+
+    /// A token after this one was refused, or none was sent.
+    async fn fresh_token(&self, refused: Option<&HeaderValue>) -> Result<Option<HeaderValue>, PrefectError> {
+        let _alone = self.csrf.alone().await;
+        let known = self.csrf.token();
+        if known.as_ref() == refused {
+            self.fetch_token().await?;
+            return Ok(self.csrf.token());
+        }
+        Ok(known)
+    }
+
+    /// Asks for a token; whether the server wants one.
+    async fn fetch_token(&self) -> Result<bool, PrefectError> {
+        let mut url = self.http.url(&["csrf-token"]).ok_or(PrefectError::WrongServer)?;
+        url.query_pairs_mut().append_pair("client", self.csrf.client());
+        let answer = self.http.send(self.signed("csrf_token", Method::GET, url)).await?;
+        let token = match success(&answer) {
+            Ok(()) => Some(wire::csrf_token(&answer.body).ok_or(PrefectError::WrongServer)?),
+            // 422: it is off. 404: this version has none.
+            Err(PrefectError::Invalid { .. } | PrefectError::NotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let wanted = token.is_some();
+        self.csrf.put(token);
+        Ok(wanted)
     }
 
     /// A call whose answer holds nothing.
-    async fn done(
+    pub(super) async fn done(
         &self,
         operation: &'static str,
         method: Method,
@@ -121,69 +187,29 @@ impl PrefectClient {
             other => other,
         }
     }
-
-    /// One page; `body` is made for a number of rows, which shrinks when the server says that it allows fewer.
-    async fn page<T: DeserializeOwned>(
-        &self,
-        operation: &'static str,
-        path: &[&str],
-        most: u32,
-        body: impl Fn(u32) -> Value,
-    ) -> Result<Page<T>, PrefectError> {
-        let mut limit = self.page.load(Ordering::Relaxed).min(most);
-        let mut answer = self.call(operation, Method::POST, path, Some(body(limit))).await?;
-        if answer.status == 422
-            && let Some(told) = wire::page_limit(&answer.body).filter(|told| (1..limit).contains(told))
-        {
-            self.page.store(told, Ordering::Relaxed);
-            limit = told;
-            answer = self.call(operation, Method::POST, path, Some(body(limit))).await?;
-        }
-        let rows: Vec<T> = decode(&answer)?;
-        let last = rows.len() < limit as usize;
-        Ok(Page { rows, last })
-    }
-
-    /// All pages by offset.
-    async fn all<T: DeserializeOwned>(
-        &self,
-        operation: &'static str,
-        path: &[&str],
-        filter: &Value,
-    ) -> Result<Vec<T>, PrefectError> {
-        let mut rows = Vec::new();
-        loop {
-            let page = self
-                .page(operation, path, PAGE, |limit| {
-                    let mut body = filter.clone();
-                    body["limit"] = limit.into();
-                    body["offset"] = rows.len().into();
-                    body["sort"] = "NAME_ASC".into();
-                    body
-                })
-                .await?;
-            rows.extend(page.rows);
-            if page.last {
-                return Ok(rows);
-            }
-        }
-    }
-}
-
-struct Page<T> {
-    rows: Vec<T>,
-    last: bool,
 }
 
 #[async_trait]
 impl Prefect for PrefectClient {
-    async fn version(&self) -> Result<String, PrefectError> {
-        let answer = self.call("version", Method::GET, &["admin", "version"], None).await?;
-        match success(&answer) {
-            Ok(()) => wire::version(&answer.body).ok_or(PrefectError::WrongServer),
-            Err(PrefectError::NotFound) => Err(PrefectError::WrongServer),
-            Err(error) => Err(error),
+    async fn probe(&self) -> Result<Server, PrefectError> {
+        let hosting = self.hosting;
+        if hosting == PrefectHosting::Cloud {
+            // It tells no version; what tells its errors apart is any read.
+            let body = json!({"limit": 1});
+            return match success(&self.call("probe", Method::POST, &["flows", "filter"], Some(body)).await?) {
+                Ok(()) => Ok(Server { version: None, hosting, csrf: false }),
+                Err(PrefectError::NotFound) => Err(PrefectError::WrongServer),
+                Err(error) => Err(error),
+            };
         }
+        let answer = self.call("probe", Method::GET, &["admin", "version"], None).await?;
+        let version = match success(&answer) {
+            Ok(()) => wire::version(&answer.body).ok_or(PrefectError::WrongServer)?,
+            Err(PrefectError::NotFound) => return Err(PrefectError::WrongServer),
+            Err(error) => return Err(error),
+        };
+        let csrf = self.fetch_token().await?;
+        Ok(Server { version: Some(version), hosting, csrf })
     }
 
     fn clock(&self) -> Option<ClockReading> {
@@ -229,6 +255,15 @@ impl Prefect for PrefectClient {
         match success(&answer) {
             Ok(()) => Ok(true),
             Err(PrefectError::NotFound) if is_json(&answer) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn flow(&self, name: &str) -> Result<Option<FlowId>, PrefectError> {
+        let answer = self.call("get_flow", Method::GET, &["flows", "name", name], None).await?;
+        match decode::<FlowRow>(&answer) {
+            Ok(row) => Ok(Some(row.id.into())),
+            Err(PrefectError::NotFound) if is_json(&answer) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -322,13 +357,35 @@ impl Prefect for PrefectClient {
         self.done("schedule_runs", Method::POST, &path, json!({"start_time": since})).await
     }
 
+    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError> {
+        let filter = |limit| wire::late_filter(id, before, limit);
+        let page: Page<ScheduledRow> =
+            self.page("list_late_runs", &["flow_runs", "filter"], PAGE, filter).await?;
+        Ok(page
+            .rows
+            .into_iter()
+            .filter(|row| row.auto_scheduled)
+            .map(|row| row.expected_start_time)
+            .collect())
+    }
+
+    async fn restore_runs(
+        &self,
+        id: &DeploymentId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(), PrefectError> {
+        let path = ["deployments", id.as_str(), "schedule"];
+        self.done("restore_runs", Method::POST, &path, json!({"start_time": from, "end_time": to})).await
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError> {
         events::open(&self.http, &self.auth).await
     }
 }
 
 /// 2xx, or what the status means (reference 2.1).
-fn success(answer: &Answer) -> Result<(), PrefectError> {
+pub(super) fn success(answer: &Answer) -> Result<(), PrefectError> {
     Err(match answer.status.as_u16() {
         200..=299 => return Ok(()),
         401 => PrefectError::Unauthorized,
@@ -345,13 +402,13 @@ fn success(answer: &Answer) -> Result<(), PrefectError> {
 }
 
 /// What was read.
-fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T, PrefectError> {
+pub(super) fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T, PrefectError> {
     success(answer)?;
     serde_json::from_slice(&answer.body).map_err(|_| PrefectError::WrongServer)
 }
 
 /// The id of what was made. An answer without one leaves open what was done.
-fn created(answer: &Answer) -> Result<String, PrefectError> {
+pub(super) fn created(answer: &Answer) -> Result<String, PrefectError> {
     success(answer)?;
     serde_json::from_slice::<IdRow>(&answer.body).map(|row| row.id).map_err(|_| PrefectError::Ambiguous)
 }
@@ -366,6 +423,7 @@ impl From<Failure> for PrefectError {
         match failure {
             Failure::NotSent(why) => Self::Unreachable(why),
             Failure::Unanswered => Self::Ambiguous,
+            Failure::TimedOut => Self::TimedOut,
         }
     }
 }

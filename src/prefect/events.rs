@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::Url;
 
 /// Silence after which a ping is sent, and after which again the connection is lost.
@@ -34,11 +34,11 @@ pub(super) async fn open(
 ) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError> {
     let began = http.clock().moment();
     let result =
-        timeout(http.timeouts().total, subscribe(http, auth)).await.unwrap_or(Err(PrefectError::Ambiguous));
+        timeout(http.timeouts().total, subscribe(http, auth)).await.unwrap_or(Err(PrefectError::TimedOut));
     let outcome = match &result {
         Ok(_) => Outcome::Success,
         Err(PrefectError::Unreachable(_)) => Outcome::Unreachable,
-        Err(PrefectError::Ambiguous) => Outcome::Unanswered,
+        Err(PrefectError::Ambiguous | PrefectError::TimedOut) => Outcome::Unanswered,
         Err(PrefectError::Unavailable) => Outcome::ServerError,
         Err(_) => Outcome::Refused,
     };
@@ -81,12 +81,13 @@ async fn connect(http: &Http) -> Result<Socket, PrefectError> {
     let tcp = http.dial(&url).await?;
     let mut request = websocket_url(url).as_str().into_client_request().map_err(|e| connect_error(&e))?;
     let headers = request.headers_mut();
+    headers.extend(http.headers().clone());
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("prefect"));
     headers.insert(reqwest::header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     let config = WebSocketConfig::default().max_message_size(Some(MOST_MESSAGE));
-    let (socket, _) = client_async_tls_with_config(request, tcp, Some(config), None)
-        .await
-        .map_err(|e| connect_error(&e))?;
+    let tls = http.tls()?.map(Connector::Rustls);
+    let (socket, _) =
+        client_async_tls_with_config(request, tcp, Some(config), tls).await.map_err(|e| connect_error(&e))?;
     Ok(socket)
 }
 

@@ -3,15 +3,23 @@
 //! Facts: `reference/prefect-api.md` of the project's shared folder (3.4.8 to 3.9.1).
 
 mod client;
+mod csrf;
 mod events;
 pub mod fake;
+mod find;
+mod paging;
+mod reporting;
 mod wire;
+mod wire_reports;
 
 pub use client::{Auth, PrefectClient};
+pub use find::Filter;
+pub use reporting::{EnsuredRun, Reporting};
 
+use crate::api::PrefectHosting;
 pub use crate::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule};
 use crate::model::ids::{DeploymentId, DeploymentName, FlowId, RunId, ScheduleId};
-pub use crate::model::runs::{Run, StateType, TERMINAL};
+pub use crate::model::runs::{AWAITING_RETRY, IN_PROGRESS, Run, StateType, TERMINAL};
 use crate::model::time::ClockReading;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -21,9 +29,9 @@ use std::time::Duration;
 
 /// One workspace under one credential. Reads may be repeated by the caller; writes are never repeated by the client.
 #[async_trait]
-pub trait Prefect: Send + Sync {
-    /// Version of the server; the first call to tell a wrong server, a wrong credential, an unreachable host apart.
-    async fn version(&self) -> Result<String, PrefectError>;
+pub trait Prefect: Reporting {
+    /// What the server is; the first call to tell a wrong server, a wrong credential, an unreachable host apart.
+    async fn probe(&self) -> Result<Server, PrefectError>;
     /// What the last answer said about the server's clock.
     fn clock(&self) -> Option<ClockReading>;
 
@@ -34,7 +42,10 @@ pub trait Prefect: Send + Sync {
     /// Whether the work pool exists.
     async fn work_pool_exists(&self, name: &str) -> Result<bool, PrefectError>;
 
-    /// One page of runs, newest `end_time` first.
+    /// The flow of this name, if it is there. A flow keeps its name.
+    async fn flow(&self, name: &str) -> Result<Option<FlowId>, PrefectError>;
+
+    /// One page of runs, newest `end_time` first; of those in progress, which have none, by id.
     async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError>;
 
     /// The flow of this name, created when missing.
@@ -66,9 +77,29 @@ pub trait Prefect: Send + Sync {
     async fn delete_schedule(&self, id: &DeploymentId, schedule: &ScheduleId) -> Result<(), PrefectError>;
     /// Asks the server to schedule again from `since` on: makes good what a write dropped. Idempotent.
     async fn schedule_runs(&self, id: &DeploymentId, since: Timestamp) -> Result<(), PrefectError>;
+    /// When those runs of a deployment's schedules were due that fell due by `before` and that nobody has taken, at most 200, the last first.
+    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError>;
+    /// Asks the server to schedule again what its schedules have due in this stretch, its ends included. Idempotent.
+    async fn restore_runs(
+        &self,
+        id: &DeploymentId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(), PrefectError>;
 
     /// Events of terminal run states, live. The stream ends or yields an error when the connection is lost. Hints only.
     async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError>;
+}
+
+/// What was found out about a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its version; Cloud tells none.
+    pub version: Option<String>,
+    /// Who runs it.
+    pub hosting: PrefectHosting,
+    /// It asks for CSRF tokens.
+    pub csrf: bool,
 }
 
 /// Which runs to read. A run must match all parts.
@@ -78,16 +109,36 @@ pub struct RunQuery {
     pub deployments: Vec<DeploymentId>,
     /// These runs (empty: any).
     pub runs: Vec<RunId>,
-    /// State types (`COMPLETED`, …; empty: any).
-    pub state_types: Vec<&'static str>,
+    /// With all of these tags.
+    pub all_tags: Vec<String>,
+    /// With any of these tags (empty: with any or none).
+    pub any_tags: Vec<String>,
+    /// In one of these work pools (empty: in any or none).
+    pub work_pools: Vec<String>,
+    /// In one of these states.
+    pub states: States,
     /// `end_time` at or after.
     pub ended_after: Option<Timestamp>,
     /// `end_time` at or before.
     pub ended_before: Option<Timestamp>,
-    /// Rows to skip: only to be used inside one `end_time`.
+    /// Rows to skip: only to be used inside one `end_time`, or among those that have none.
     pub offset: u32,
     /// Most rows, at most 200.
     pub limit: u32,
+}
+
+/// What is asked of a run's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum States {
+    /// Nothing.
+    #[default]
+    Any,
+    /// It has ended, whatever way.
+    Ended,
+    /// It is COMPLETED.
+    Completed,
+    /// It is in progress ([`Run::in_progress`]). A terminal state that a user named `AwaitingRetry` may be among them.
+    InProgress,
 }
 
 /// Something happened to a run: look at it again.
@@ -97,6 +148,10 @@ pub struct RunEvent {
     pub run: RunId,
     /// Its deployment, if it has one.
     pub deployment: Option<DeploymentId>,
+    /// Its tags, and those of its flow.
+    pub tags: Vec<String>,
+    /// The work pool that it was made for, if any.
+    pub work_pool: Option<String>,
 }
 
 /// What a caller does differently. Never carries a response body (a 422 echoes the request, secrets included).
@@ -135,9 +190,15 @@ pub enum PrefectError {
     /// The answer is not Prefect's.
     #[error("the server there is not Prefect")]
     WrongServer,
-    /// The request may or may not have arrived (timeout or reset after it was sent).
+    /// The server is too old; its version.
+    #[error("Prefect {0} is too old")]
+    UnsupportedVersion(String),
+    /// The request may or may not have arrived (the connection ended after it was sent, or a gateway gave up).
     #[error("no answer came from Prefect")]
     Ambiguous,
+    /// The request may or may not have arrived (no answer in time).
+    #[error("no answer came from Prefect in time")]
+    TimedOut,
     /// The request was not sent.
     #[error("Prefect cannot be reached: {0}")]
     Unreachable(#[from] crate::http::Unreachable),

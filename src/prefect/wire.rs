@@ -1,18 +1,22 @@
 //! Prefect's JSON (reference 4.1, 5.1, 6). Unknown keys are ignored: they differ per version.
 
-use super::{Deployment, NewSchedule, Run, RunEvent, RunQuery, Schedule, StateType};
+use super::{
+    AWAITING_RETRY, Deployment, IN_PROGRESS, NewSchedule, Run, RunEvent, RunQuery, Schedule, StateType,
+    States, TERMINAL,
+};
+use crate::model::deployments::Touched;
 use crate::model::ids::{DeploymentId, DeploymentName, RunId};
+use crate::model::parameters::Parameters;
+use crate::model::reports;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// What the label of a run that reports one of our refreshes is called.
-const REPORTS_REFRESH: &str = "feedwater.dev/refresh";
-
 /// The fields Feedwater compares besides `tags` and `paused`.
-const COMPARED: [&str; 13] = [
+const COMPARED: [&str; 14] = [
     "description",
     "version",
+    "version_info",
     "entrypoint",
     "path",
     "pull_steps",
@@ -39,7 +43,7 @@ pub(super) struct IdRow {
 
 #[derive(Deserialize)]
 pub(super) struct DeploymentRow {
-    id: String,
+    pub(super) id: String,
     name: String,
     pub(super) flow_id: String,
     #[serde(default)]
@@ -48,6 +52,7 @@ pub(super) struct DeploymentRow {
     paused: bool,
     #[serde(default)]
     schedules: Vec<ScheduleRow>,
+    updated: Option<Timestamp>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -61,9 +66,20 @@ struct ScheduleRow {
     #[serde(default)]
     parameters: Option<Map<String, Value>>,
     max_scheduled_runs: Option<i64>,
+    updated: Option<Timestamp>,
 }
 
 impl DeploymentRow {
+    /// What is set and no `FlowDeployment` has a field for. A limit of the deployment's own is named after it [measured: reference 4.2].
+    pub(super) fn beyond(&self) -> Vec<&'static str> {
+        let own = format!("deployment:{}", self.id);
+        let limit = self.rest.get("global_concurrency_limit").and_then(|limit| limit.get("name"));
+        let shared = limit.is_some_and(|name| *name != own.as_str());
+        let set = |field: &&&str| self.rest.get(**field).is_some_and(|value| !value.is_null());
+        let blocks = ["storage_document_id", "infrastructure_document_id"];
+        blocks.iter().filter(set).copied().chain(shared.then_some("global_concurrency_limit_id")).collect()
+    }
+
     pub(super) fn into_model(self, flow: &str) -> Deployment {
         let mut rest = self.rest;
         // Its own `concurrency_limit` is always null in answers (reference 4.4).
@@ -73,13 +89,16 @@ impl DeploymentRow {
             limit.filter(|limit| !limit.is_null()).map(|limit| ("concurrency_limit".to_owned(), limit)),
         );
         rest.insert("paused".into(), self.paused.into());
+        let schedules = self.schedules.iter().filter_map(|row| Some((row.id.as_str().into(), row.updated?)));
+        let touched = Touched { fields: self.updated, schedules: schedules.collect() };
         Deployment {
             name: DeploymentName { flow: flow.into(), deployment: self.name.into() },
             id: self.id.into(),
             tags: self.tags,
             paused: self.paused,
-            fields: rest,
+            fields: rest.into(),
             schedules: self.schedules.into_iter().map(ScheduleRow::into_model).collect(),
+            touched,
         }
     }
 }
@@ -118,7 +137,12 @@ pub(super) struct RunRow {
     expected_start_time: Option<Timestamp>,
     pub(super) end_time: Option<Timestamp>,
     #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+    #[serde(default)]
     labels: Option<Map<String, Value>>,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    work_pool_name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -144,12 +168,15 @@ impl RunRow {
             state_at: state.timestamp,
             started_at: self.start_time.or(self.expected_start_time),
             ended_at: self.end_time,
-            reports_refresh: self.labels.is_some_and(|labels| labels.contains_key(REPORTS_REFRESH)),
+            tags: self.tags.unwrap_or_default(),
+            work_pool: self.work_pool_name,
+            reports_refresh: self.labels.is_some_and(|labels| labels.contains_key(reports::LABEL)),
+            parameters: self.parameters.as_ref().map(Parameters::of).unwrap_or_default(),
         })
     }
 }
 
-fn state_type(text: &str) -> StateType {
+pub(super) fn state_type(text: &str) -> StateType {
     match text {
         "SCHEDULED" => StateType::Scheduled,
         "PENDING" => StateType::Pending,
@@ -177,9 +204,27 @@ pub(super) fn run_filter(query: &RunQuery, limit: u32) -> Value {
     if !query.runs.is_empty() {
         runs.insert("id".into(), any(query.runs.iter().map(RunId::as_str).collect()));
     }
-    if !query.state_types.is_empty() {
-        runs.insert("state".into(), json!({"type": any(query.state_types.clone())}));
+    let tags: Map<_, _> = [("all_", &query.all_tags), ("any_", &query.any_tags)]
+        .into_iter()
+        .filter(|(_, tags)| !tags.is_empty())
+        .map(|(key, tags)| (key.to_owned(), json!(tags)))
+        .collect();
+    if !tags.is_empty() {
+        runs.insert("tags".into(), tags.into());
     }
+    let (state, sort) = match query.states {
+        States::Any => (None, "END_TIME_DESC"),
+        States::Ended => (Some(json!({"type": any(TERMINAL.to_vec())})), "END_TIME_DESC"),
+        States::Completed => (Some(json!({"type": any(vec!["COMPLETED"])})), "END_TIME_DESC"),
+        // They have no `end_time`, so that the order of pages would be any.
+        States::InProgress => (
+            Some(
+                json!({"operator": "or_", "type": any(IN_PROGRESS.to_vec()), "name": any(vec![AWAITING_RETRY])}),
+            ),
+            "ID_DESC",
+        ),
+    };
+    runs.extend(state.map(|state| ("state".to_owned(), state)));
     let ended: Map<_, _> = [("after_", query.ended_after), ("before_", query.ended_before)]
         .into_iter()
         .filter_map(|(key, at)| Some((key.to_owned(), json!(at?))))
@@ -187,7 +232,28 @@ pub(super) fn run_filter(query: &RunQuery, limit: u32) -> Value {
     if !ended.is_empty() {
         runs.insert("end_time".into(), ended.into());
     }
-    json!({"flow_runs": runs, "sort": "END_TIME_DESC", "limit": limit, "offset": query.offset})
+    let mut body = json!({"flow_runs": runs, "sort": sort, "limit": limit, "offset": query.offset});
+    if !query.work_pools.is_empty() {
+        body["work_pools"] = json!({"name": {"any_": query.work_pools}});
+    }
+    body
+}
+
+/// A run that Prefect has scheduled.
+#[derive(Deserialize)]
+pub(super) struct ScheduledRow {
+    pub(super) expected_start_time: Timestamp,
+    #[serde(default)]
+    pub(super) auto_scheduled: bool,
+}
+
+/// Body of `flow_runs/filter` for the runs of a deployment that fell due by `before` and that nobody has taken; the last first.
+pub(super) fn late_filter(id: &DeploymentId, before: Timestamp, limit: u32) -> Value {
+    let runs = json!({
+        "deployment_id": {"any_": [id.as_str()]}, "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"before_": before},
+    });
+    json!({"flow_runs": runs, "sort": "EXPECTED_START_TIME_DESC", "limit": limit})
 }
 
 /// The page limit a 422 names: `Invalid limit: must be less than or equal to 200.`
@@ -195,6 +261,22 @@ pub(super) fn page_limit(body: &[u8]) -> Option<u32> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let told = body.get("detail")?.as_str()?.split_once("Invalid limit")?.1;
     told.split(|c: char| !c.is_ascii_digit()).find_map(|digits| digits.parse().ok())
+}
+
+/// Whether a 403 is about a CSRF token: `Missing CSRF token.`, `Invalid CSRF token or client identifier.` and the like.
+pub(super) fn wants_csrf_token(body: &[u8]) -> bool {
+    let body: Option<Value> = serde_json::from_slice(body).ok();
+    let told = body.as_ref().and_then(|body| body.get("detail")?.as_str()).unwrap_or_default();
+    told.contains("CSRF") || told.contains("client identifier")
+}
+
+/// The CSRF token of an answer.
+pub(super) fn csrf_token(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        token: String,
+    }
+    serde_json::from_slice::<Body>(body).ok().map(|body| body.token)
 }
 
 /// Names of the fields a 422 complains of; never its text, which echoes the request.
@@ -261,9 +343,16 @@ pub(super) fn event(text: &str) -> Option<RunEvent> {
     struct Resource {
         #[serde(rename = "prefect.resource.id")]
         id: String,
+        #[serde(rename = "prefect.resource.role")]
+        role: Option<String>,
+        #[serde(rename = "prefect.resource.name")]
+        name: Option<String>,
     }
     let event = serde_json::from_str::<Message>(text).ok()?.event;
     let run = RunId::from(event.resource.id.strip_prefix("prefect.flow-run.")?);
     let deployment = event.related.iter().find_map(|r| r.id.strip_prefix("prefect.deployment."));
-    Some(RunEvent { run, deployment: deployment.map(Into::into) })
+    let tags = event.related.iter().filter_map(|r| r.id.strip_prefix("prefect.tag.").map(str::to_owned));
+    let pool = event.related.iter().find(|r| r.role.as_deref() == Some("work-pool"));
+    let work_pool = pool.and_then(|pool| pool.name.clone());
+    Some(RunEvent { run, deployment: deployment.map(Into::into), tags: tags.collect(), work_pool })
 }

@@ -58,7 +58,7 @@ impl Terms {
     /// Between two looks at a lease that somebody else holds: the longest that one that was given back lies unused. A look is one small read,
     /// which costs the API server less than a watch that is told of every renewal, and cannot go silent.
     fn look_every(&self) -> Duration {
-        self.duration / 30
+        self.duration / 15
     }
 }
 

@@ -1,6 +1,7 @@
-//! Metrics. Every label has a small, fixed set of values: no names of resources, flows or extracts.
+//! Metrics. Every label has a small, fixed set of values, but for the two that say how fresh each extract is: those are told anew at every look, so
+//! nothing of a resource that is gone stays.
 
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -8,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// All metrics of the process, shared behind an `Arc`.
@@ -23,7 +25,28 @@ pub struct Metrics {
     cycles: Family<CycleLabels, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
     residues: Family<ResidueLabel, Counter>,
+    reports: Family<ReportLabel, Counter>,
     orphans: Family<KindLabel, Counter>,
+    extracts: OnceLock<Arc<dyn Fn() -> Vec<Extract> + Send + Sync>>,
+}
+
+/// How fresh an extract is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extract {
+    /// Namespace of its resource.
+    pub namespace: String,
+    /// Name of its resource.
+    pub name: String,
+    /// Whether its data is young enough; none: not known.
+    pub fresh: Option<bool>,
+    /// Start of the oldest upstream run that it contains, in seconds since 1970; none: not known.
+    pub data_time: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ExtractLabels {
+    namespace: String,
+    name: String,
 }
 
 /// A kind of ours.
@@ -63,6 +86,8 @@ pub enum Service {
     Prefect,
     /// A Tableau REST API.
     Tableau,
+    /// An identity provider, for signing in to Tableau.
+    IdentityProvider,
 }
 
 /// How a call to a service ended.
@@ -136,6 +161,21 @@ pub enum Residue {
     R5,
 }
 
+/// What became of the report of a refresh, per Prefect workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Reported {
+    /// Shown, to its end.
+    Shown,
+    /// Not shown: the workspace could not be reached in time, is suspended or not ready.
+    Expired,
+    /// Not shown: too many wait.
+    QueueFull,
+    /// Not shown: the credentials do not allow it.
+    Forbidden,
+    /// Not shown: Prefect does not take it.
+    Refused,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: Kind,
@@ -173,6 +213,11 @@ struct RefreshLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReportLabel {
+    outcome: Reported,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResidueLabel {
     case: Residue,
 }
@@ -187,8 +232,20 @@ impl Metrics {
     /// A label cannot be encoded, which the types rule out.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        // A standby knows them too; told by one, each is one series.
+        if self.leader.get() == 1
+            && let Some(extracts) = self.extracts.get()
+        {
+            encode_registry(&mut text, &told(&extracts()))?;
+        }
+        encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    /// Where how fresh the extracts are is asked for at every look. The first that is set stays.
+    pub fn extracts(&self, source: Arc<dyn Fn() -> Vec<Extract> + Send + Sync>) {
+        let _ = self.extracts.set(source);
     }
 
     /// This process leads, or no longer.
@@ -232,6 +289,10 @@ impl Metrics {
     pub fn may_be_double(&self, case: Residue) {
         self.residues.get_or_create(&ResidueLabel { case }).inc();
     }
+    /// The report of a refresh was shown in a Prefect workspace, or will not be.
+    pub fn reported(&self, outcome: Reported) {
+        self.reports.get_or_create(&ReportLabel { outcome }).inc();
+    }
     /// What a deleted resource owned outside was left behind, because it could not be reached within the cleanup deadline.
     pub fn orphaned(&self, kind: Kind) {
         self.orphans.get_or_create(&KindLabel { kind }).inc();
@@ -254,11 +315,38 @@ impl Default for Metrics {
             cycles: Family::default(),
             refreshes: Family::default(),
             residues: Family::default(),
+            reports: Family::default(),
             orphans: Family::default(),
+            extracts: OnceLock::new(),
         };
         metrics.register();
         metrics
     }
+}
+
+fn told(extracts: &[Extract]) -> Registry {
+    let (fresh, data): (Family<ExtractLabels, Gauge>, Family<ExtractLabels, Gauge>) = Default::default();
+    for extract in extracts {
+        let labels = ExtractLabels { namespace: extract.namespace.clone(), name: extract.name.clone() };
+        if let Some(is) = extract.fresh {
+            fresh.get_or_create(&labels).set(is.into());
+        }
+        if let Some(at) = extract.data_time {
+            data.get_or_create(&labels).set(at);
+        }
+    }
+    let mut registry = Registry::with_prefix("feedwater");
+    registry.register(
+        "extract_fresh",
+        "1 while the data of the extract is young enough, 0 while it is late or stale",
+        fresh,
+    );
+    registry.register(
+        "extract_data_timestamp_seconds",
+        "Start of the oldest upstream run that the extract contains",
+        data,
+    );
+    registry
 }
 
 const CALL_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
@@ -285,6 +373,7 @@ impl Metrics {
             "Refreshes started that may be one too many, by case",
             self.residues.clone(),
         );
+        r.register("reports", "Refreshes shown in Prefect, or not, by outcome", self.reports.clone());
         r.register("orphans", "Deleted resources whose outside object was left behind", self.orphans.clone());
     }
 }
@@ -309,15 +398,43 @@ mod tests {
         metrics.cycled(Service::Prefect, Cycle::Complete);
         metrics.refreshed(Refreshed::Failed, Origin::Ours);
         metrics.may_be_double(Residue::R5);
+        metrics.reported(Reported::Shown);
         metrics.orphaned(Kind::FlowDeployment);
+        metrics.leads(true);
+        metrics.extracts(Arc::new(|| vec![extract(Some(true), Some(7))]));
         let text = metrics.encode().unwrap();
         let readme = include_str!("../../README.md");
         let names: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(names.len(), 11, "a new metric is missing here: {text}");
+        assert_eq!(names.len(), 14, "a new metric is missing here: {text}");
         for (name, kind) in names {
             let shown = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
             assert!(readme.contains(&format!("`{shown}")), "README.md says nothing of `{shown}`");
         }
+    }
+
+    fn extract(fresh: Option<bool>, data_time: Option<i64>) -> Extract {
+        Extract { namespace: "finance".into(), name: "orders".into(), fresh, data_time }
+    }
+
+    #[test]
+    fn the_leader_tells_how_fresh_each_extract_is_and_claims_nothing_else() {
+        let metrics = Metrics::default();
+        metrics.extracts(Arc::new(|| vec![extract(Some(false), Some(1_700_000_000))]));
+        assert!(!metrics.encode().unwrap().contains("finance"), "a standby");
+        metrics.leads(true);
+        let text = metrics.encode().unwrap();
+        for line in [
+            r#"feedwater_extract_fresh{namespace="finance",name="orders"} 0"#,
+            r#"feedwater_extract_data_timestamp_seconds{namespace="finance",name="orders"} 1700000000"#,
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
+
+        let unknown = Metrics::default();
+        unknown.leads(true);
+        unknown.extracts(Arc::new(|| vec![extract(None, None)]));
+        assert!(!unknown.encode().unwrap().contains("finance"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Signing in: one session, one sign-in at a time. A second sign-in with a personal access token ends the session of the first.
 
+use super::identity::IdentityProvider;
+use super::jwt::ConnectedApp;
 use super::{TableauError, wire};
 use crate::http::{Answer, Call, Http, Method};
 use crate::model::ids::SiteLuid;
 use crate::model::time::Moment;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -21,8 +23,14 @@ const REFUSED_FIRST: Duration = Duration::from_secs(30);
 const REFUSED_MOST: Duration = Duration::from_secs(10 * 60);
 /// The newest version of the REST API whose answers are known.
 const NEWEST: (u32, u32) = (3, 27);
-/// The oldest with everything that is needed.
-const OLDEST: (u32, u32) = (3, 8);
+/// The oldest with everything that is needed; with a JWT, the oldest that takes one (reference 2.2).
+const OLDEST: Oldest = Oldest { version: (3, 8), text: "3.8" };
+const OLDEST_WITH_JWT: Oldest = Oldest { version: (3, 17), text: "3.17" };
+
+struct Oldest {
+    version: (u32, u32),
+    text: &'static str,
+}
 
 /// How to sign in.
 #[derive(Clone, Debug)]
@@ -34,6 +42,27 @@ pub enum Credential {
         /// Its secret.
         secret: SecretString,
     },
+    /// A connected app with direct trust: we make the token.
+    ConnectedApp(ConnectedApp),
+    /// A connected app with OAuth 2.0 trust: an identity provider makes the token.
+    OAuthTrust(Box<IdentityProvider>),
+}
+
+impl Credential {
+    fn oldest(&self) -> &'static Oldest {
+        match self {
+            Self::PersonalAccessToken { .. } => &OLDEST,
+            Self::ConnectedApp(_) | Self::OAuthTrust(_) => &OLDEST_WITH_JWT,
+        }
+    }
+
+    /// What is meant by a 401 of a session that was made just now: nobody can end the session of a JWT, and its token has scopes (reference 1.7).
+    fn refused_again(&self) -> TableauError {
+        match self {
+            Self::PersonalAccessToken { .. } => TableauError::SessionContested,
+            Self::ConnectedApp(_) | Self::OAuthTrust(_) => TableauError::MissingScope,
+        }
+    }
 }
 
 /// Whether this process leads at this moment. Asked before each sign-in: one that stood still would end its successor's session.
@@ -65,10 +94,11 @@ struct State {
     refused: Option<Refused>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Refused {
     until: Moment,
     wait: Duration,
+    error: TableauError,
 }
 
 impl Sessions {
@@ -105,25 +135,31 @@ impl Sessions {
 
     async fn sign_in(&self, state: &mut State, http: &Http) -> Result<Arc<Session>, TableauError> {
         state.session = None;
-        if state.refused.is_some_and(|refused| http.clock().moment() < refused.until) {
-            return Err(TableauError::SignInRefused);
+        if let Some(refused) = state.refused.as_ref().filter(|refused| http.clock().moment() < refused.until)
+        {
+            return Err(refused.error.clone());
         }
         let version = match &state.version {
             Some(version) => version.clone(),
-            None => state.version.insert(discover(http).await?).clone(),
+            None => state.version.insert(discover(http, self.credential.oldest()).await?).clone(),
         };
         if !(self.leads)() {
             return Err(TableauError::NotLeading);
         }
-        let answer = http.send(self.request(http, &version)?).await?;
+        let credentials = match self.credentials(http).await {
+            Ok(credentials) => credentials,
+            Err(TableauError::Identity(error)) if error.is_refusal() => {
+                return Err(state.refuse(http, error.into()));
+            }
+            Err(error) => return Err(error),
+        };
+        let answer = http.send(self.request(http, &version, credentials)?).await?;
         if answer.status == 404 {
             // Perhaps another server answers there now, which does not know this version.
             state.version = None;
         }
         if answer.status == 401 {
-            let wait = state.refused.map_or(REFUSED_FIRST, |refused| (refused.wait * 2).min(REFUSED_MOST));
-            state.refused = Some(Refused { until: http.clock().moment().plus(wait), wait });
-            return Err(TableauError::SignInRefused);
+            return Err(state.refuse(http, TableauError::SignInRefused));
         }
         let session = Arc::new(session(&answer, version, http.clock().moment())?);
         state.refused = None;
@@ -131,21 +167,51 @@ impl Sessions {
         Ok(session)
     }
 
-    fn request(&self, http: &Http, version: &str) -> Result<Call, TableauError> {
+    /// What a call came to that was answered with 401 in a session made for it.
+    pub(super) fn refused_again(&self) -> TableauError {
+        self.credential.refused_again()
+    }
+
+    /// `credentials` of the sign-in. Secrets are exposed only into the request.
+    async fn credentials(&self, http: &Http) -> Result<Value, TableauError> {
+        let jwt = match &self.credential {
+            Credential::PersonalAccessToken { name, secret } => {
+                return Ok(json!({
+                    "personalAccessTokenName": name.expose_secret(),
+                    "personalAccessTokenSecret": secret.expose_secret(),
+                }));
+            }
+            Credential::ConnectedApp(app) => {
+                // Tableau measures by its own clock.
+                let moment = http.clock().moment();
+                let now = http.reading().map_or_else(|| http.clock().now(), |reading| reading.lower(moment));
+                app.token(now, &uuid::Uuid::new_v4().to_string())
+            }
+            Credential::OAuthTrust(provider) => provider.token().await?,
+        };
+        Ok(json!({"jwt": jwt.expose_secret()}))
+    }
+
+    fn request(&self, http: &Http, version: &str, mut credentials: Value) -> Result<Call, TableauError> {
         let url = http.url(&["api", version, "auth", "signin"]).ok_or(TableauError::WrongServer)?;
-        let Credential::PersonalAccessToken { name, secret } = &self.credential;
-        // The secret is exposed only into the request.
-        let body = json!({"credentials": {
-            "personalAccessTokenName": name.expose_secret(),
-            "personalAccessTokenSecret": secret.expose_secret(),
-            "site": {"contentUrl": self.site_content_url},
-        }});
-        Ok(Call::new("sign_in", Method::POST, url).json(body))
+        credentials["site"] = json!({"contentUrl": self.site_content_url});
+        Ok(Call::new("sign_in", Method::POST, url).json(json!({ "credentials": credentials })))
+    }
+}
+
+impl State {
+    /// None is tried again for a while, longer each time.
+    fn refuse(&mut self, http: &Http, error: TableauError) -> TableauError {
+        let wait =
+            self.refused.as_ref().map_or(REFUSED_FIRST, |refused| (refused.wait * 2).min(REFUSED_MOST));
+        let until = http.clock().moment().plus(wait);
+        self.refused = Some(Refused { until, wait, error: error.clone() });
+        error
     }
 }
 
 /// Asks which version of the REST API the server speaks; every server knows 2.4's question.
-async fn discover(http: &Http) -> Result<Arc<str>, TableauError> {
+async fn discover(http: &Http, oldest: &Oldest) -> Result<Arc<str>, TableauError> {
     let url = http.url(&["api", "2.4", "serverinfo"]).ok_or(TableauError::WrongServer)?;
     let answer = http.send(Call::new("server_info", Method::GET, url)).await?;
     match super::client::success(&answer) {
@@ -154,8 +220,9 @@ async fn discover(http: &Http) -> Result<Arc<str>, TableauError> {
         Err(error) => return Err(error),
     }
     let told = wire::rest_api_version(&answer.body).ok_or(TableauError::WrongServer)?;
-    if told < OLDEST {
-        return Err(TableauError::UnsupportedVersion(format!("{}.{}", told.0, told.1)));
+    if told < oldest.version {
+        let version = format!("{}.{}", told.0, told.1);
+        return Err(TableauError::UnsupportedVersion { version, oldest: oldest.text });
     }
     let (major, minor) = told.min(NEWEST);
     Ok(format!("{major}.{minor}").into())

@@ -1,14 +1,15 @@
 //! The client of Tableau's REST API.
 
 use super::auth::{Credential, Leads, Session, Sessions, TOKEN_HEADER};
+use super::lists::{PAGE, list_url, name_filters, unique};
 use super::wire::{self, ContentRow, JobBody, JobListRow, ProjectRow};
 use super::{
-    Content, Job, JobAnswer, JobRow, NewTask, Project, RefreshError, ServerSchedule, Site, Tableau,
-    TableauError, Task,
+    Content, DataQualityWarning, IdentityError, Job, JobAnswer, JobRow, NewTask, Project, RefreshError,
+    ServerSchedule, Site, Tableau, TableauError, Task,
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::http::{Answer, Call, Failure, Http, Method, Unreachable};
-use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId};
+use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId, WarningId};
 use crate::model::time::ClockReading;
 use crate::model::timing::Timing;
 use async_trait::async_trait;
@@ -19,12 +20,8 @@ use std::fmt;
 use std::time::Duration;
 use url::Url;
 
-/// Rows a page: the most there may be.
-const PAGE: u64 = 1000;
 /// How often a list that shrinks while it is read is begun again: a row that moved to a page already read would be missed.
 const LIST_ATTEMPTS: usize = 3;
-/// Longest URL of a list filtered by names.
-const MOST_URL: usize = 1800;
 
 /// One site under one credential. Signs in by itself; repeats a call only after a 401, once.
 pub struct TableauClient {
@@ -56,7 +53,40 @@ impl TableauClient {
         }
         let session = self.sessions.renew(&self.http, &session).await?;
         let answer = self.http.send(self.request(&session, &make)?).await?;
-        if answer.status == 401 { Err(TableauError::SessionContested) } else { Ok(answer) }
+        if answer.status == 401 { Err(self.sessions.refused_again()) } else { Ok(answer) }
+    }
+
+    /// The same within a deadline, the second call after a 401 included: the caller's lease is measured by it. `make` gets what is left of it.
+    pub(super) async fn call_within(
+        &self,
+        deadline: Duration,
+        make: impl Fn(Url, Duration) -> Option<Call> + Send + Sync,
+    ) -> Result<Answer, TableauError> {
+        let session = self.sessions.get(&self.http).await?;
+        let left = self.left_of(deadline);
+        let call = |url| make(url, deadline);
+        let answer = self.http.send(self.request(&session, call)?).await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        // A 401 did nothing, so that what is not sent now was not done.
+        let late = TableauError::Unreachable(Unreachable::Connect);
+        let session = tokio::time::timeout(left(), self.sessions.renew(&self.http, &session))
+            .await
+            .map_err(|_| late.clone())??;
+        let left = left();
+        if left.is_zero() {
+            return Err(late);
+        }
+        let call = |url| make(url, left);
+        let answer = self.http.send(self.request(&session, call)?).await?;
+        if answer.status == 401 { Err(self.sessions.refused_again()) } else { Ok(answer) }
+    }
+
+    /// What is left of a deadline that begins now.
+    pub(super) fn left_of(&self, deadline: Duration) -> impl Fn() -> Duration + Send + Sync + '_ {
+        let began = self.http.clock().moment();
+        move || deadline.saturating_sub(self.http.clock().moment().since(began))
     }
 
     fn request(&self, session: &Session, make: impl Fn(Url) -> Option<Call>) -> Result<Call, TableauError> {
@@ -211,6 +241,10 @@ impl Tableau for TableauClient {
         Ok(unique(self.list_tasks().await?.into_iter(), |task| task.id.clone()))
     }
 
+    async fn task(&self, id: &TaskId) -> Result<Option<Task>, TableauError> {
+        self.task_by_id(id).await
+    }
+
     async fn create_task(
         &self,
         new: &NewTask,
@@ -253,6 +287,23 @@ impl Tableau for TableauClient {
         self.add_to_schedule(new, schedule, deadline).await
     }
 
+    async fn warnings(&self, datasource: &Luid) -> Result<Vec<DataQualityWarning>, TableauError> {
+        self.list_warnings(datasource).await
+    }
+
+    async fn set_warning(
+        &self,
+        datasource: &Luid,
+        message: &str,
+        deadline: Duration,
+    ) -> Result<Option<WarningId>, TableauError> {
+        self.new_warning(datasource, message, deadline).await
+    }
+
+    async fn delete_warning(&self, id: &WarningId) -> Result<(), TableauError> {
+        self.remove_warning(id).await
+    }
+
     async fn refresh(
         &self,
         kind: TargetKind,
@@ -274,13 +325,12 @@ impl Tableau for TableauClient {
             }
         };
         let session = self.sessions.get(&self.http).await?;
-        let began = self.http.clock().moment();
+        let left = self.left_of(deadline);
         let answer = self.http.send(self.request(&session, make(deadline))?).await.map_err(sent)?;
         if answer.status != 401 {
             return started(&answer);
         }
         // A 401 started nothing. The second POST keeps within the deadline of the first: the caller's lease is measured by it.
-        let left = || deadline.saturating_sub(self.http.clock().moment().since(began));
         let session = tokio::time::timeout(left(), self.sessions.renew(&self.http, &session))
             .await
             .map_err(|_| RefreshError::NotSent(Unreachable::Connect))??;
@@ -323,7 +373,7 @@ fn started(answer: &Answer) -> Result<JobId, RefreshError> {
 fn sent(failure: Failure) -> RefreshError {
     match failure {
         Failure::NotSent(why) => RefreshError::NotSent(why),
-        Failure::Unanswered => RefreshError::Ambiguous,
+        Failure::Unanswered | Failure::TimedOut => RefreshError::Ambiguous,
     }
 }
 
@@ -331,15 +381,32 @@ fn sent(failure: Failure) -> RefreshError {
 impl From<TableauError> for RefreshError {
     fn from(error: TableauError) -> Self {
         match error {
-            TableauError::SignInRefused | TableauError::SessionContested => Self::SignInRefused,
             TableauError::Throttled { retry_after } => Self::Throttled { retry_after },
-            TableauError::Unreachable(why) => Self::NotSent(why),
-            TableauError::Ambiguous | TableauError::NotLeading => Self::NotSent(Unreachable::Connect),
+            TableauError::Unreachable(why) | TableauError::Identity(IdentityError::Unreachable(why)) => {
+                Self::NotSent(why)
+            }
+            TableauError::Ambiguous
+            | TableauError::NotLeading
+            | TableauError::Identity(IdentityError::Unanswered | IdentityError::Throttled { .. }) => {
+                Self::NotSent(Unreachable::Connect)
+            }
+            TableauError::SignInRefused
+            | TableauError::SessionContested
+            | TableauError::MissingScope
+            | TableauError::Identity(
+                IdentityError::NotGranted
+                | IdentityError::NoAssertion
+                | IdentityError::Refused
+                | IdentityError::MissingScope
+                | IdentityError::NoToken
+                | IdentityError::Claim(_)
+                | IdentityError::WrongServer,
+            ) => Self::SignInRefused,
             TableauError::Forbidden(code) | TableauError::NotFound(code) | TableauError::Rejected(code) => {
                 Self::Rejected(code)
             }
             TableauError::WrongServer => Self::Rejected("not Tableau".into()),
-            TableauError::UnsupportedVersion(version) => Self::Rejected(version),
+            TableauError::UnsupportedVersion { version, .. } => Self::Rejected(version),
         }
     }
 }
@@ -348,7 +415,7 @@ impl From<Failure> for TableauError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::NotSent(why) => Self::Unreachable(why),
-            Failure::Unanswered => Self::Ambiguous,
+            Failure::Unanswered | Failure::TimedOut => Self::Ambiguous,
         }
     }
 }
@@ -396,42 +463,4 @@ pub(super) fn extend(mut site: Url, path: &[&str]) -> Option<Url> {
     }
     site.path_segments_mut().ok()?.extend(path);
     Some(site)
-}
-
-fn list_url(mut url: Url, filter: &str, page: u64) -> Url {
-    let mut query = url.query_pairs_mut();
-    if !filter.is_empty() {
-        query.append_pair("filter", filter);
-    }
-    query.append_pair("pageSize", &PAGE.to_string()).append_pair("pageNumber", &page.to_string());
-    drop(query);
-    url
-}
-
-/// Filters that together find these names; one empty filter where a name cannot be written in one (reference 3).
-fn name_filters(names: &[String]) -> Vec<String> {
-    if names.iter().any(|name| name.contains([',', '[', ']', '&', ':']) || name.trim() != name) {
-        return vec![String::new()];
-    }
-    let length =
-        |name: &str| url::form_urlencoded::byte_serialize(name.as_bytes()).map(str::len).sum::<usize>();
-    let mut chunks: Vec<(usize, Vec<&str>)> = Vec::new();
-    for name in names {
-        let more = length(name) + "%2C".len();
-        match chunks.last_mut() {
-            Some((sum, chunk)) if *sum + more <= MOST_URL => {
-                *sum += more;
-                chunk.push(name);
-            }
-            // The rest of the URL has about 200 bytes.
-            _ => chunks.push((200 + more, vec![name])),
-        }
-    }
-    chunks.into_iter().map(|(_, chunk)| format!("name:in:[{}]", chunk.join(","))).collect()
-}
-
-/// Rows that came on two pages, because the list grew in between, count once.
-fn unique<T, K: std::hash::Hash + Eq>(rows: impl Iterator<Item = T>, key: impl Fn(&T) -> K) -> Vec<T> {
-    let mut known = std::collections::HashSet::new();
-    rows.filter(|row| known.insert(key(row))).collect()
 }

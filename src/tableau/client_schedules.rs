@@ -1,7 +1,7 @@
 //! Tasks and schedules over REST (reference 6).
 
 use super::client::{TableauClient, extend, is_gone, success};
-use super::wire_schedules::{ScheduleRow, TaskRow, schedule, subject, timing};
+use super::wire_schedules::{ScheduleRow, TaskRow, schedule, subject, task, timing};
 use super::{NewTask, ServerSchedule, TableauError, Task, wire};
 use crate::api::RefreshType;
 use crate::http::{Answer, Call, Method};
@@ -23,6 +23,20 @@ impl TableauClient {
         Ok(page.rows.into_iter().filter_map(TaskRow::into_model).collect())
     }
 
+    pub(super) async fn task_by_id(&self, id: &TaskId) -> Result<Option<Task>, TableauError> {
+        let make = |site| {
+            let url = extend(site, &["tasks", "extractRefreshes", id.as_str()])?;
+            Some(Call::new("get_task", Method::GET, url))
+        };
+        let answer = self.call(make).await?;
+        if is_gone(&answer) {
+            return Ok(None);
+        }
+        success(&answer)?;
+        let body: Value = serde_json::from_slice(&answer.body).map_err(|_| TableauError::WrongServer)?;
+        task(&body).map(Some).ok_or(TableauError::WrongServer)
+    }
+
     pub(super) async fn new_task(
         &self,
         new: &NewTask,
@@ -35,8 +49,13 @@ impl TableauClient {
             RefreshType::Incremental => &["IncrementalRefresh", "IncrementalExtract"],
         };
         let mut result = Err(TableauError::Ambiguous);
+        // Both names have one deadline.
+        let left = self.left_of(deadline);
         for name in names {
-            result = self.try_new_task(new, name, when, deadline).await;
+            if left().is_zero() {
+                return result;
+            }
+            result = self.try_new_task(new, name, when, left()).await;
             if result != Err(TableauError::Rejected("400000".into())) {
                 break;
             }
@@ -55,10 +74,10 @@ impl TableauClient {
         refresh.insert("type".into(), json!(name));
         let body = json!({"extractRefresh": refresh, "schedule": schedule(when)});
         let answer = self
-            .call(|site| {
+            .call_within(deadline, |site, left| {
                 let url = extend(site, &["tasks", "extractRefreshes"])?;
                 let mut call = Call::new("create_task", Method::POST, url).json(body.clone());
-                call.deadline = Some(deadline);
+                call.deadline = Some(left);
                 Some(call)
             })
             .await?;
@@ -133,13 +152,13 @@ impl TableauClient {
         }
         let body = json!({"task": {"extractRefresh": refresh}});
         let plural = super::client::words(new.kind).0;
-        let make = |site| {
+        let make = |site, left| {
             let url = extend(site, &["schedules", id.as_str(), plural])?;
             let mut call = Call::new("attach", Method::PUT, url).json(body.clone());
-            call.deadline = Some(deadline);
+            call.deadline = Some(left);
             Some(call)
         };
-        success(&self.call(make).await?)
+        success(&self.call_within(deadline, make).await?)
     }
 }
 

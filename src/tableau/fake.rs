@@ -1,16 +1,17 @@
 //! A Tableau site in memory, for tests of the controller: projects, contents, and jobs that move on when told to.
 
 use super::{
-    Content, Job, JobAnswer, JobRow, JobStatus, NewTask, Project, RefreshError, ServerSchedule, Site,
-    Tableau, TableauError, Task, TaskSchedule,
+    Content, DataQualityWarning, Job, JobAnswer, JobRow, JobStatus, NewTask, Project, RefreshError, STALE,
+    ServerSchedule, Site, Tableau, TableauError, Task, TaskSchedule,
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::clock::Clock;
-use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, TaskId};
+use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, TaskId, WarningId};
 use crate::model::time::ClockReading;
 use crate::model::timing::Timing;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,12 +22,18 @@ pub struct State {
     pub projects: Vec<Project>,
     /// Its contents.
     pub contents: Vec<Content>,
+    /// Contents that lists leave out, as they do for a while.
+    pub unlisted: BTreeSet<Luid>,
     /// Its jobs, oldest first.
     pub jobs: Vec<FakeJob>,
     /// Its extract refresh tasks.
     pub tasks: Vec<Task>,
+    /// Tasks that are kept from the account: not in the list, and 403 by their ids.
+    pub hidden: BTreeSet<TaskId>,
     /// Shared schedules, of a Server.
     pub schedules: Vec<ServerSchedule>,
+    /// Data quality warnings, each on a data source, which has one at most.
+    pub warnings: Vec<(Luid, DataQualityWarning)>,
     /// Each call in order, as `operation argument`.
     pub calls: Vec<String>,
     failures: Vec<(&'static str, TableauError)>,
@@ -61,9 +68,14 @@ impl State {
             created_at: Some(now),
             started_at: None,
             completed_at: None,
+            failure: None,
         };
         self.jobs.push(FakeJob { job, refresh_type, title: content.name.clone() });
         id
+    }
+
+    fn listed(&self) -> impl Iterator<Item = &Content> {
+        self.contents.iter().filter(|content| !self.unlisted.contains(&content.luid))
     }
 
     /// Adds a task; its id.
@@ -77,6 +89,14 @@ impl State {
             next_run_at: Some(Timestamp::UNIX_EPOCH),
             failures: 0,
         });
+        id
+    }
+
+    /// Sets a warning of any type on a data source; its id.
+    pub fn add_warning(&mut self, datasource: &Luid, kind: &str, message: &str) -> WarningId {
+        let id: WarningId = self.id("warning");
+        let warning = DataQualityWarning { id: id.clone(), kind: kind.into(), message: message.into() };
+        self.warnings.push((datasource.clone(), warning));
         id
     }
 
@@ -130,6 +150,7 @@ impl FakeTableau {
             name: name.into(),
             project: Some(project.clone()),
             has_extracts: Some(true),
+            web_url: None,
         });
         luid
     }
@@ -233,13 +254,13 @@ impl Tableau for FakeTableau {
     async fn contents(&self, kind: TargetKind, names: &[String]) -> Result<Vec<Content>, TableauError> {
         self.call("contents", &names.join(","), |state| {
             let wanted = |c: &&Content| c.kind == kind && names.contains(&c.name);
-            Ok(state.contents.iter().filter(wanted).cloned().collect())
+            Ok(state.listed().filter(wanted).cloned().collect())
         })
     }
 
     async fn all_contents(&self, kind: TargetKind) -> Result<Vec<Content>, TableauError> {
         self.call("all_contents", "", |state| {
-            Ok(state.contents.iter().filter(|c| c.kind == kind).cloned().collect())
+            Ok(state.listed().filter(|c| c.kind == kind).cloned().collect())
         })
     }
 
@@ -266,7 +287,18 @@ impl Tableau for FakeTableau {
     }
 
     async fn tasks(&self) -> Result<Vec<Task>, TableauError> {
-        self.call("tasks", "", |state| Ok(state.tasks.clone()))
+        self.call("tasks", "", |state| {
+            Ok(state.tasks.iter().filter(|task| !state.hidden.contains(&task.id)).cloned().collect())
+        })
+    }
+
+    async fn task(&self, id: &TaskId) -> Result<Option<Task>, TableauError> {
+        self.call("task", id.as_str(), |state| {
+            if state.hidden.contains(id) {
+                return Err(TableauError::Forbidden("403004".into()));
+            }
+            Ok(state.tasks.iter().find(|task| task.id == *id).cloned())
+        })
     }
 
     async fn create_task(&self, new: &NewTask, timing: &Timing, _: Duration) -> Result<TaskId, TableauError> {
@@ -337,6 +369,34 @@ impl Tableau for FakeTableau {
             let found = found.ok_or(TableauError::Ambiguous)?;
             let shared = TaskSchedule::Shared { id: found.id, name: found.name, active: found.active };
             state.add_task(new, shared);
+            Ok(())
+        })
+    }
+
+    async fn warnings(&self, datasource: &Luid) -> Result<Vec<DataQualityWarning>, TableauError> {
+        self.call("warnings", datasource.as_str(), |state| {
+            let on = state.warnings.iter().filter(|(on, _)| on == datasource);
+            Ok(on.map(|(_, warning)| warning.clone()).collect())
+        })
+    }
+
+    async fn set_warning(
+        &self,
+        datasource: &Luid,
+        message: &str,
+        _: Duration,
+    ) -> Result<Option<WarningId>, TableauError> {
+        self.call("set_warning", datasource.as_str(), |state| {
+            if state.warnings.iter().any(|(on, _)| on == datasource) {
+                return Err(TableauError::Rejected("409120".into()));
+            }
+            Ok(Some(state.add_warning(datasource, STALE, message)))
+        })
+    }
+
+    async fn delete_warning(&self, id: &WarningId) -> Result<(), TableauError> {
+        self.call("delete_warning", id.as_str(), |state| {
+            state.warnings.retain(|(_, warning)| warning.id != *id);
             Ok(())
         })
     }

@@ -5,20 +5,27 @@
 mod auth;
 mod client;
 mod client_schedules;
+mod client_warnings;
 pub mod fake;
+mod identity;
+mod jwt;
+mod lists;
 mod wire;
 mod wire_schedules;
 
 pub use auth::{Credential, Leads};
 pub use client::TableauClient;
+pub use identity::{IdentityClient, IdentityProvider};
+pub use jwt::{ConnectedApp, SCOPES};
 
 use crate::api::{RefreshType, TargetKind};
 pub use crate::model::contents::{Content, Project};
-use crate::model::ids::{JobId, Luid, ServerScheduleId, SiteLuid, TaskId};
+use crate::model::ids::{JobId, Luid, ServerScheduleId, SiteLuid, TaskId, WarningId};
 pub use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
 pub use crate::model::tasks::{ServerSchedule, Task, TaskSchedule};
 use crate::model::time::ClockReading;
 use crate::model::timing::Timing;
+pub use crate::model::warnings::{DataQualityWarning, STALE};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -50,6 +57,8 @@ pub trait Tableau: Send + Sync {
 
     /// Every extract refresh task of the site that the account may see, in one answer.
     async fn tasks(&self) -> Result<Vec<Task>, TableauError>;
+    /// One task; none: Tableau says that there is none of this id.
+    async fn task(&self, id: &TaskId) -> Result<Option<Task>, TableauError>;
     /// Cloud: gives content a schedule of its own. Not idempotent; sent once (after a 401 once more), within this deadline.
     async fn create_task(
         &self,
@@ -80,6 +89,19 @@ pub trait Tableau: Send + Sync {
         schedule: &ServerScheduleId,
         deadline: Duration,
     ) -> Result<(), TableauError>;
+
+    /// The data quality warnings on a data source, whoever set them; none on one that is gone.
+    async fn warnings(&self, datasource: &Luid) -> Result<Vec<DataQualityWarning>, TableauError>;
+    /// Sets one that says that the data is stale; its id, where the answer names it. Not idempotent; sent once (after a 401 once more), within
+    /// this deadline.
+    async fn set_warning(
+        &self,
+        datasource: &Luid,
+        message: &str,
+        deadline: Duration,
+    ) -> Result<Option<WarningId>, TableauError>;
+    /// Deletes one; one that is gone is no error.
+    async fn delete_warning(&self, id: &WarningId) -> Result<(), TableauError>;
 
     /// Starts a refresh. The session is made sure of before; the POST itself has this deadline and is sent once (after a 401 once more).
     async fn refresh(
@@ -125,6 +147,12 @@ pub enum TableauError {
     /// 401002 right after a sign-in: with a personal access token, somebody else signs in with it.
     #[error("Tableau ends the session at once: somebody else signs in with the same token")]
     SessionContested,
+    /// 401002 right after a sign-in with a JWT: its scopes do not cover the call.
+    #[error("Tableau refuses a call that the token's scopes do not cover")]
+    MissingScope,
+    /// The identity provider gives no token that is good.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// 403.
     #[error("Tableau forbids this call (code {0})")]
     Forbidden(String),
@@ -147,14 +175,71 @@ pub enum TableauError {
     #[error("the server there is not Tableau")]
     WrongServer,
     /// The server is older than the oldest supported.
-    #[error("REST API {0} is too old: 3.8 is the oldest supported")]
-    UnsupportedVersion(String),
+    #[error("REST API {version} is too old: {oldest} is the oldest supported")]
+    UnsupportedVersion {
+        /// Its version.
+        version: String,
+        /// The oldest that knows all that is needed, among it the way to sign in.
+        oldest: &'static str,
+    },
     /// The request was not sent.
     #[error("Tableau cannot be reached: {0}")]
     Unreachable(#[from] crate::http::Unreachable),
 }
 
-/// What became of a refresh POST: each variant is handled differently by TRIGGER.md 4.4.
+/// Why an identity provider's token cannot be had or used. Never carries what it answered.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum IdentityError {
+    /// This operator has no token of its `ServiceAccount` for that audience, provider and namespace.
+    #[error("the operator has no ServiceAccount token for this identity provider")]
+    NotGranted,
+    /// The file with the `ServiceAccount`'s token cannot be read.
+    #[error("the ServiceAccount's token cannot be read")]
+    NoAssertion,
+    /// It refuses the client.
+    #[error("the identity provider refuses the client")]
+    Refused,
+    /// It does not know the scopes asked for, or its token lacks some of those that are needed.
+    #[error("the identity provider does not grant the scopes")]
+    MissingScope,
+    /// Its token is no JWT.
+    #[error("the identity provider's token is no JWT")]
+    NoToken,
+    /// This claim of its token is missing, or not as Tableau wants it.
+    #[error("claim {0} of the identity provider's token is not as Tableau wants it")]
+    Claim(&'static str),
+    /// What answers is no token endpoint.
+    #[error("what answers there is no OAuth token endpoint")]
+    WrongServer,
+    /// 429.
+    #[error("the identity provider asks to slow down")]
+    Throttled {
+        /// How long, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// 5xx, a timeout or a reset.
+    #[error("no usable answer came from the identity provider")]
+    Unanswered,
+    /// The request was not sent.
+    #[error("the identity provider cannot be reached: {0}")]
+    Unreachable(#[from] crate::http::Unreachable),
+}
+
+impl IdentityError {
+    /// Whether the provider has decided, and will not decide otherwise until somebody changes something.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused | Self::MissingScope | Self::NoToken | Self::Claim(_) | Self::WrongServer => true,
+            Self::NotGranted
+            | Self::NoAssertion
+            | Self::Throttled { .. }
+            | Self::Unanswered
+            | Self::Unreachable(_) => false,
+        }
+    }
+}
+
+/// What became of a refresh POST: each variant is handled differently by docs/trigger.md 4.4.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum RefreshError {
     /// 409093: a job of this content is queued or running.

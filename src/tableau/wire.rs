@@ -3,6 +3,7 @@
 
 use super::{Content, Job, JobRow, JobStatus, Project};
 use crate::api::{RefreshType, TargetKind};
+use crate::model::failures::Lasting;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -99,6 +100,8 @@ pub(super) struct ContentRow {
     project: Option<MaybeId>,
     #[serde(default)]
     has_extracts: Option<Value>,
+    #[serde(default)]
+    webpage_url: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +117,7 @@ impl ContentRow {
             name: self.name,
             project: self.project.and_then(|p| p.id).map(Into::into),
             has_extracts: self.has_extracts.and_then(|v| v.as_bool().or_else(|| v.as_str()?.parse().ok())),
+            web_url: self.webpage_url,
         }
     }
 }
@@ -192,18 +196,24 @@ pub(super) struct JobDetail {
     completed_at: Option<Timestamp>,
     #[serde(default)]
     extract_refresh_job: Option<RefreshDetail>,
+    #[serde(default)]
+    status_notes: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct RefreshDetail {
+    notes: Option<Value>,
     datasource: Option<MaybeId>,
     workbook: Option<MaybeId>,
 }
 
 impl From<JobDetail> for Job {
     fn from(job: JobDetail) -> Self {
-        // `finishCode` can be there before the end; `completedAt` cannot (reference 7.1).
+        let told = Told::of(&job);
+        // `finishCode` can be there before the end; `completedAt` cannot (reference 7.1). Tableau's own client takes a job for failed that has
+        // an error among its notes, whatever its code says.
         let status = match (job.completed_at, job.finish_code.as_ref().and_then(number)) {
+            (Some(_), Some(0)) if told.error => JobStatus::Failed,
             (Some(_), Some(0)) => JobStatus::Success,
             (Some(_), Some(2)) => JobStatus::Cancelled,
             (Some(_), _) => JobStatus::Failed,
@@ -218,6 +228,31 @@ impl From<JobDetail> for Job {
             created_at: job.created_at,
             started_at: job.started_at,
             completed_at: job.completed_at,
+            failure: Some(status).filter(|status| *status == JobStatus::Failed).and(told.failure),
+        }
+    }
+}
+
+/// What a job's notes come to. Their text stays here.
+struct Told {
+    /// One of `statusNotes` is an error.
+    error: bool,
+    failure: Option<Lasting>,
+}
+
+impl Told {
+    fn of(job: &JobDetail) -> Self {
+        let notes =
+            job.status_notes.clone().and_then(|notes| rows_of(notes, "statusNote")).unwrap_or_default();
+        let of = |note: &Value, field: &str| note.get(field).and_then(Value::as_str).map(str::to_owned);
+        let own = job.extract_refresh_job.as_ref().and_then(|refresh| refresh.notes.as_ref()?.as_str());
+        let mut texts =
+            own.map(str::to_owned).into_iter().chain(notes.iter().filter_map(|note| of(note, "text")));
+        Self {
+            error: notes
+                .iter()
+                .any(|note| of(note, "type").is_some_and(|t| t.eq_ignore_ascii_case("errorCode"))),
+            failure: texts.find_map(|text| Lasting::told_by(&text)),
         }
     }
 }
@@ -294,5 +329,50 @@ mod tests {
         assert_eq!(status(json!({"completedAt": end, "finishCode": "2"})), JobStatus::Cancelled);
         assert_eq!(status(json!({"completedAt": end, "finishCode": "3"})), JobStatus::Failed);
         assert_eq!(status(json!({"completedAt": end})), JobStatus::Failed);
+    }
+    #[test]
+    fn what_a_failed_job_says_is_understood_where_it_is_known_and_goes_no_further() {
+        let of = |rest: Value| {
+            let mut job = json!({"id": "1", "completedAt": "2026-11-24T12:00:00Z"});
+            job.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            let job = Job::from(serde_json::from_value::<JobDetail>(job).unwrap());
+            assert!(!format!("{job:?}").contains("hunter2"), "{job:?}");
+            (job.status, job.failure)
+        };
+        let refused = Some(Lasting::SourceCredentials);
+        let words = "Login failed for user 'hunter2'.";
+        let note = |kind: &str, text: &str| json!({"type": kind, "value": "1", "text": text});
+        assert_eq!(
+            of(json!({"finishCode": "1", "extractRefreshJob": {"notes": words}})),
+            (JobStatus::Failed, refused)
+        );
+        assert_eq!(
+            of(json!({"finishCode": "1", "statusNotes": {"statusNote": [note("errorMessage", words)]}})),
+            (JobStatus::Failed, refused)
+        );
+        assert_eq!(
+            of(json!({"finishCode": "1", "extractRefreshJob": {"notes": "no route"}})),
+            (JobStatus::Failed, None)
+        );
+        assert_eq!(
+            of(json!({"finishCode": "0", "extractRefreshJob": {"notes": words}})),
+            (JobStatus::Success, None)
+        );
+        assert_eq!(
+            of(json!({"finishCode": "2", "extractRefreshJob": {"notes": words}})),
+            (JobStatus::Cancelled, None)
+        );
+        // An error among the notes of what is called a success: never believed.
+        for notes in [json!({"statusNote": note("ErrorCode", "x")}), json!([note("errorCode", "x")])] {
+            assert_eq!(of(json!({"finishCode": "0", "statusNotes": notes})), (JobStatus::Failed, None));
+        }
+        // A shape that is not known hides nothing else.
+        for notes in [json!(7), json!({}), json!({"statusNote": "text"}), json!({"statusNote": ["text"]})] {
+            assert_eq!(of(json!({"finishCode": "0", "statusNotes": notes})), (JobStatus::Success, None));
+        }
+        assert_eq!(
+            of(json!({"finishCode": "1", "extractRefreshJob": {"notes": {"a": 1}}})),
+            (JobStatus::Failed, None)
+        );
     }
 }

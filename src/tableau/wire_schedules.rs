@@ -16,6 +16,9 @@ const FREQUENCIES: [(&str, Frequency); 4] = [
     ("Monthly", Frequency::Monthly),
 ];
 
+/// In place of days that a Server does not tell (reference 6.7).
+const UNTOLD: &str = "Customized Monthly";
+
 /// A row of the task list; other kinds of tasks have no `extractRefresh`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +70,17 @@ impl TaskRow {
     }
 }
 
+/// One task by its id: as in the list, or without the `task` around it and then maybe with its schedule beside it (reference 6.2).
+pub(super) fn task(body: &Value) -> Option<Task> {
+    let mut row = body.get("task").unwrap_or(body).clone();
+    let beside = row.get("schedule").or_else(|| body.get("schedule")).cloned();
+    let refresh = row.get_mut("extractRefresh")?.as_object_mut()?;
+    if let Some(schedule) = beside {
+        refresh.entry("schedule").or_insert(schedule);
+    }
+    serde_json::from_value::<TaskRow>(row).ok()?.into_model()
+}
+
 /// A row of the schedule list.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -104,10 +118,12 @@ pub(super) fn timing(schedule: &Value) -> Option<Timing> {
         None => BTreeSet::new(),
         Some(list) => {
             let rows = rows_of(list.clone(), "interval")?;
-            // Server tells so beside the days themselves (reference 6.7).
-            let words =
-                |row: &&Value| row.get("monthDay").and_then(Value::as_str) == Some("Customized Monthly");
-            rows.iter().filter(|row| !words(row)).map(interval).collect::<Option<_>>()?
+            let mut all: BTreeSet<Interval> = rows.iter().map(interval).collect::<Option<_>>()?;
+            // Server may tell so beside the days themselves.
+            if all.len() > 1 {
+                all.remove(&Interval::Untold);
+            }
+            all
         }
     };
     Some(Timing { frequency, start: clock("start")??, end: clock("end").flatten(), intervals }.normal())
@@ -122,6 +138,7 @@ fn interval(row: &Value) -> Option<Interval> {
     };
     let month_day = row.get("monthDay");
     match (small("hours"), small("minutes"), week_day, month_day) {
+        (None, None, _, Some(day)) if day.as_str() == Some(UNTOLD) => Some(Interval::Untold),
         (Some(hours), None, None, None) => Some(Interval::Hours(hours)),
         (None, Some(minutes), None, None) => Some(Interval::Minutes(minutes)),
         (None, None, Some(day), None) => Some(Interval::WeekDay(day)),
@@ -155,6 +172,7 @@ fn told(interval: Interval) -> Value {
         Interval::WeekDay(day) => json!({"weekDay": week(day)}),
         Interval::Day(day) => json!({"monthDay": day.to_string()}),
         Interval::LastDay => json!({"monthDay": "LastDay"}),
+        Interval::Untold => json!({"monthDay": UNTOLD}),
         Interval::Nth(nth, day) => {
             let name = NTH.iter().find(|(_, known)| *known == nth).map_or("", |(name, _)| *name);
             json!({"monthDay": name, "weekDay": week(day)})

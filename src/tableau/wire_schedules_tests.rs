@@ -151,4 +151,14 @@ fn what_is_not_understood_is_no_definition() {
     assert!(!of(&json!({"frequency": "Weekly", "frequencyDetails": odd})));
     let customized = json!({"start": "18:20:00", "intervals": {"interval": [{"monthDay": "Customized Monthly"}, {"monthDay": "3"}]}});
     assert!(of(&json!({"frequency": "Monthly", "frequencyDetails": customized})));
+    // A Server that keeps the first Monday to itself: what is known of it is not what is declared.
+    for days in [
+        json!({"monthDay": "Customized Monthly"}),
+        json!({"monthDay": "Customized Monthly", "weekDay": "Monday"}),
+    ] {
+        let told = json!({"frequency": "Monthly", "frequencyDetails": {"start": "18:20:00", "intervals": {"interval": [days]}}});
+        let first = json!({"name": "x", "frequency": "Monthly", "start": "18:20", "monthDays": ["First"], "weekDays": ["Monday"]});
+        let first = Timing::declared(&serde_json::from_value(first).unwrap(), Edition::Server).unwrap();
+        assert_eq!((timing(&told), timing(&told) == Some(first.clone())), (first.untold(), false));
+    }
 }

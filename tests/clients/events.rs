@@ -70,7 +70,13 @@ fn run_event(run: &str) -> Value {
     json!({"type": "event", "event": {"event": "prefect.flow-run.Skipped",
         "resource": {"prefect.resource.id": format!("prefect.flow-run.{run}"), "prefect.state-type": "COMPLETED"},
         "related": [{"prefect.resource.id": "prefect.flow.f1", "prefect.resource.role": "flow"},
-            {"prefect.resource.id": "prefect.deployment.d1", "prefect.resource.role": "deployment"}]}})
+            {"prefect.resource.id": "prefect.deployment.d1", "prefect.resource.role": "deployment"},
+            {"prefect.resource.id": "prefect.work-queue.q1", "prefect.resource.role": "work-queue",
+                "prefect.resource.name": "default"},
+            {"prefect.resource.id": "prefect.work-pool.p1", "prefect.resource.role": "work-pool",
+                "prefect.resource.name": "etl", "prefect.work-pool.type": "process"},
+            {"prefect.resource.id": "prefect.tag.crm", "prefect.resource.role": "tag"},
+            {"prefect.resource.id": "prefect.tag.a.b", "prefect.resource.role": "tag"}]}})
 }
 
 #[tokio::test]
@@ -93,8 +99,10 @@ async fn the_handshake_then_events_then_a_cut() {
     let events: Vec<_> = client(&base).events().await.unwrap().collect().await;
     let (auth, filter) = hear_told.await.unwrap();
 
-    let first = RunEvent { run: "r1".into(), deployment: Some("d1".into()) };
-    let second = RunEvent { run: "r2".into(), deployment: None };
+    let tags = vec!["crm".to_owned(), "a.b".to_owned()];
+    let first =
+        RunEvent { run: "r1".into(), deployment: Some("d1".into()), tags, work_pool: Some("etl".into()) };
+    let second = RunEvent { run: "r2".into(), deployment: None, tags: Vec::new(), work_pool: None };
     assert_eq!(events, [Ok(first), Ok(second), Err(PrefectError::Ambiguous)], "and then it ends");
     assert_eq!(*greeting.lock().unwrap(), [("/api/events/out".to_owned(), "prefect".to_owned())]);
     assert_eq!(auth, json!({"type": "auth", "token": format!("admin:{CANARY}")}), "raw, not base64");

@@ -4,7 +4,7 @@ use feedwater::api::{RefreshType, TargetKind};
 use feedwater::clock::Clock;
 use feedwater::model::ids::DeploymentName;
 use feedwater::prefect::fake::FakePrefect;
-use feedwater::prefect::{NewDeployment, NewSchedule, Prefect, PrefectError, RunQuery, StateType};
+use feedwater::prefect::{NewDeployment, NewSchedule, Prefect, PrefectError, RunQuery, StateType, States};
 use feedwater::tableau::fake::FakeTableau;
 use feedwater::tableau::{JobStatus, RefreshError, Tableau};
 use futures::StreamExt;
@@ -26,7 +26,7 @@ async fn prefects_writes_cost_what_they_were_measured_to_cost() {
     let flow = fake.ensure_flow("orders").await.unwrap();
     let new = NewDeployment {
         name: "nightly".into(),
-        fields: object(&json!({"tags": ["a"], "parameters": {"x": 1}, "work_pool_name": "pool"})),
+        fields: object(&json!({"tags": ["a"], "parameters": {"x": 1}, "work_pool_name": "pool"})).into(),
     };
     assert_eq!(fake.create_deployment(&flow, &new).await, Err(PrefectError::NotFound), "no such pool");
     fake.state().work_pools.insert("pool".into());
@@ -54,7 +54,7 @@ async fn prefects_writes_cost_what_they_were_measured_to_cost() {
     assert!(!fake.state().scheduled.contains(&id));
     assert_eq!(fake.deployment(&name).await.unwrap().unwrap().schedules[0].id, kept.schedules[0].id);
 
-    let bare = NewDeployment { name: "nightly".into(), fields: Map::new() };
+    let bare = NewDeployment { name: "nightly".into(), fields: Map::new().into() };
     assert_eq!(fake.create_deployment(&flow, &bare).await.unwrap(), id, "an upsert");
     let over = fake.deployment(&name).await.unwrap().unwrap();
     assert_eq!((over.schedules.len(), &over.fields["parameters"]), (0, &json!({})));
@@ -75,12 +75,33 @@ async fn a_forced_completion_keeps_its_old_end_time_and_is_told() {
     let completed = fake.set_state(&crashed.id, StateType::Completed).unwrap();
     assert_eq!(completed.ended_at, crashed.ended_at);
     assert!(completed.state_at > crashed.state_at && completed.state != crashed.state);
-    let query = RunQuery { state_types: vec!["COMPLETED"], limit: 200, ..RunQuery::default() };
+    let query = RunQuery { states: States::Completed, limit: 200, ..RunQuery::default() };
     assert_eq!(fake.runs(&query).await.unwrap(), [completed]);
     assert_eq!(events.next().await.unwrap().unwrap().run, crashed.id);
     assert_eq!(events.next().await.unwrap().unwrap().run, crashed.id);
     fake.cut_events();
     assert_eq!(events.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_waits_for_its_retry_is_in_progress_and_one_that_waits_for_its_time_is_not() {
+    let fake = FakePrefect::new(clock());
+    let name = DeploymentName { flow: "orders".into(), deployment: "nightly".into() };
+    let run = fake.run(&name, StateType::Scheduled);
+    let query = RunQuery { states: States::InProgress, limit: 200, ..RunQuery::default() };
+    assert_eq!(fake.runs(&query).await.unwrap(), []);
+    for (state, is_in_progress) in [
+        ((StateType::Pending, "Submitting"), true),
+        ((StateType::Running, "Running"), true),
+        ((StateType::Scheduled, "AwaitingRetry"), true),
+        ((StateType::Paused, "Suspended"), true),
+        ((StateType::Cancelling, "Cancelling"), true),
+        ((StateType::Completed, "AwaitingRetry"), false),
+    ] {
+        let run = fake.set_state_named(&run.id, state.0, state.1).unwrap();
+        assert_eq!(run.in_progress(), is_in_progress, "{state:?}");
+        assert_eq!(fake.runs(&query).await.unwrap().len(), usize::from(is_in_progress), "{state:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

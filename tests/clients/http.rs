@@ -168,7 +168,7 @@ async fn failures_tell_whether_the_request_left() {
     let http = silent.http("test", "");
     let mut call = get(&http);
     call.deadline = Some(Duration::from_millis(100));
-    assert_eq!(http.send(call).await.err(), Some(Failure::Unanswered));
+    assert_eq!(http.send(call).await.err(), Some(Failure::TimedOut));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use crate::stub::{Reply, Seen, Stub, json, text};
 use feedwater::http::Unreachable;
 use feedwater::model::ids::{DeploymentId, DeploymentName};
 use feedwater::prefect::{
-    Auth, NewDeployment, NewSchedule, Prefect, PrefectClient, PrefectError, RunQuery, StateType, TERMINAL,
+    Auth, NewDeployment, NewSchedule, Prefect, PrefectClient, PrefectError, Run, RunQuery, StateType, States,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -35,15 +35,17 @@ fn deployment_row() -> Value {
 
 fn run_row(id: &str, end: &str) -> Value {
     json!({"id": id, "name": "happy-cat", "flow_id": "f1", "deployment_id": "d1", "labels": {"n": 1},
-        "start_time": null, "expected_start_time": "2026-11-24T11:00:00Z", "end_time": end,
+        "auto_scheduled": true, "start_time": null, "expected_start_time": "2026-11-24T11:00:00Z", "end_time": end,
         "state": {"id": format!("state-{id}"), "type": "COMPLETED", "name": "Skipped",
             "timestamp": "2026-11-24T11:59:00.123456Z"}})
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one list of all calls")]
 async fn each_call_goes_out_as_the_reference_says() {
     let stub = Stub::start(|seen| match seen.target.as_str() {
         "/api/admin/version" => json(200, &json!("3.9.1")),
+        target if target.contains("csrf") => json(422, &json!({"detail": "CSRF protection is disabled."})),
         "/api/flows/filter" => json(200, &json!([{"id": "f1", "name": "orders"}])),
         "/api/flow_runs/filter" => json(200, &json!([run_row("r1", "2026-11-24T12:00:00Z")])),
         target if target.ends_with("/filter") => json(200, &json!([deployment_row()])),
@@ -63,7 +65,8 @@ async fn each_call_goes_out_as_the_reference_says() {
         max_scheduled_runs: None,
     };
 
-    assert_eq!(client.version().await.unwrap(), "3.9.1");
+    let server = client.probe().await.unwrap();
+    assert_eq!((server.version.as_deref(), server.csrf), (Some("3.9.1"), false));
     let listed = client.deployments(&["orders".into()]).await.unwrap();
     let one = client.deployment(&name("orders", "nightly 100%")).await.unwrap().unwrap();
     assert_eq!(listed, vec![one.clone()]);
@@ -77,7 +80,7 @@ async fn each_call_goes_out_as_the_reference_says() {
     let runs = client
         .runs(&RunQuery {
             deployments: vec![id.clone()],
-            state_types: TERMINAL.to_vec(),
+            states: States::Ended,
             ended_after: Some("2026-11-24T10:00:00.5Z".parse().unwrap()),
             limit: 200,
             ..RunQuery::default()
@@ -88,18 +91,22 @@ async fn each_call_goes_out_as_the_reference_says() {
     assert_eq!((runs[0].state.as_str(), runs[0].state_name.as_str()), ("state-r1", "Skipped"));
     assert_eq!(runs[0].started_at, Some("2026-11-24T11:00:00Z".parse().unwrap()));
     assert_eq!(client.ensure_flow("orders").await.unwrap().as_str(), "new");
-    let new = NewDeployment { name: "nightly".into(), fields: object(&json!({"tags": ["a"]})) };
+    let new = NewDeployment { name: "nightly".into(), fields: object(&json!({"tags": ["a"]})).into() };
     assert_eq!(client.create_deployment(&"f1".into(), &new).await.unwrap().as_str(), "new");
     client.patch_deployment(&id, &object(&json!({"version": null}))).await.unwrap();
     client.add_schedule(&id, &schedule).await.unwrap();
     client.put_schedule(&id, &"s1".into(), &schedule).await.unwrap();
     client.delete_schedule(&id, &"s1".into()).await.unwrap();
     client.schedule_runs(&id, "2026-11-24T10:00:00.25Z".parse().unwrap()).await.unwrap();
+    let due: Vec<jiff::Timestamp> = vec!["2026-11-24T11:00:00Z".parse().unwrap()];
+    assert_eq!(client.late_runs(&id, due[0]).await.unwrap(), due, "what its schedules made");
+    client.restore_runs(&id, due[0], due[0]).await.unwrap();
     client.delete_deployment(&id).await.unwrap();
 
     let whole = r#"{"active":false,"parameters":{"x":2},"schedule":{"cron":"0 6 * * *"},"slug":"daily"}"#;
-    let page = r#"{"flows":{"name":{"any_":["orders"]}},"limit":200,"offset":0,"sort":"NAME_ASC"}"#;
-    let lines: Vec<_> = stub.seen().iter().map(Seen::line).collect();
+    let page = r#"{"flows":{"name":{"any_":["orders"]}},"limit":200,"offset":0,"sort":"CREATED_DESC"}"#;
+    let mut lines: Vec<_> = stub.seen().iter().map(Seen::line).collect();
+    assert!(lines.remove(1).starts_with("GET /api/csrf-token?client="));
     assert_eq!(
         lines,
         [
@@ -122,6 +129,17 @@ async fn each_call_goes_out_as_the_reference_says() {
             format!("PATCH /api/deployments/d1/schedules/s1 {whole}"),
             "DELETE /api/deployments/d1/schedules/s1".into(),
             r#"POST /api/deployments/d1/schedule {"start_time":"2026-11-24T10:00:00.25Z"}"#.into(),
+            concat!(
+                r#"POST /api/flow_runs/filter {"flow_runs":{"deployment_id":{"any_":["d1"]},"#,
+                r#""expected_start_time":{"before_":"2026-11-24T11:00:00Z"},"#,
+                r#""state":{"type":{"any_":["SCHEDULED"]}}},"limit":200,"sort":"EXPECTED_START_TIME_DESC"}"#
+            )
+            .into(),
+            concat!(
+                r#"POST /api/deployments/d1/schedule {"end_time":"2026-11-24T11:00:00Z","#,
+                r#""start_time":"2026-11-24T11:00:00Z"}"#
+            )
+            .into(),
             "DELETE /api/deployments/d1".to_owned(),
         ]
     );
@@ -137,7 +155,7 @@ async fn each_call_goes_out_as_the_reference_says() {
 async fn an_api_key_is_a_bearer_and_none_is_nothing() {
     let stub = Stub::always(200, json!("3.9.1")).await;
     for auth in [Auth::ApiKey(CANARY.into()), Auth::None] {
-        PrefectClient::new(stub.http("prefect", "/api/"), auth).unwrap().version().await.unwrap();
+        PrefectClient::new(stub.http("prefect", "/api/"), auth).unwrap().work_pool_exists("p").await.unwrap();
     }
     let header = |at: usize| stub.seen()[at].headers.get("authorization").cloned();
     assert_eq!(header(0), Some(format!("Bearer {CANARY}")));
@@ -162,6 +180,7 @@ async fn every_status_is_one_decision() {
         (text(502, ""), PrefectError::Ambiguous),
         (text(504, ""), PrefectError::Ambiguous),
         (Reply::Reset, PrefectError::Ambiguous),
+        (Reply::Silence, PrefectError::TimedOut),
     ] {
         let (stub, client) = once(reply).await;
         let result = client.patch_deployment(&"d1".into(), &serde_json::Map::new()).await;
@@ -178,14 +197,7 @@ async fn every_status_is_one_decision() {
 
 /// A server with one answer for everything, and a client of it.
 async fn once(reply: Reply) -> (Stub, PrefectClient) {
-    let stub = Stub::start(move |_| match &reply {
-        Reply::Answer { status, headers, body } => {
-            Reply::Answer { status: *status, headers: headers.clone(), body: body.clone() }
-        }
-        Reply::Reset => Reply::Reset,
-        Reply::Silence => Reply::Silence,
-    })
-    .await;
+    let stub = Stub::start(move |_| reply.clone()).await;
     let client = client(&stub);
     (stub, client)
 }
@@ -201,7 +213,18 @@ async fn another_server_is_told_apart() {
         (text(503, ""), PrefectError::Unavailable),
     ] {
         let (_stub, client) = once(reply).await;
-        assert_eq!(client.version().await, Err(expected));
+        assert_eq!(client.probe().await, Err(expected));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_nested_without_end_is_refused() {
+    let deep =
+        |open: &str, close: &str| text(200, &format!("{}1{}", open.repeat(100_000), close.repeat(100_000)));
+    for reply in [deep("[", "]"), deep(r#"{"name":"#, "}")] {
+        let (_stub, client) = once(reply).await;
+        assert_eq!(client.probe().await, Err(PrefectError::WrongServer));
+        assert_eq!(client.deployment(&name("f", "d")).await, Err(PrefectError::WrongServer));
     }
 }
 
@@ -279,7 +302,7 @@ async fn a_lowered_page_limit_is_learnt_once_and_all_pages_are_read() {
     .await;
     assert_eq!(client(&stub).deployments(&["orders".into()]).await.unwrap().len(), 7);
     assert_eq!(stub.count("\"limit\":200"), 1);
-    assert_eq!(stub.count("deployments/filter"), 3);
+    assert_eq!(stub.count("deployments/filter"), 4, "each page begins with the last row of the one before");
 }
 
 #[tokio::test]
@@ -312,9 +335,88 @@ async fn runs_go_on_by_end_time_where_the_page_is_small() {
 }
 
 #[tokio::test]
+async fn runs_in_progress_are_told_by_their_types_and_a_retry_by_its_name() {
+    let stub = Stub::start(|seen| {
+        let rows: Vec<_> = (0..5)
+            .map(|n| {
+                let mut row = run_row(&format!("r{n}"), "2026-11-24T12:00:00Z");
+                row["end_time"] = Value::Null;
+                row["state"] = json!({"id": "s", "type": "SCHEDULED", "name": "AwaitingRetry",
+                    "timestamp": "2026-11-24T11:59:00Z"});
+                row
+            })
+            .collect();
+        slice(seen, &rows, 3)
+    })
+    .await;
+    let (deployments, states) = (vec![DeploymentId::from("d1")], States::InProgress);
+    let query = RunQuery { deployments, states, limit: 200, ..RunQuery::default() };
+    let runs = client(&stub).runs(&query).await.unwrap();
+    let ids: Vec<_> = runs.iter().map(|run| run.id.as_str()).collect();
+    assert_eq!(ids, ["r0", "r1", "r2", "r3", "r4"], "all pages, by offset");
+    assert!(runs.iter().all(|run| run.tags.is_empty() && run.work_pool.is_none()), "a row may lack them");
+    assert!(runs.iter().all(Run::in_progress));
+    let filter = concat!(
+        r#"{"deployment_id":{"any_":["d1"]},"state":{"name":{"any_":["AwaitingRetry"]},"operator":"or_","#,
+        r#""type":{"any_":["PENDING","RUNNING","PAUSED","CANCELLING"]}}}"#
+    );
+    let lines: Vec<_> = stub.seen().iter().map(Seen::line).collect();
+    for (line, (limit, offset)) in lines.iter().zip([(200, 0), (3, 0), (3, 3)]) {
+        let body = format!(r#"{{"flow_runs":{filter},"limit":{limit},"offset":{offset},"sort":"ID_DESC"}}"#);
+        assert_eq!(*line, format!("POST /api/flow_runs/filter {body}"));
+    }
+    assert_eq!(lines.len(), 3);
+}
+
+#[tokio::test]
+async fn runs_are_chosen_by_tags_and_work_pool_and_a_flow_is_known_by_its_name() {
+    let stub = Stub::start(|seen| match seen.target.as_str() {
+        "/api/flows/name/my%20flow" => json(200, &json!({"id": "f1", "name": "my flow"})),
+        "/api/flow_runs/filter" => {
+            let mut row = run_row("r1", "2026-11-24T12:00:00Z");
+            (row["tags"], row["work_pool_name"]) = (json!(["crm", "x"]), json!("etl"));
+            json(200, &json!([row]))
+        }
+        _ => json(404, &json!({"detail": "Flow not found"})),
+    })
+    .await;
+    let client = client(&stub);
+    let (tags, states) = (vec!["crm".to_owned(), "x".to_owned()], States::Completed);
+    let exactly = RunQuery {
+        all_tags: tags.clone(),
+        work_pools: vec!["etl".into()],
+        states,
+        limit: 1,
+        ..RunQuery::default()
+    };
+    let runs = client.runs(&exactly).await.unwrap();
+    assert_eq!((&runs[0].tags, runs[0].work_pool.as_deref()), (&tags, Some("etl")));
+    client.runs(&RunQuery { any_tags: tags, limit: 200, ..RunQuery::default() }).await.unwrap();
+    assert_eq!(client.flow("my flow").await, Ok(Some("f1".into())));
+    assert_eq!(client.flow("other").await, Ok(None));
+    let lines: Vec<_> = stub.seen().iter().map(Seen::line).collect();
+    assert_eq!(
+        lines,
+        [
+            concat!(
+                r#"POST /api/flow_runs/filter {"flow_runs":{"state":{"type":{"any_":["COMPLETED"]}},"#,
+                r#""tags":{"all_":["crm","x"]}},"limit":1,"offset":0,"sort":"END_TIME_DESC","#,
+                r#""work_pools":{"name":{"any_":["etl"]}}}"#
+            ),
+            concat!(
+                r#"POST /api/flow_runs/filter {"flow_runs":{"tags":{"any_":["crm","x"]}},"limit":200,"#,
+                r#""offset":0,"sort":"END_TIME_DESC"}"#
+            ),
+            "GET /api/flows/name/my%20flow",
+            "GET /api/flows/name/other",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn an_address_that_is_not_allowed_is_named_with_the_flag() {
     let http = crate::stub::http("prefect", "http://192.168.0.1/api");
-    let error = PrefectClient::new(http, Auth::None).unwrap().version().await.unwrap_err();
+    let error = PrefectClient::new(http, Auth::None).unwrap().probe().await.unwrap_err();
     assert_eq!(error, PrefectError::Unreachable(Unreachable::HostNotAllowed("192.168.0.1".into())));
     assert!(error.to_string().contains("--allowed-hosts"));
 }

@@ -32,6 +32,7 @@ impl Seen {
 }
 
 /// What is answered.
+#[derive(Clone)]
 pub enum Reply {
     Answer {
         status: u16,
@@ -42,6 +43,8 @@ pub enum Reply {
     Reset,
     /// Nothing ever comes.
     Silence,
+    /// The same after a while.
+    Late(Duration, Box<Reply>),
 }
 
 /// An answer in JSON.
@@ -145,5 +148,9 @@ async fn answer(reply: Reply) -> Response {
         // A panic ends the connection's task; this kind prints nothing.
         Reply::Reset => std::panic::resume_unwind(Box::new(())),
         Reply::Silence => std::future::pending().await,
+        Reply::Late(after, reply) => {
+            tokio::time::sleep(after).await;
+            Box::pin(answer(*reply)).await
+        }
     }
 }

@@ -126,3 +126,26 @@ async fn two_beside_two_hundred_start_within_four_places() {
     // One place may have been given before they came.
     assert!(few.len() == 2 && few[1] < 5, "{started:?}");
 }
+
+/// A start that Tableau refuses has used nothing up.
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_leaves_its_place_to_others() {
+    let world = World::new();
+    let (tableau, gone) = (world.tableau.clone(), std::cell::Cell::new(false));
+    world.troubles.on_call(move |call| {
+        // It goes away between being found and being refreshed.
+        if call.operation == "refresh" && !gone.replace(true) {
+            tableau.state().contents.clear();
+        }
+        Trouble::None
+    });
+    site(&world, NAMESPACE, &json!({"refreshesPerHour": 1}));
+    demand(&world, NAMESPACE, "gone");
+    let _operator = world.operator("one");
+    let refused = |world: &World| world.exr("gone")["status"]["owed"]["refused"].is_string();
+    world.until("it is refused", refused).await;
+    let began = world.now();
+    demand(&world, NAMESPACE, "stays");
+    world.until("the other is refreshed", |world| world.exr("stays")["status"]["history"].is_array()).await;
+    assert!(world.now().duration_since(began) < SignedDuration::from_mins(10));
+}

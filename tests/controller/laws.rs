@@ -1,8 +1,9 @@
-//! What must hold (TRIGGER.md 9), told from the truth alone: naive on purpose, and without the operator's own functions.
+//! What must hold (docs/trigger.md 9), told from the truth alone: naive on purpose, and without the operator's own functions.
 
 use crate::stage::{DESCRIPTION, FLOWS, POLL, REFRESHES, Stage};
 use crate::truth::Post;
 use crate::world::{World, scheduled};
+use feedwater::prefect::StateType;
 use feedwater::tableau::JobStatus;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -29,6 +30,7 @@ impl Stage {
         self.nothing_believed_without_proof()?;
         self.nothing_doubled()?;
         self.deployments_match()?;
+        self.shown_once()?;
         self.at_rest("at rest").await?;
         // Another process takes over and finds nothing to do.
         self.kill(0);
@@ -48,6 +50,29 @@ impl Stage {
                 law(ready.is_some_and(|(status, _)| status == "True"), || {
                     format!("everything becomes Ready: {plural} {object:#}")
                 })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A job is one run in Prefect, whose states go only forward, with one artifact at most.
+    fn shown_once(&self) -> Law {
+        let prefect = self.world.prefect.state();
+        let mut keys = BTreeSet::new();
+        for told in &prefect.told.runs {
+            law(keys.insert(&told.new.idempotency_key), || format!("a job is shown once: {told:#?}"))?;
+            let states = told.state_types();
+            let place = |state: &StateType| match state {
+                StateType::Pending => 0,
+                StateType::Running => 1,
+                _ => 2,
+            };
+            law(states.is_sorted_by_key(place) && states.len() <= 3, || {
+                format!("states go only forward, each told once: {told:#?}")
+            })?;
+            law(told.artifacts.len() <= 1, || format!("one artifact: {told:#?}"))?;
+            if told.artifacts.len() == 1 {
+                self.reached("Shown");
             }
         }
         Ok(())
@@ -74,7 +99,7 @@ impl Stage {
             let Some(bound) = bound else { continue };
             let exr = self.exr(index);
             let luid = exr["status"]["target"]["luid"].as_str().unwrap_or_default();
-            // After an edit of the target nothing is owed on the new one by itself (TRIGGER.md 4).
+            // After an edit of the target nothing is owed on the new one by itself (docs/trigger.md 4).
             let edited = self.facts.retargeted.iter().any(|(of, at)| *of == name && *at >= bound);
             let elsewhere: Vec<_> = self.facts.retargeted.iter().filter(|(of, _)| *of == name).collect();
             let contained = if elsewhere.is_empty() {

@@ -5,17 +5,35 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
 mod budget;
+mod claims;
+mod connection;
+mod drift;
+mod ends;
+mod errors;
 mod first;
 mod guards;
 mod ha;
+mod in_use;
 mod laws;
+mod moving;
 mod properties;
 mod reached;
 mod remote;
+mod reports;
 mod residues;
 mod rest;
+mod running;
+mod runs;
+mod schedules;
 mod script;
+mod sign_in;
+mod site_suspended;
 mod stage;
+#[allow(dead_code)] // what only tests of the clients need
+#[path = "../clients/stub.rs"]
+mod stub;
 mod truth;
+mod turns;
+mod warnings;
 mod weather;
 mod world;

@@ -82,7 +82,7 @@ FlowDeployment/Ready/DeletionBlocked FlowDeployment/Ready/InSync FlowDeployment/
 FlowDeployment/Reconciling/ConnectionUnavailable FlowDeployment/Reconciling/Progressing
 FlowDeployment/pendingWrite Lease/LoseAnswer Lease/Refuse Origin/Ours Origin/Recovered Post/Arrived
 Post/NotArrived PrefectRead/DelayAnswer PrefectRead/Empty PrefectRead/Lose PrefectRead/LoseAnswer
-PrefectWorkspace/Ready/Connected PrefectWorkspace/Ready/Progressing PrefectWorkspace/Ready/Unreachable
+PrefectWorkspace/Ready/Connected PrefectWorkspace/Ready/ConnectionLost PrefectWorkspace/Ready/Progressing
 PrefectWorkspace/Reconciling/Progressing PrefectWrite/Lose Process/Ended Process/LeaseLost Read/DelayAnswer
 Read/Refuse Read/Stale Refresh/Delay Refresh/DelayAnswer Refresh/Late Refresh/Lose Refresh/LoseAnswer
 TableauRead/Forbid TableauRead/Lose TableauSite/Ready/Connected TableauSite/Ready/Progressing
@@ -91,5 +91,5 @@ Write/LoseAnswer Write/Refuse Op/Wait Op/Complete Op/Fail Op/Force Op/Person Op/
 Op/Republish Op/ForeignEdit Op/Token Op/Suspend Op/Gate Op/Retarget Op/Incremental Op/Describe Op/Active
 Op/Cron Op/DeleteRefresh Op/DeleteFlow Op/Apply Op/Rotate Op/BreakSecret Op/Call Op/Request Op/PrefectDown
 Op/TableauDown Op/ServerDown Op/JobsForbidden Op/CutEvents Op/Hold Op/Release Op/Replay Op/Close Op/Expire
-Op/Compact Op/Kill Op/Terminate Op/Start Op/StealLease
+Op/Compact Op/Kill Op/Terminate Op/Start Op/StealLease Shown
 ";

@@ -4,21 +4,24 @@ use crate::truth::Truth;
 use async_trait::async_trait;
 use feedwater::api::{RefreshType, TargetKind};
 use feedwater::clock::Clock;
-use feedwater::controller::services::{PrefectCredential, Services, TableauCredential};
+use feedwater::controller::services::{PrefectAccess, Services, TableauAccess};
 use feedwater::http::Unreachable;
 use feedwater::model::ids::{
-    DeploymentId, DeploymentName, FlowId, JobId, Luid, ScheduleId, ServerScheduleId, TaskId,
+    DeploymentId, DeploymentName, FlowId, JobId, Luid, RunId, ScheduleId, ServerScheduleId, TaskId,
+    TaskRunId, WarningId,
 };
+use feedwater::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState};
 use feedwater::model::time::ClockReading;
 use feedwater::model::timing::Timing;
 use feedwater::prefect::fake::FakePrefect;
 use feedwater::prefect::{
-    Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery,
+    Deployment, EnsuredRun, NewDeployment, NewSchedule, Prefect, PrefectError, Reporting, Run, RunEvent,
+    RunQuery, Server,
 };
 use feedwater::tableau::fake::FakeTableau;
 use feedwater::tableau::{
-    Content, JobAnswer, JobRow, Leads, NewTask, Project, RefreshError, ServerSchedule, Site, Tableau,
-    TableauError, Task,
+    Content, DataQualityWarning, JobAnswer, JobRow, Leads, NewTask, Project, RefreshError, ServerSchedule,
+    Site, Tableau, TableauError, Task,
 };
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -127,17 +130,11 @@ pub struct Lines {
 }
 
 impl Services for Lines {
-    fn prefect(&self, _: &str, _: &PrefectCredential) -> Result<Arc<dyn Prefect>, PrefectError> {
+    fn prefect(&self, _: &PrefectAccess) -> Result<Arc<dyn Prefect>, PrefectError> {
         Ok(Arc::new(PrefectLine { far: self.prefect.clone(), line: self.line(Service::Prefect) }))
     }
 
-    fn tableau(
-        &self,
-        _: &str,
-        _: &str,
-        _: &TableauCredential,
-        _: Leads,
-    ) -> Result<Arc<dyn Tableau>, TableauError> {
+    fn tableau(&self, _: &TableauAccess, _: Leads) -> Result<Arc<dyn Tableau>, TableauError> {
         let line = self.line(Service::Tableau);
         Ok(Arc::new(TableauLine { far: self.tableau.clone(), line, truth: self.truth.clone() }))
     }
@@ -249,8 +246,8 @@ impl PrefectLine {
 
 #[async_trait]
 impl Prefect for PrefectLine {
-    async fn version(&self) -> Result<String, PrefectError> {
-        self.read("version", self.far.version()).await
+    async fn probe(&self) -> Result<Server, PrefectError> {
+        self.read("probe", self.far.probe()).await
     }
     fn clock(&self) -> Option<ClockReading> {
         *self.line.last.lock().unwrap()
@@ -266,6 +263,9 @@ impl Prefect for PrefectLine {
     }
     async fn work_pool_exists(&self, name: &str) -> Result<bool, PrefectError> {
         self.read("work_pool_exists", self.far.work_pool_exists(name)).await
+    }
+    async fn flow(&self, name: &str) -> Result<Option<FlowId>, PrefectError> {
+        self.read("flow", self.far.flow(name)).await
     }
     async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError> {
         self.read("runs", self.far.runs(query)).await
@@ -307,8 +307,50 @@ impl Prefect for PrefectLine {
     async fn schedule_runs(&self, id: &DeploymentId, since: Timestamp) -> Result<(), PrefectError> {
         self.write("schedule_runs", self.far.schedule_runs(id, since)).await
     }
+    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError> {
+        self.read("late_runs", self.far.late_runs(id, before)).await
+    }
+    async fn restore_runs(
+        &self,
+        id: &DeploymentId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(), PrefectError> {
+        self.write("restore_runs", self.far.restore_runs(id, from, to)).await
+    }
     async fn events(&self) -> Result<BoxStream<'static, Result<RunEvent, PrefectError>>, PrefectError> {
         self.read("events", self.far.events()).await
+    }
+}
+
+#[async_trait]
+impl Reporting for PrefectLine {
+    async fn ensure_task_run(&self, new: &NewTaskRun) -> Result<TaskRunId, PrefectError> {
+        self.write("ensure_task_run", self.far.ensure_task_run(new)).await
+    }
+    async fn ensure_run(&self, flow: &FlowId, new: &NewRun) -> Result<EnsuredRun, PrefectError> {
+        self.write("ensure_run", self.far.ensure_run(flow, new)).await
+    }
+    async fn find_run(&self, flow: &str, key: &str) -> Result<Option<EnsuredRun>, PrefectError> {
+        self.read("find_run", self.far.find_run(flow, key)).await
+    }
+    async fn set_run_state(&self, run: &RunId, state: &RunState) -> Result<(), PrefectError> {
+        self.write("set_run_state", self.far.set_run_state(run, state)).await
+    }
+    async fn log(&self, run: &RunId, at: Timestamp, lines: &[LogLine]) -> Result<(), PrefectError> {
+        self.write("log", self.far.log(run, at, lines)).await
+    }
+    async fn has_artifact(&self, run: &RunId) -> Result<bool, PrefectError> {
+        self.read("has_artifact", self.far.has_artifact(run)).await
+    }
+    async fn add_artifact(&self, run: &RunId, artifact: &Artifact) -> Result<(), PrefectError> {
+        self.write("add_artifact", self.far.add_artifact(run, artifact)).await
+    }
+    async fn assets_made_by(&self, runs: &[RunId], since: Timestamp) -> Result<Vec<String>, PrefectError> {
+        self.read("assets_made_by", self.far.assets_made_by(runs, since)).await
+    }
+    async fn emit(&self, run: &RunId, flow: &FlowId, event: &AssetEvent) -> Result<(), PrefectError> {
+        self.write("emit", self.far.emit(run, flow, event)).await
     }
 }
 
@@ -360,6 +402,9 @@ impl Tableau for TableauLine {
     async fn tasks(&self) -> Result<Vec<Task>, TableauError> {
         self.call("tasks", false, self.far.tasks()).await
     }
+    async fn task(&self, id: &TaskId) -> Result<Option<Task>, TableauError> {
+        self.call("task", false, self.far.task(id)).await
+    }
     async fn create_task(
         &self,
         new: &NewTask,
@@ -394,6 +439,15 @@ impl Tableau for TableauLine {
         deadline: Duration,
     ) -> Result<(), TableauError> {
         self.call("attach", true, self.far.attach(new, schedule, deadline)).await
+    }
+    async fn warnings(&self, datasource: &Luid) -> Result<Vec<DataQualityWarning>, TableauError> {
+        self.call("warnings", false, self.far.warnings(datasource)).await
+    }
+    async fn set_warning(&self, on: &Luid, m: &str, d: Duration) -> Result<Option<WarningId>, TableauError> {
+        self.call("set_warning", true, self.far.set_warning(on, m, d)).await
+    }
+    async fn delete_warning(&self, id: &WarningId) -> Result<(), TableauError> {
+        self.call("delete_warning", true, self.far.delete_warning(id)).await
     }
     async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
         let trouble = self.line.trouble("jobs", false);

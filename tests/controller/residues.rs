@@ -1,4 +1,4 @@
-//! The cases in which one refresh too many may be started (TRIGGER.md 9), each forced: exactly one extra, nothing lost, and it is counted.
+//! The cases in which one refresh too many may be started (docs/trigger.md 9), each forced: exactly one extra, nothing lost, and it is counted.
 
 use crate::remote::{Remote, Trouble};
 use crate::world::{NAMESPACE, POLL, Process, World};

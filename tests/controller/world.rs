@@ -8,6 +8,7 @@ use feedwater::api::TargetKind;
 use feedwater::clock::Clock;
 use feedwater::controller::apiclock::ApiClock;
 use feedwater::controller::operator::{OperatorError, Parts, operate};
+use feedwater::controller::services::Services;
 use feedwater::model::ids::{DeploymentId, DeploymentName, Luid};
 use feedwater::prefect::fake::{FakePrefect, State};
 use feedwater::prefect::{Run, StateType};
@@ -20,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::client::ClientBuilder;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,6 +35,12 @@ pub const INSTANCE: &str = "test";
 pub const POLL: Duration = Duration::from_secs(30);
 pub const SETTLE: Duration = Duration::from_secs(30);
 
+/// Made once: worlds at random are made by the hundred.
+static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+    let crds = feedwater::api::schema::crds().unwrap();
+    crds.iter().map(|crd| Kind::of_crd(crd).unwrap()).collect()
+});
+
 /// See the module.
 pub struct World {
     pub server: ApiServer,
@@ -46,6 +53,8 @@ pub struct World {
     pub scope: Scope,
     /// The operators' `--cleanup-deadline`.
     pub cleanup: Duration,
+    /// Where the operators' Lease is.
+    pub lease_namespace: String,
     clock: Clock,
     skews: Skews,
     tasks: JoinSet<()>,
@@ -83,11 +92,9 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let epoch: Timestamp = "2026-11-25T06:00:00Z".parse().unwrap();
         let clock = Clock::virtual_from(epoch);
-        let crds = feedwater::api::schema::crds().unwrap();
-        let kinds = crds.iter().map(|crd| Kind::of_crd(crd).unwrap());
         let skewed = |ms| Clock::virtual_from(epoch.checked_add(SignedDuration::from_millis(ms)).unwrap());
         let now = skewed(skews.server);
-        let server = ApiServer::new(kinds, move || now.now());
+        let server = ApiServer::new(KINDS.iter().cloned(), move || now.now());
         server.put("namespaces", resources::namespace(NAMESPACE)).unwrap();
         let world = Self {
             truth: Truth::new(clock.clone(), server.clone()),
@@ -96,6 +103,7 @@ impl World {
             tableau: Arc::new(FakeTableau::new(skewed(skews.tableau))),
             scope: Scope::Namespace(NAMESPACE.into()),
             cleanup: Duration::from_secs(600),
+            lease_namespace: NAMESPACE.into(),
             skews,
             troubles: Troubles::default(),
             engine: Arc::new(Mutex::new(Engine {
@@ -261,13 +269,18 @@ impl World {
 
     /// Starts an operator that contends for this Lease: by another than the rest, it leads beside them.
     pub fn operator_by_lease(&self, identity: &str, lease: &str) -> Process {
+        self.operator_with(identity, lease, None)
+    }
+
+    /// Starts an operator that reaches Prefect and Tableau in another way.
+    pub fn operator_with(&self, identity: &str, lease: &str, services: Option<Arc<dyn Services>>) -> Process {
         let skew = SignedDuration::from_millis(self.skews.operators);
         let clock = Clock::virtual_from(self.now().checked_add(skew).unwrap());
         let api_clock = ApiClock::new(clock.clone());
         let client = ClientBuilder::new(self.server.door(identity), "default").with_layer(&api_clock).build();
         let (ask, shutdown) = Shutdown::by_hand();
         let metrics = Arc::new(Metrics::default());
-        let services = Lines {
+        let lines = || Lines {
             process: identity.into(),
             clock: clock.clone(),
             prefect: self.prefect.clone(),
@@ -275,10 +288,11 @@ impl World {
             troubles: self.troubles.clone(),
             truth: self.truth.clone(),
         };
+        let services = services.unwrap_or_else(|| Arc::new(lines()));
         let parts = Parts {
             client,
             api_clock,
-            services: Arc::new(services),
+            services,
             clock,
             instance: INSTANCE.into(),
             scope: self.scope.clone(),
@@ -286,7 +300,7 @@ impl World {
             cleanup_deadline: self.cleanup,
             shutdown_grace: Duration::from_secs(25),
             lease: LeaseSettings {
-                namespace: NAMESPACE.into(),
+                namespace: self.lease_namespace.clone(),
                 name: lease.into(),
                 identity: identity.into(),
             },

@@ -5,21 +5,40 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cel;
+mod chart;
 mod connections;
+mod deletion;
+mod described;
 mod faults;
+mod flow_semantics;
 mod flow_settings;
 mod flows;
+mod gitops;
 mod ha;
+mod import;
+mod kustomize;
+mod people;
+mod prefect_fields;
+mod prefect_protected;
 mod prefect_side;
+mod python;
+mod reports;
 mod rest;
+mod rotation;
+mod sacred;
 mod schedules;
 mod seen;
+mod sign_in;
 mod stage;
 mod storms;
 
 mod triggers;
 mod triggers_help;
 mod triggers_rounds;
+mod triggers_running;
+mod triggers_runs;
+mod values;
+mod warnings;
 
 use stage::Stage;
 

@@ -112,6 +112,11 @@ impl Runs {
         Self(of)
     }
 
+    /// Asserts that there is none.
+    pub fn none(&self) {
+        assert!(self.0.is_empty(), "there are runs: {:?}", self.0);
+    }
+
     /// Asserts that each of those is here, and once.
     pub fn hold(&self, those: &Self) {
         let lost: Vec<_> = those.0.keys().filter(|run| !self.0.contains_key(*run)).collect();

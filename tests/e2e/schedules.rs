@@ -127,6 +127,22 @@ async fn the_whole_life_on_cloud() {
         .extract("orders", "the drift is told", |e| e.status.as_ref().is_some_and(|s| s.last_drift.is_some()))
         .await;
     assert_eq!(calls.next(&stage), ["updateExtractRefreshTask"]);
+    // Without its hours Cloud would run it every hour.
+    let week = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    let days: Vec<_> = week.iter().map(|day| json!({"weekDay": day})).collect();
+    let trap = json!({"frequency": "Daily", "frequencyDetails": {"start": "03:00:00", "intervals": {"interval": days}}});
+    stage.tableau.change_task(&ids[0], &trap);
+    tasks(&stage, &luid, "the trap is put right", |t| t[0].timing.contains("hours=24")).await;
+    stage.extract("orders", "in sync after the trap", |e| in_sync(e, 2)).await;
+    assert_eq!(calls.next(&stage), ["updateExtractRefreshTask"]);
+    // Kept from the account for a while: neither made again nor forgotten.
+    stage.tableau.set_leads(&luid, false);
+    let kept = stage.extract("orders", "kept from us", |e| is(e, "Ready", "False", "PermissionDenied")).await;
+    assert!(told(&kept, "Ready").contains("`nightly`"), "{}", told(&kept, "Ready"));
+    stage.tableau.set_leads(&luid, true);
+    let shown = stage.extract("orders", "shown again", |e| in_sync(e, 2)).await.status.unwrap();
+    assert_eq!(shown.schedules.iter().map(|s| s.task_id.clone().unwrap()).collect::<Vec<_>>(), ids);
+    assert_eq!(calls.next(&stage), [""; 0]);
     stage.tableau.remove_task(&ids[1]);
     tasks(&stage, &luid, "it is made again", |t| t.len() == 2).await;
     stage.extract("orders", "in sync again", |e| in_sync(e, 2)).await;
@@ -203,11 +219,27 @@ async fn the_whole_life_on_a_server() {
     })
     .await;
     stage.extract("orders", "in sync after the edit", |e| in_sync(e, 2)).await;
-    let mut changes = calls.next(&stage);
-    changes.sort_unstable();
-    assert_eq!(changes, ["addDatasourceToSchedule", "createSchedule", "deleteExtractRefreshTask"]);
+    // What there is goes on until it can be replaced.
+    assert_eq!(calls.next(&stage), ["createSchedule", "deleteExtractRefreshTask", "addDatasourceToSchedule"]);
+    stage.tableau.set_server_admin(false);
+    let mut without = later.clone();
+    without["start"] = json!("07:00");
+    stage.apply(&[with(&stage, "orders", &json!([without, shared]))]).await;
+    let lacks =
+        stage.extract("orders", "no right", |e| is(e, "Ready", "False", "ServerSchedulePermission")).await;
+    let message = told(&lacks, "Ready");
+    assert!(message.contains("`feedwater Weekly 07:00 on Sunday` (Weekly 07:00 on Sunday)"), "{message}");
+    stage.apply(&[with(&stage, "orders", &json!([later, shared]))]).await;
+    stage.extract("orders", "in sync again", |e| in_sync(e, 2)).await;
+    assert_eq!(calls.next(&stage), [""; 0]);
+    stage.tableau.set_server_admin(true);
 
-    // An administrator suspends one.
+    // An administrator suspends one, of ours and of others.
+    stage.tableau.suspend_schedule("feedwater Weekly 06:00 on Sunday", true);
+    stage.extract("orders", "ours is suspended", |e| is(e, "Drifted", "True", "DriftDetected")).await;
+    stage.tableau.suspend_schedule("feedwater Weekly 06:00 on Sunday", false);
+    stage.extract("orders", "ours is resumed", |e| in_sync(e, 2)).await;
+    assert_eq!(calls.next(&stage), [""; 0], "and not got round");
     stage.tableau.suspend_schedule("Nightly", true);
     let suspended = stage.extract("orders", "suspended", |e| is(e, "Drifted", "True", "DriftDetected")).await;
     assert!(told(&suspended, "Drifted").contains("administrator"), "{}", told(&suspended, "Drifted"));
@@ -223,6 +255,17 @@ async fn the_whole_life_on_a_server() {
     assert_eq!(calls.next(&stage), ["deleteExtractRefreshTask"; 2]);
     let left: Vec<_> = stage.tableau.truth().schedules.into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, ["feedwater Weekly 05:00 on Sunday", "Nightly", "feedwater Weekly 06:00 on Sunday"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_tell_the_first_monday_is_taken_at_the_name() {
+    let stage = stage("sched-customized", Edition::Server, TaskHabits::other()).await;
+    stage.datasource("Orders");
+    let mut calls = Changes(0);
+    let first = json!({"name": "first", "frequency": "Monthly", "start": "05:00", "monthDays": ["First"], "weekDays": ["Monday"]});
+    stage.apply(&[with(&stage, "orders", &json!([first]))]).await;
+    stage.extract("orders", "in sync", |e| in_sync(e, 1)).await;
+    assert_eq!(calls.next(&stage), ["createSchedule", "addDatasourceToSchedule"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

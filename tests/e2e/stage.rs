@@ -387,7 +387,7 @@ fn info() -> Info {
     }
 }
 
-async fn client(info: &Info) -> Client {
+pub async fn client(info: &Info) -> Client {
     let kubeconfig = kube::config::Kubeconfig::read_from(&info.kubeconfig).unwrap();
     let options = kube::config::KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();

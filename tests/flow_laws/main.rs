@@ -6,7 +6,7 @@ mod prefect;
 mod world;
 
 use feedwater::api::DeletionPolicy;
-use feedwater::model::deployments::{Deployment, Schedule};
+use feedwater::model::deployments::{Deployment, Schedule, Touched};
 use feedwater::model::flow::{Failure, MARK_PREFIX, Step};
 use feedwater::model::ids::{DeploymentId, ScheduleId};
 use feedwater::model::time::add;
@@ -15,7 +15,7 @@ use proptest::sample::{select, subsequence};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use world::{FLOW, Fault, World, desired, name};
+use world::{Away, FLOW, Fault, World, desired, name};
 
 /// A spec that shows itself in one line.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ enum Event {
     Wait(u64),
     Restart,
     Hand(usize, Hand),
+    /// A run falls due and no worker takes it.
+    Late(usize),
 }
 
 /// What people do in Prefect behind our back.
@@ -112,7 +114,10 @@ fn fault() -> impl Strategy<Value = Fault> {
     let failure = select(vec![
         Failure::Unavailable,
         Failure::Ambiguous,
-        Failure::Rejected,
+        Failure::Rejected(500),
+        Failure::NotFound,
+        Failure::Conflict,
+        Failure::TimedOut,
         Failure::ParametersRejected { fields: vec![] },
         Failure::Throttled(Some(Duration::from_secs(20))),
     ]);
@@ -145,6 +150,33 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (1..600_u64).prop_map(Event::Wait),
         1 => Just(Event::Restart),
         2 => (0..2_usize, hand).prop_map(|(n, hand)| Event::Hand(n, hand)),
+        1 => (0..2_usize).prop_map(Event::Late),
+    ]
+}
+
+/// What befalls a resource that nobody edits.
+#[derive(Clone, Debug)]
+enum Still {
+    Away(Option<Away>),
+    /// The mark of another installation comes and goes.
+    Marked(bool),
+    Event(Event),
+}
+
+const OTHERS_MARK: &str = "feedwater:other/finance/r0";
+
+fn standing_still() -> impl Strategy<Value = Still> {
+    let away = select(vec![None, Some(Away::Missing), Some(Away::NotReady), Some(Away::SecretGone)]);
+    let event = prop_oneof![
+        6 => fault().prop_map(|fault| Event::Pass(0, fault)),
+        3 => Just(Event::Read),
+        1 => (1..600_u64).prop_map(Event::Wait),
+        1 => Just(Event::Restart),
+    ];
+    prop_oneof![
+        1 => away.prop_map(Still::Away),
+        1 => any::<bool>().prop_map(Still::Marked),
+        6 => event.prop_map(Still::Event),
     ]
 }
 
@@ -159,6 +191,10 @@ fn happen(world: &mut World, event: &Event) {
         Event::Wait(seconds) => world.now = add(world.now, Duration::from_secs(*seconds)),
         Event::Restart => world.restart(),
         Event::Hand(n, hand) => by_hand(world, *n, hand),
+        Event::Late(n) => {
+            let id = world.prefect.named(&name(*n)).map(|there| there.id.clone());
+            world.prefect.late.extend(id.map(|id| (id, world.now)));
+        }
     }
 }
 
@@ -168,7 +204,8 @@ fn by_hand(world: &mut World, n: usize, hand: &Hand) {
             let id = DeploymentId::new(format!("hand-{}", world.now));
             world.prefect.by_hand.push(id.clone());
             let (tags, fields, schedules) = (vec!["mine".into()], Map::new(), vec![]);
-            let made = Deployment { id, name: name(n), tags, paused: false, fields, schedules };
+            let (fields, touched) = (fields.into(), Touched::default());
+            let made = Deployment { id, name: name(n), tags, paused: false, fields, schedules, touched };
             world.prefect.deployments.push(made);
         }
         return;
@@ -237,6 +274,7 @@ fn settle(world: &mut World) {
 /// What is so at rest.
 fn judge(world: &World) {
     assert!(world.prefect.lost.is_empty(), "lost runs are made good: {:?}", world.prefect.lost);
+    assert!(world.prefect.lost_late.is_empty(), "those that are late as well: {:?}", world.prefect.lost_late);
     for n in 0..2 {
         let Some(resource) = &world.resources[n] else { continue };
         let d = desired(&resource.object);
@@ -277,7 +315,7 @@ fn judge(world: &World) {
 fn as_declared(d: &feedwater::model::flow::Desired, there: &Deployment) {
     let tags: BTreeSet<String> = there.tags.iter().filter(|t| **t != d.mark).cloned().collect();
     assert!(d.tags.as_ref().is_none_or(|wanted| *wanted == tags));
-    for (field, wanted) in &d.fields {
+    for (field, wanted) in d.fields.iter() {
         let had = there.fields.get(field).unwrap_or(&Value::Null);
         let filled = field == "parameter_openapi_schema" && *wanted == json!({});
         assert!(had == wanted || filled, "{field}: {had} for {wanted}");
@@ -329,6 +367,46 @@ proptest! {
         let there = world.prefect.named(&name(0)).unwrap();
         prop_assert_eq!(&there.fields["version"], "by hand");
         prop_assert!(there.schedules.contains(&hands_schedule()));
+    }
+
+    /// Edited by nobody, a resource that was in sync once writes over nothing that people change where its mode leaves it.
+    #[test]
+    fn what_people_change_stays_where_the_mode_leaves_it(
+        spec in spec(),
+        mode in select(vec!["Warn", "Disabled"]),
+        events in prop::collection::vec(standing_still(), 1..40),
+    ) {
+        let mut world = World::new();
+        let Spec(mut spec) = spec;
+        spec["suspend"] = json!(false);
+        spec["deploymentName"] = json!("d0");
+        spec["description"] = json!("ours");
+        spec["driftDetection"] = json!({"mode": mode});
+        world.apply(0, &spec);
+        settle(&mut world);
+        by_hand(&mut world, 0, &Hand::Describe);
+        by_hand(&mut world, 0, &Hand::DropSchedule);
+        let theirs = world.prefect.named(&name(0)).unwrap().clone();
+        for event in &events {
+            match event {
+                Still::Away(away) => world.away = *away,
+                Still::Marked(marked) => {
+                    let tags = &mut world.prefect.named_mut(&name(0)).unwrap().tags;
+                    tags.retain(|tag| tag != OTHERS_MARK);
+                    tags.extend(marked.then(|| OTHERS_MARK.to_owned()));
+                }
+                Still::Event(event) => happen(&mut world, event),
+            }
+        }
+        world.away = None;
+        world.prefect.named_mut(&name(0)).unwrap().tags.retain(|tag| tag != OTHERS_MARK);
+        settle(&mut world);
+        prop_assert_eq!(world.ready(0), Some("InSync".to_owned()));
+        prop_assert_eq!(world.prefect.named(&name(0)), Some(&theirs));
+        // An edit says the whole of it again.
+        world.apply(0, &spec);
+        settle(&mut world);
+        as_declared(&desired(&world.resources[0].as_ref().unwrap().object), world.prefect.named(&name(0)).unwrap());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A Prefect of a hundred lines: what `reference/prefect-api.md` 4 to 6 measured about deployments, schedules and lost runs.
 
-use feedwater::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule};
+use feedwater::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule, Touched};
 use feedwater::model::ids::{DeploymentId, DeploymentName, ScheduleId};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -11,6 +11,10 @@ pub struct Prefect {
     pub deployments: Vec<Deployment>,
     /// When runs of a deployment were dropped that nobody has asked for again.
     pub lost: BTreeMap<DeploymentId, Vec<Timestamp>>,
+    /// When runs were due that no worker has taken.
+    pub late: Vec<(DeploymentId, Timestamp)>,
+    /// Those of them that a schedule's deletion dropped and nobody has asked for again.
+    pub lost_late: Vec<(DeploymentId, Timestamp)>,
     /// Deployments that a person made: no call of ours may ever name them.
     pub by_hand: Vec<DeploymentId>,
     ids: u32,
@@ -40,14 +44,15 @@ impl Prefect {
             ("parameters".to_owned(), json!({})),
             ("parameter_openapi_schema".to_owned(), json!({})),
         ]);
-        fields.extend(new.fields.clone());
+        fields.extend(new.fields.iter().map(|(name, value)| (name.clone(), value.clone())));
         let mut made = Deployment {
             id: id.clone(),
             name,
             tags: vec![],
             paused: false,
-            fields: Map::new(),
+            fields: Map::new().into(),
             schedules: vec![],
+            touched: Touched::default(),
         };
         set(&mut made, &fields);
         self.deployments.push(made);
@@ -103,11 +108,34 @@ impl Prefect {
         let slug = there.schedules.iter().find(|s| s.id == *at).and_then(|s| s.slug.clone());
         assert_ne!(slug.as_deref(), Some("hand"), "somebody else's schedule");
         there.schedules.retain(|s| s.id != *at);
+        let (dropped, kept) = std::mem::take(&mut self.late).into_iter().partition(|(of, _)| of == id);
+        self.late = kept;
+        self.lost_late.extend::<Vec<_>>(dropped);
+    }
+
+    pub fn late(&self, id: &DeploymentId, before: Timestamp) -> Vec<Timestamp> {
+        self.late.iter().filter(|(of, due)| of == id && *due <= before).map(|(_, due)| *due).collect()
+    }
+
+    pub fn restore(&mut self, id: &DeploymentId, from: Timestamp, to: Timestamp) -> Option<()> {
+        self.changed(id, None)?;
+        let here = |run: &(DeploymentId, Timestamp)| run.0 == *id && (from..=to).contains(&run.1);
+        let (made, lost) = std::mem::take(&mut self.lost_late).into_iter().partition(here);
+        self.lost_late = lost;
+        self.late.extend::<Vec<_>>(made);
+        // Of what was dropped in this stretch only that is still owed which is due after it.
+        for dropped in self.lost.entry(id.clone()).or_default() {
+            if (from..=to).contains(dropped) {
+                *dropped = to;
+            }
+        }
+        Some(())
     }
 
     pub fn schedule_runs(&mut self, id: &DeploymentId, since: Timestamp) -> Option<()> {
         self.changed(id, None)?;
         self.lost.entry(id.clone()).or_default().retain(|dropped| *dropped < since);
+        self.lost_late.retain(|(of, due)| of != id || *due < since);
         self.lost.retain(|_, dropped| !dropped.is_empty());
         Some(())
     }
@@ -120,6 +148,8 @@ impl Prefect {
     /// A person deletes it.
     pub fn forget(&mut self, id: &DeploymentId) {
         self.deployments.retain(|d| d.id != *id);
+        self.late.retain(|(of, _)| of != id);
+        self.lost_late.retain(|(of, _)| of != id);
         self.lost.remove(id);
     }
 }

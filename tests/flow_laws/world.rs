@@ -5,8 +5,8 @@ use feedwater::api::{DeletionPolicy, FINALIZER, FlowDeployment, FlowDeploymentSt
 use feedwater::model::conditions::reason_of;
 use feedwater::model::deployments::Deployment;
 use feedwater::model::flow::{
-    Ack, Claimant, Decision, Desired, Failure, Memory, Observed, Place, Step, View, WorkspaceView, Write,
-    WriteKind, claim, decide, fold, heir,
+    Ack, Claimant, Decision, Desired, Failure, Memory, NoValue, Observed, Place, Step, Turn, Values, View,
+    WorkspaceView, Write, WriteKind, claim, decide, fold, heir,
 };
 use feedwater::model::ids::{DeploymentId, DeploymentName};
 use feedwater::model::time::{add, sub};
@@ -37,8 +37,17 @@ pub struct Resource {
     declared: BTreeSet<String>,
 }
 
+/// What keeps a resource from being in sync though nobody edits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    Missing,
+    NotReady,
+    SecretGone,
+}
+
 pub struct World {
     pub prefect: Prefect,
+    pub away: Option<Away>,
     pub resources: [Option<Resource>; 2],
     pub now: Timestamp,
     seen: Option<Vec<Deployment>>,
@@ -59,6 +68,7 @@ impl World {
     pub fn new() -> Self {
         Self {
             prefect: Prefect::default(),
+            away: None,
             resources: [None, None],
             now: "2026-11-24T10:00:00Z".parse().unwrap(),
             seen: None,
@@ -145,7 +155,18 @@ impl World {
             .map(|(other, status)| Claimant::of(&other, &status))
             .collect();
         Observed {
-            workspace: WorkspaceView::Ready,
+            workspace: match self.away {
+                Some(Away::Missing) => WorkspaceView::Missing,
+                Some(Away::NotReady) => WorkspaceView::NotReady { reason: "Unreachable".into() },
+                Some(Away::SecretGone) | None => WorkspaceView::Ready,
+            },
+            turn: Turn::None,
+            standing: feedwater::model::connection::Standing::Held,
+            cloud: false,
+            values: match self.away {
+                Some(Away::SecretGone) => Values::Missing(NoValue::NotFound("orders".into())),
+                Some(Away::Missing | Away::NotReady) | None => Values::Put(std::collections::BTreeMap::new()),
+            },
             claim: claim(d, &deployment, &others),
             heir: heir(&others),
             deployment,
@@ -197,6 +218,7 @@ impl World {
                 "status survives the API server"
             );
             assert!(decision.status.applied_fields.len() <= 96);
+            assert!(decision.status.corrections.iter().all(|c| c.at.len() <= 3));
             self.status_writes += 1;
         }
     }
@@ -207,6 +229,7 @@ impl World {
         if leaves {
             let left = resource.object.status.and_then(|s| s.deployment_id).map(DeploymentId::new);
             self.prefect.lost.retain(|id, _| left.as_ref() != Some(id));
+            self.prefect.lost_late.retain(|(id, _)| left.as_ref() != Some(id));
         }
     }
 
@@ -268,6 +291,13 @@ impl World {
                 prefect.delete_schedule(id, schedule, now);
                 Some(())
             }
+            Write::SeeLate { id, before } => return Ack::Late(prefect.late(id, *before)),
+            Write::RestoreRuns { id, from, to } => {
+                return match prefect.restore(id, *from, *to) {
+                    Some(()) => Ack::Restored(*from),
+                    None => Ack::Failed(write.kind(), Failure::Rejected(500)),
+                };
+            }
             Write::ScheduleRuns { id, since } => prefect.schedule_runs(id, *since),
             Write::Delete { id } => {
                 prefect.delete(id);
@@ -276,7 +306,7 @@ impl World {
         };
         match answered {
             Some(()) => Ack::Done(write.kind()),
-            None => Ack::Failed(write.kind(), Failure::Rejected),
+            None => Ack::Failed(write.kind(), Failure::Rejected(500)),
         }
     }
 
@@ -293,7 +323,12 @@ impl World {
                 let since = status.pending_write.expect("status says since when runs are lost").since.0;
                 assert!(since <= self.now);
             }
-            WriteKind::Create | WriteKind::AddSchedule | WriteKind::ScheduleRuns | WriteKind::Delete => {}
+            WriteKind::Create
+            | WriteKind::AddSchedule
+            | WriteKind::SeeLate
+            | WriteKind::RestoreRuns
+            | WriteKind::ScheduleRuns
+            | WriteKind::Delete => {}
         }
         if let Write::PutSchedule { schedule, new, .. } = write {
             let seen = self.seen.iter().flatten().flat_map(|d| &d.schedules).find(|s| s.id == *schedule);

@@ -1,14 +1,16 @@
 //! The process: what it remembers of its reads, its ledger, and the driver of DESIGN 2 in a few lines. It crashes where it is told to.
 
-use super::world::{Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
+use super::world::{Begun, Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
 use super::{Cluster, Law, Sim};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::extract::{
-    Answer, Bounds, BudgetView, Claim, Desired, Found, IntentView, JobList, JobsView, Observed, Schedules,
-    Seen, Step, TargetView, UpstreamView, decide, fold, interest,
+    Answer, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JobList, JobsView, Observed,
+    Schedules, Seen, Step, TargetView, Unfinished, UpstreamView, Warnings, decide, fold, interest,
+    waits_for_runs,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
 use feedwater::model::jobs::{JobAnswer, JobStatus};
+use feedwater::model::parameters::Parameters;
 use feedwater::model::runs::StateType;
 use feedwater::model::time::{Moment, add};
 use jiff::{SignedDuration, Timestamp};
@@ -36,13 +38,14 @@ struct Workspace {
     occasions: Vec<(usize, Seen)>,
     known: BTreeSet<StateId>,
     newest_ended: [Option<(StateType, RunId)>; UPSTREAMS],
+    running: Option<(Timestamp, Vec<Begun>)>,
     clock: Option<(Timestamp, Moment)>,
 }
 
 /// A read whose answer is still under way.
 #[derive(Clone, Debug)]
 pub enum InFlight {
-    Workspace { runs: Vec<State>, clock: (Timestamp, Moment) },
+    Workspace { runs: Vec<State>, running: Option<(Timestamp, Vec<Begun>)>, clock: (Timestamp, Moment) },
     Job(JobId, JobAnswer),
     List(JobList),
 }
@@ -89,6 +92,11 @@ pub enum Fate {
     Vanished,
 }
 
+fn unfinished(begun: &Begun) -> Unfinished {
+    let parameters = Parameters::default();
+    Unfinished { run: begun.run.clone(), state: begun.kind, since: begun.at, parameters }
+}
+
 fn moment(clock: &mut Clock) -> Moment {
     let seq = clock.next();
     Moment(Duration::from_millis(clock.ms) + Duration::from_nanos(seq))
@@ -106,11 +114,20 @@ impl Sim {
             return;
         }
         let clock = (floor(self.clock.prefect()), Moment(Duration::from_millis(self.clock.ms)));
-        let read = InFlight::Workspace { runs: self.prefect.runs.clone(), clock };
+        // Asked for only while somebody waits for it.
+        let now = self.clock.ours();
+        let asks = waits_for_runs(self.cluster.desired.running, &self.cluster.status);
+        let running = asks.filter(|until| *until > now).map(|_| (now, self.prefect.begun.clone()));
+        let read = InFlight::Workspace { runs: self.prefect.runs.clone(), running, clock };
         if slow { self.in_flight.push(read) } else { self.land(read) }
     }
 
-    fn publish_workspace(&mut self, runs: Vec<State>, clock: (Timestamp, Moment)) {
+    fn publish_workspace(
+        &mut self,
+        runs: Vec<State>,
+        running: Option<(Timestamp, Vec<Begun>)>,
+        clock: (Timestamp, Moment),
+    ) {
         let at = moment(&mut self.clock);
         let view = self.process.workspace.get_or_insert_default();
         if view.clock.is_some_and(|known| known.1 > clock.1) {
@@ -123,6 +140,8 @@ impl Sim {
                 let seen = Seen {
                     run: run.run,
                     state: run.state,
+                    state_name: "Completed".into(),
+                    parameters: Parameters::default(),
                     at: run.at,
                     started_at: Some(run.started_at),
                     published: at,
@@ -130,6 +149,7 @@ impl Sim {
                 view.occasions.push((run.upstream, seen));
             }
         }
+        view.running = running;
         view.clock = Some(clock);
     }
 
@@ -176,7 +196,7 @@ impl Sim {
 
     fn land(&mut self, read: InFlight) {
         match read {
-            InFlight::Workspace { runs, clock } => self.publish_workspace(runs, clock),
+            InFlight::Workspace { runs, running, clock } => self.publish_workspace(runs, running, clock),
             InFlight::Job(id, answer) => {
                 // Newest-of: an older answer does not replace a newer one.
                 if self.process.details.get(&id).is_none_or(|old| old.asked < answer.asked) {
@@ -224,6 +244,11 @@ impl Sim {
                     .collect(),
                 newest_ended: view.newest_ended[index].clone(),
                 paused: self.prefect.paused[index],
+                running: view.running.as_ref().map(|(asked, begun)| InProgress {
+                    asked: *asked,
+                    complete: true,
+                    runs: begun.iter().filter(|begun| begun.upstream == index).map(unfinished).collect(),
+                }),
                 clock,
             },
             (false, ..) => UpstreamView::Unread { key: None },
@@ -238,6 +263,7 @@ impl Sim {
         let target = if process.target_read { self.cluster.target_view(found) } else { TargetView::Unread };
         let skew = SignedDuration::from_millis(self.clock.prefect_skew - self.clock.our_skew);
         Observed {
+            standing: feedwater::model::connection::Standing::Held,
             site: self.cluster.site_view(self.tableau.down),
             credential: Some("credential".into()),
             claim: if process.target_read { self.cluster.claim.clone() } else { Claim::Unresolved },
@@ -254,6 +280,7 @@ impl Sim {
                 details: process.details.clone(),
             },
             schedules: Schedules::nothing(),
+            warnings: Warnings::nothing(),
             budget: BudgetView::Free,
             intent,
             moment: now,
@@ -311,7 +338,13 @@ impl Sim {
                 self.process.wanted_jobs.extend(jobs);
                 self.process.wanted_list = self.process.wanted_list.into_iter().chain(list).min();
             }
-            Step::Intend { .. } | Step::Rest | Step::LookAtTasks | Step::Hold | Step::Schedule(_) => {}
+            Step::Intend { .. }
+            | Step::Rest
+            | Step::LookAtTasks
+            | Step::LookAtWarnings(_)
+            | Step::Hold
+            | Step::Schedule(_)
+            | Step::Warn(_) => {}
         }
         if decision.status == s {
             return Ok(false);

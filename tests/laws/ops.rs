@@ -3,10 +3,11 @@
 use super::operator::{Crash, Fate, Trouble};
 use super::world::UPSTREAMS;
 use super::{Cluster, Law, Lookup, Setup, Sim, Site};
-use feedwater::api::RefreshType;
-use feedwater::model::extract::{Claim, Require};
+use feedwater::api::{OnCreate, RefreshMode, RefreshType};
+use feedwater::model::extract::{Claim, Debounce, Freshness, Require};
 use feedwater::model::ids::{Luid, ObjectName};
 use feedwater::model::jobs::JobStatus;
+use feedwater::model::runs::StateType;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -27,12 +28,19 @@ pub enum Op {
     Restart,
     Complete(usize),
     FailRun(usize),
+    /// A run begins; so many seconds ago, for one in which nothing moves any more.
+    Begin {
+        upstream: usize,
+        kind: StateType,
+        ago: i64,
+    },
     Force {
         upstream: usize,
         completed: bool,
     },
     StartJob(usize),
-    EndJob(usize, JobStatus),
+    /// With `true` a failure is one that a retry does not mend.
+    EndJob(usize, JobStatus, bool),
     RemoveJob(usize),
     /// Somebody else refreshes a content, ours or another.
     Person {
@@ -49,7 +57,9 @@ pub enum Op {
     Require(Require),
     Retarget(usize),
     Republish,
-    Kind(RefreshType),
+    Kind(RefreshMode),
+    /// An upstream gets a refresh type of its own, or none.
+    OwnKind(usize, Option<RefreshType>),
     Limit(u32),
     Suspend(bool),
     Paused(usize, bool),
@@ -79,6 +89,10 @@ impl Sim {
                 let upstream = self.likely(nth);
                 self.prefect.end_run(&mut self.clock, upstream, false);
             }
+            Op::Begin { upstream, kind, ago } => {
+                let upstream = self.likely(upstream);
+                self.prefect.begin_run(&mut self.clock, upstream, kind, ago);
+            }
             Op::Force { upstream, completed } => {
                 let upstream = self.likely(upstream);
                 let old = self.prefect.force(&mut self.clock, upstream, completed);
@@ -86,7 +100,7 @@ impl Sim {
                 self.oracle.inexact |= old.is_some_and(|old| old.completed);
             }
             Op::StartJob(nth) => self.tableau.start(&self.clock, nth),
-            Op::EndJob(nth, status) => self.tableau.end(&self.clock, nth, status),
+            Op::EndJob(nth, status, lasting) => self.tableau.end(&self.clock, nth, status, lasting),
             Op::RemoveJob(nth) => {
                 let mut jobs: Vec<_> =
                     self.tableau.jobs.iter_mut().filter(|j| !j.active() && !j.removed).collect();
@@ -140,6 +154,14 @@ impl Sim {
                 self.oracle.target_changed(self.clock.seq);
                 self.edit_spec(false, |d| d.refresh_type = kind);
             }
+            Op::OwnKind(index, kind) => {
+                self.oracle.target_changed(self.clock.seq);
+                self.edit_spec(false, |d| {
+                    for upstream in d.upstreams.iter_mut().filter(|u| Cluster::index(&u.name) == index) {
+                        upstream.refresh_type = kind;
+                    }
+                });
+            }
             Op::Limit(limit) => self.edit_spec(false, |d| d.retry.limit = limit),
             Op::Suspend(suspend) => self.edit_spec(false, |d| d.suspend = suspend),
             Op::Paused(index, paused) => self.prefect.paused[index] = paused,
@@ -162,6 +184,8 @@ impl Sim {
                     0 => Lookup::NotFound,
                     1 => Lookup::Ambiguous,
                     2 => Lookup::NoExtract,
+                    3 => Lookup::Elsewhere,
+                    4 => Lookup::Forbidden,
                     _ => Lookup::Found,
                 };
             }
@@ -204,11 +228,36 @@ pub fn setup() -> impl Strategy<Value = Setup> {
     let within = prop_oneof![2 => Just(None), 1 => (30..600_u64).prop_map(|s| Some(Duration::from_secs(s)))];
     let skew = || prop_oneof![2 => Just(0), 1 => -40_000..40_000_i64];
     let upstreams = prop_oneof![1 => Just(0_usize), 5 => Just(1), 5 => Just(2), 2 => Just(3)];
-    (upstreams, require(), within, kind(), 0..3_u32, (skew(), skew(), skew())).prop_map(
-        |(upstreams, require, within, refresh_type, limit, skews)| Setup {
+    let seconds = |range: std::ops::Range<u64>| range.prop_map(Duration::from_secs);
+    let debounce = prop_oneof![
+        2 => Just(None),
+        1 => (seconds(1..300), seconds(0..600))
+            .prop_map(|(quiet, more)| Some(Debounce { quiet, longest: quiet + more })),
+    ];
+    let running = prop_oneof![1 => Just(None), 1 => seconds(1..3000).prop_map(Some)];
+    let age = || prop_oneof![1 => Just(None), 1 => seconds(60..7200).prop_map(Some)];
+    let freshness = (age(), age()).prop_map(|(warn_after, fail_after)| Freshness {
+        warn_after,
+        fail_after,
+        warns: false,
+    });
+    let on_create = prop_oneof![3 => Just(OnCreate::Ignore), 1 => Just(OnCreate::Refresh)];
+    let trigger = (require(), within, debounce, running, on_create, freshness);
+    (upstreams, trigger, mode(), 0..3_u32, (skew(), skew(), skew())).prop_map(
+        |(
+            upstreams,
+            (require, within, debounce, running, on_create, freshness),
+            refresh_type,
+            limit,
+            skews,
+        )| Setup {
             upstreams,
             require,
             within,
+            debounce,
+            running,
+            on_create,
+            freshness,
             refresh_type,
             limit,
             skews,
@@ -218,6 +267,11 @@ pub fn setup() -> impl Strategy<Value = Setup> {
 
 fn require() -> impl Strategy<Value = Require> {
     prop_oneof![2 => Just(Require::All), 2 => Just(Require::Any), 1 => Just(Require::Count(2))]
+}
+
+fn mode() -> impl Strategy<Value = RefreshMode> + Clone {
+    use RefreshMode::{Full, Incremental, IncrementalOrFull};
+    prop_oneof![3 => Just(Full), 1 => Just(Incremental), 1 => Just(IncrementalOrFull)]
 }
 
 fn kind() -> impl Strategy<Value = RefreshType> + Clone {
@@ -236,6 +290,9 @@ fn op() -> impl Strategy<Value = Op> {
     ];
     let crash = prop_oneof![
         12 => Just(Crash::No), 1 => Just(Crash::BeforeWrite), 1 => Just(Crash::AfterWrite), 2 => Just(Crash::AfterAct)
+    ];
+    let begun = prop_oneof![
+        3 => Just(StateType::Running), 1 => Just(StateType::Paused), 1 => Just(StateType::Scheduled)
     ];
     let fate = prop_oneof![
         8 => Just(Fate::Answered),
@@ -261,9 +318,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Restart),
         12 => (0..12_usize).prop_map(Op::Complete),
         2 => (0..12_usize).prop_map(Op::FailRun),
+        4 => (0..12_usize, begun, prop_oneof![4 => Just(0), 1 => Just(90_000_i64)])
+            .prop_map(|(upstream, kind, ago)| Op::Begin { upstream, kind, ago }),
         2 => (0..12_usize, likely()).prop_map(|(upstream, completed)| Op::Force { upstream, completed }),
         8 => any::<usize>().prop_map(Op::StartJob),
-        8 => (any::<usize>(), ended).prop_map(|(nth, status)| Op::EndJob(nth, status)),
+        8 => (any::<usize>(), ended, proptest::bool::weighted(0.2))
+            .prop_map(|(nth, status, lasting)| Op::EndJob(nth, status, lasting)),
         3 => (prop_oneof![4 => Just(0), 1 => Just(1_usize)], kind()).prop_map(|(content, kind)| Op::Person { content, kind }),
         2 => Just(Op::Token),
     ];
@@ -278,14 +338,15 @@ fn op() -> impl Strategy<Value = Op> {
         2 => require().prop_map(Op::Require),
         3 => (0..2_usize).prop_map(Op::Retarget),
         2 => Just(Op::Republish),
-        2 => kind().prop_map(Op::Kind),
+        2 => mode().prop_map(Op::Kind),
+        2 => (0..UPSTREAMS, proptest::option::of(kind())).prop_map(|(upstream, kind)| Op::OwnKind(upstream, kind)),
         1 => (0..4_u32).prop_map(Op::Limit),
         3 => proptest::bool::weighted(0.4).prop_map(Op::Suspend),
         1 => (upstream(), any::<bool>()).prop_map(|(u, paused)| Op::Paused(u, paused)),
         2 => (upstream(), proptest::bool::weighted(0.3)).prop_map(|(u, missing)| Op::Missing(u, missing)),
         2 => (0..6_u8).prop_map(Op::Claim),
         1 => any::<bool>().prop_map(Op::Site),
-        2 => (0..6_u8).prop_map(Op::Lookup),
+        2 => (0..8_u8).prop_map(Op::Lookup),
     ];
     prop_oneof![8 => common, 1 => rare]
 }

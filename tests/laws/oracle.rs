@@ -100,7 +100,7 @@ impl Sim {
     pub fn check_step(&self, d: &Desired, s: &ExtractRefreshStatus, decision: &Decision) -> Result<(), Law> {
         match &decision.step {
             Step::Rest => {}
-            Step::LookAtTasks | Step::Hold | Step::Schedule(_) => {
+            Step::LookAtTasks | Step::LookAtWarnings(_) | Step::Hold | Step::Schedule(_) | Step::Warn(_) => {
                 self.law(false, "nothing is done about schedules where none are declared")?;
             }
             Step::Intend { id } => {
@@ -119,6 +119,7 @@ impl Sim {
             self.law(!d.suspend, "a suspended resource POSTs nothing")?;
             self.law(self.cluster.claim == Claim::Ours, "only the holder of the target POSTs")?;
             self.law(self.clock.tableau() >= attempt.fence.0, "a POST waits for the fence")?;
+            self.check_waited(d, s)?;
             let named = |key: &str| attempt.seen.iter().find(|c| c.key == key).map(|c| place(&c.position));
             let young = attempt.intended_at.0 + jiff::SignedDuration::from_secs(10) > self.clock.ours();
             for mark in s.marks.iter().filter(|mark| mark.removed_at.is_none() && young) {
@@ -135,14 +136,37 @@ impl Sim {
         Ok(())
     }
 
+    /// What has been running since before the refresh was owed was waited for, as long as it had to be.
+    fn check_waited(&self, d: &Desired, s: &ExtractRefreshStatus) -> Result<(), Law> {
+        let (Some(longest), Some(owed)) = (d.running, &s.owed) else { return Ok(()) };
+        let longest = jiff::SignedDuration::try_from(longest).unwrap();
+        let requested = owed.demands.iter().any(|demand| demand.kind == DemandKind::Requested);
+        if requested || owed.formed_at.0 + longest <= self.clock.ours() {
+            return Ok(());
+        }
+        // In progress all the while: whenever Prefect was asked since, it said so.
+        let formed_ms = i64::try_from(self.clock.ms).unwrap()
+            - (self.clock.ours().as_millisecond() - owed.formed_at.0.as_millisecond());
+        let watched = |upstream: usize| d.upstreams.iter().any(|u| Cluster::index(&u.name) == upstream);
+        let day = jiff::SignedDuration::from_hours(24);
+        let waited = self.prefect.begun.iter().all(|begun| {
+            !watched(begun.upstream)
+                || self.prefect.missing[begun.upstream]
+                || i64::try_from(begun.true_ms).unwrap() >= formed_ms
+                || begun.at + day <= self.clock.prefect()
+        });
+        self.law(waited, "what runs is waited for")
+    }
+
     /// Nothing owed goes away, and nothing is believed, without a job that proves it.
     pub fn check_write(&mut self, before: &ExtractRefreshStatus) -> Result<(), Law> {
         let after = &self.cluster.status;
         for mark in &after.marks {
             let Some(now) = mark.covered.as_ref() else { continue };
             if covered(before, &mark.key) < Some(place(now)) {
+                let wanted = mark.refresh_type.or(after.target.as_ref().map(|target| target.refresh_type));
                 self.law(
-                    self.is_contained(after, now),
+                    self.is_contained(after, now, wanted),
                     "coverage has a job that started after the completion",
                 )?;
             }
@@ -161,7 +185,8 @@ impl Sim {
         for gone in demands(before) {
             let kept = demands(after).iter().any(|d| d.kind == gone.kind);
             let since = gone.token.as_ref().and_then(|token| self.oracle.token_at.get(token)).copied();
-            let met = self.successes(after).any(|(_, started)| started >= since.unwrap_or_default());
+            let wanted = after.target.as_ref().map(|target| target.refresh_type);
+            let met = self.successes(after, wanted).any(|(_, started)| started >= since.unwrap_or_default());
             self.law(kept || met, "a demand ends with a refresh that started after it")?;
         }
         if after.last_handled_refresh_token != before.last_handled_refresh_token {
@@ -171,7 +196,8 @@ impl Sim {
             self.law(taken, "a token is handled by the write that owes its refresh")?;
         }
         let fresh = after.conditions.iter().any(|c| c.type_ == "Fresh" && c.status == "True");
-        self.law(!fresh || self.successes(after).next().is_some(), "Fresh has a successful refresh")?;
+        let any = Some(RefreshType::Incremental);
+        self.law(!fresh || self.successes(after, any).next().is_some(), "Fresh has a successful refresh")?;
         self.law(after.history.len() <= 10 && after.marks.len() <= 64, "status is bounded")
     }
 
@@ -198,21 +224,29 @@ impl Sim {
     }
 
     /// Jobs that succeeded on the recorded target with a kind that suffices, and when they really started.
-    fn successes(&self, s: &ExtractRefreshStatus) -> impl Iterator<Item = (&TrueJob, u64)> {
+    fn successes(
+        &self,
+        s: &ExtractRefreshStatus,
+        wanted: Option<RefreshType>,
+    ) -> impl Iterator<Item = (&TrueJob, u64)> {
         let target = s.target.clone();
         let fits = move |job: &&TrueJob| {
             job.status == JobStatus::Success
-                && target
-                    .as_ref()
-                    .is_some_and(|t| t.luid == job.luid.as_str() && suffices(job.kind, t.refresh_type))
+                && target.as_ref().is_some_and(|t| t.luid == job.luid.as_str())
+                && wanted.is_some_and(|wanted| suffices(job.kind, wanted))
         };
         self.tableau.jobs.iter().filter(fits).filter_map(|job| Some((job, job.started?.1)))
     }
 
-    fn is_contained(&self, s: &ExtractRefreshStatus, position: &Position) -> bool {
+    fn is_contained(
+        &self,
+        s: &ExtractRefreshStatus,
+        position: &Position,
+        wanted: Option<RefreshType>,
+    ) -> bool {
         let occasion =
             self.prefect.ever.iter().find(|o| Some(o.state.as_str()) == position.state_id.as_deref());
-        occasion.is_some_and(|o| self.successes(s).any(|(_, started)| started >= o.true_ms))
+        occasion.is_some_and(|o| self.successes(s, wanted).any(|(_, started)| started >= o.true_ms))
     }
 
     /// Everything becomes usable and nothing more happens: then all that is owed is refreshed, and silence follows.
@@ -231,7 +265,7 @@ impl Sim {
             for _ in 0..4 {
                 self.tableau.start(&self.clock, 0);
                 self.advance(10);
-                self.tableau.end(&self.clock, 0, JobStatus::Success);
+                self.tableau.end(&self.clock, 0, JobStatus::Success, false);
                 self.work()?;
             }
             // A person has what stopped started again; from then on nothing stops.
@@ -240,7 +274,7 @@ impl Sim {
             }
             quiet = if before == (self.writes, self.posted.len()) { quiet + 1 } else { 0 };
             if quiet >= 3
-                && (round > 62 || !self.is_stopped())
+                && (round > 62 || self.cluster.status.owed.is_none())
                 && self.again.is_none_or(|at| at > self.clock.ours())
             {
                 break;
@@ -248,10 +282,6 @@ impl Sim {
             self.advance(self.until_again().clamp(5_000, 700_000));
         }
         self.check_rest(quiet)
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.cluster.status.owed.as_ref().is_some_and(|owed| owed.stopped.is_some())
     }
 
     fn until_again(&self) -> u64 {
@@ -286,7 +316,7 @@ impl Sim {
         self.law(self.cluster.status == *s, "nothing changed")
     }
 
-    /// A second job of ours for what a successful job of ours already contained: only where TRIGGER.md 9 allows one.
+    /// A second job of ours for what a successful job of ours already contained: only where docs/trigger.md 9 allows one.
     fn check_doubles(&self) -> Result<(), Law> {
         let made = |p: &Posted| self.tableau.jobs.iter().find(|job| job.intent.as_ref() == Some(&p.intent));
         let mut doubles = Vec::new();

@@ -13,19 +13,21 @@ const ALL: &str = "
 Ready/InSync Ready/Suspended Ready/Progressing Ready/DependencyNotFound Ready/ConnectionUnavailable Ready/TargetConflict
 Ready/TargetNotFound Ready/TargetAmbiguous Ready/NoExtract Ready/PermissionDenied Ready/RemoteRejected
 Reconciling/Progressing Reconciling/DependencyNotFound Reconciling/ConnectionUnavailable Stalled/TargetConflict
-Fresh/UpToDate Fresh/NotYetRefreshed
-Refreshing/Queued Refreshing/Running Refreshing/UpToDate Refreshing/WaitingForUpstreams Refreshing/HeldByBudget
+Fresh/UpToDate Fresh/NotYetRefreshed Fresh/Late Fresh/Stale
+Refreshing/Queued Refreshing/Running Refreshing/UpToDate Refreshing/WaitingForUpstreams Refreshing/HeldByBudget Refreshing/Debouncing
+Refreshing/UpstreamRunning
 Refreshing/ConnectionUnavailable Refreshing/Recovering Refreshing/WaitingForOtherJob Refreshing/JobListUnavailable
-Refreshing/Retrying Refreshing/RetriesExhausted Refreshing/Cancelled Refreshing/Suspended
+Refreshing/Retrying Refreshing/RetriesExhausted Refreshing/NotRetried Refreshing/Cancelled Refreshing/Suspended
 LastRefreshSucceeded/Succeeded LastRefreshSucceeded/Failed LastRefreshSucceeded/Cancelled LastRefreshSucceeded/TimedOut
 LastRefreshSucceeded/JobVanished LastRefreshSucceeded/Superseded LastRefreshSucceeded/RetriesExhausted
+LastRefreshSucceeded/SourceCredentialsInvalid
 LastRefreshSucceeded/NotYetRefreshed
 UpstreamsHealthy/AllHealthy UpstreamsHealthy/NoUpstreams UpstreamsHealthy/UpstreamNotFound UpstreamsHealthy/UpstreamFailing
 UpstreamsHealthy/UpstreamPaused UpstreamsHealthy/NotObserved
 Step/Rest Step/Intend Step/Post Step/Look Step/Cancel
 Note/RefreshStarted Note/RefreshSucceeded Note/RefreshFailed Note/RefreshCancelled Note/RefreshTimedOut Note/JobVanished
-Note/RefreshSuperseded Note/RetriesExhausted Note/RefreshRecovered Note/RefreshAdopted Note/RefreshRefused Note/Republished
-Note/ClockWentBack
+Note/RefreshSuperseded Note/RetriesExhausted Note/NotRetried Note/RefreshRecovered Note/RefreshAdopted Note/RefreshRefused Note/Republished
+Note/TargetMoved Note/RefreshQueuedLong Note/ClockWentBack Note/Late Note/Stale Note/FellBackToFull Note/UpstreamStuck
 ";
 
 impl Reached {
@@ -34,7 +36,12 @@ impl Reached {
     }
     pub fn decision(&mut self, decision: &Decision) {
         self.one(match decision.step {
-            Step::Rest | Step::LookAtTasks | Step::Hold | Step::Schedule(_) => "Step/Rest",
+            Step::Rest
+            | Step::LookAtTasks
+            | Step::LookAtWarnings(_)
+            | Step::Hold
+            | Step::Schedule(_)
+            | Step::Warn(_) => "Step/Rest",
             Step::Intend { .. } => "Step/Intend",
             Step::Post { .. } => "Step/Post",
             Step::Look { .. } => "Step/Look",

@@ -1,8 +1,10 @@
 //! The truth: Prefect with its runs, Tableau with its jobs, and one true time. Nothing here knows the machine.
 
 use feedwater::api::{RefreshType, TargetKind};
+use feedwater::model::failures::Lasting;
 use feedwater::model::ids::{JobId, Luid, RunId, StateId};
 use feedwater::model::jobs::{Job, JobRow, JobStatus};
+use feedwater::model::runs::StateType;
 use jiff::{SignedDuration, Timestamp};
 
 pub const UPSTREAMS: usize = 4;
@@ -55,10 +57,23 @@ pub struct State {
     pub completed: bool,
 }
 
+/// A run in progress.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    pub upstream: usize,
+    pub run: RunId,
+    pub kind: StateType,
+    /// When it last changed its state.
+    pub at: Timestamp,
+    /// When it began, in true time.
+    pub true_ms: u64,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Prefect {
     /// The present state of every run that ended.
     pub runs: Vec<State>,
+    pub begun: Vec<Begun>,
     /// Every COMPLETED state there ever was: what the oracle replays.
     pub ever: Vec<State>,
     pub paused: [bool; UPSTREAMS],
@@ -70,15 +85,23 @@ impl Prefect {
     pub fn end_run(&mut self, clock: &mut Clock, upstream: usize, completed: bool) {
         let n = clock.next();
         let at = clock.prefect();
+        let begun = self.begun.iter().position(|begun| begun.upstream == upstream);
+        let begun = begun.map(|index| self.begun.remove(index).run);
         self.put(State {
             upstream,
-            run: RunId::new(format!("run-{n}")),
+            run: begun.unwrap_or_else(|| RunId::new(format!("run-{n}"))),
             state: StateId::new(format!("state-{n:06}")),
             at,
             started_at: at - SignedDuration::from_secs(60),
             true_ms: clock.ms,
             completed,
         });
+    }
+
+    pub fn begin_run(&mut self, clock: &mut Clock, upstream: usize, kind: StateType, ago: i64) {
+        let run = RunId::new(format!("run-{}", clock.next()));
+        let at = clock.prefect() - SignedDuration::from_secs(ago);
+        self.begun.push(Begun { upstream, run, kind, at, true_ms: clock.ms });
     }
 
     /// A person (or a user's retry) gives the newest run of the upstream another end.
@@ -110,6 +133,8 @@ pub struct TrueJob {
     pub started: Option<(Timestamp, u64)>,
     pub ended_at: Option<Timestamp>,
     pub status: JobStatus,
+    /// It failed for a reason that a retry does not mend.
+    pub lasting: bool,
     /// The intent of our POST that made it.
     pub intent: Option<String>,
     pub removed: bool,
@@ -138,6 +163,7 @@ impl TrueJob {
             created_at: Some(floor(self.created_at)),
             started_at: self.started.map(|(at, _)| floor(at)),
             completed_at: self.ended_at.map(floor),
+            failure: self.lasting.then_some(Lasting::SourceCredentials),
         }
     }
 }
@@ -192,6 +218,7 @@ impl Tableau {
             started: None,
             ended_at: None,
             status: JobStatus::Pending,
+            lasting: false,
             intent,
             removed: false,
         });
@@ -216,7 +243,7 @@ impl Tableau {
     }
 
     /// Ends a job: success and failure only when running, a person's cancel at any time.
-    pub fn end(&mut self, clock: &Clock, nth: usize, status: JobStatus) {
+    pub fn end(&mut self, clock: &Clock, nth: usize, status: JobStatus, lasting: bool) {
         let may = |job: &TrueJob| {
             job.status == JobStatus::InProgress || (status == JobStatus::Cancelled && job.active())
         };
@@ -224,6 +251,7 @@ impl Tableau {
         if !running.is_empty() {
             let nth = nth % running.len();
             running[nth].status = status;
+            running[nth].lasting = lasting && status == JobStatus::Failed;
             running[nth].ended_at = Some(clock.tableau());
         }
     }

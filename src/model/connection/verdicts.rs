@@ -1,6 +1,11 @@
 //! What is so with a connection, in conditions (API.md 4).
 
-use super::{BadConnection, ConnectionState, DesiredSite, DesiredWorkspace, Trouble, WorkspaceAuth};
+use super::tableau::{self, Told};
+use super::{
+    BadConnection, ConnectionState, DesiredSite, DesiredWorkspace, SiteAuth, Support, TESTED, Trouble,
+    WorkspaceAuth, support,
+};
+use crate::api::CaBundleKind;
 use crate::model::conditions::{Truth, Verdict};
 
 /// `Ready`, with `Reconciling` or `Stalled` beside it, of a `PrefectWorkspace`.
@@ -19,37 +24,51 @@ pub fn workspace_verdicts(
 /// `Ready`, with `Reconciling` or `Stalled` beside it, of a `TableauSite`.
 pub fn site_verdicts(spec: &Result<DesiredSite, BadConnection>, state: &ConnectionState) -> Vec<Verdict> {
     match spec {
-        Ok(spec) => verdicts(&Service::Tableau, &spec.server_url, state),
+        Ok(spec) => verdicts(&Service::Tableau(&spec.auth), &spec.server_url, state),
         Err(bad) => unsupported(bad),
     }
 }
 
-enum Service {
+enum Service<'a> {
     Prefect {
         /// It signs in with something.
         keyed: bool,
     },
-    Tableau,
+    Tableau(&'a SiteAuth),
 }
 
-impl Service {
+impl Service<'_> {
     fn name(&self) -> &'static str {
         match self {
             Self::Prefect { .. } => "Prefect",
-            Self::Tableau => "Tableau",
+            Self::Tableau(_) => "Tableau",
         }
     }
 }
 
-fn verdicts(service: &Service, url: &str, state: &ConnectionState) -> Vec<Verdict> {
+fn verdicts(service: &Service<'_>, url: &str, state: &ConnectionState) -> Vec<Verdict> {
     let name = service.name();
     match state {
         ConnectionState::Connecting => {
             ready(Truth::Unknown, "Progressing", format!("Connects to {name} at {url}"), Some("Reconciling"))
         }
         ConnectionState::Connected { version } => {
-            ready(Truth::True, "Connected", format!("{name} {version} answers at {url}"), None)
+            let advice = match (service, support(version)) {
+                (Service::Prefect { .. }, Support::Old) => {
+                    format!(
+                        "; upgrade it to {TESTED} or later, since Feedwater is not tested with older ones"
+                    )
+                }
+                (Service::Prefect { .. } | Service::Tableau(_), _) => String::new(),
+            };
+            ready(Truth::True, "Connected", format!("{name} {version} answers at {url}{advice}"), None)
         }
+        ConnectionState::Suspended => ready(
+            Truth::True,
+            "Suspended",
+            format!("spec.suspend is true: {name} is not called, and what needs it waits"),
+            None,
+        ),
         ConnectionState::SecretNotFound { name: secret } => wrong(
             "SecretNotFound",
             format!(
@@ -67,11 +86,49 @@ fn verdicts(service: &Service, url: &str, state: &ConnectionState) -> Vec<Verdic
             "SecretKeyMissing",
             format!("Secret `{secret}` lacks the key `{key}`, or it is empty; set it"),
         ),
+        ConnectionState::ConfigMapNotFound { name: map } => wrong(
+            "ConfigMapNotFound",
+            format!(
+                "ConfigMap `{map}` does not exist in this namespace; create it or correct caBundleRef.name"
+            ),
+        ),
+        ConnectionState::ConfigMapAccessDenied { name: map, namespace } => wrong(
+            "ConfigMapAccessDenied",
+            format!(
+                "The operator may not read ConfigMap `{map}`; apply the Role and RoleBinding of manifests/tenant in namespace \
+                 `{namespace}` and name the ConfigMap there"
+            ),
+        ),
+        ConnectionState::ConfigMapKeyMissing { name: map, key } => wrong(
+            "ConfigMapKeyMissing",
+            format!(
+                "ConfigMap `{map}` lacks the key `{key}`, or it is empty; set it or correct caBundleRef.key"
+            ),
+        ),
+        ConnectionState::CaBundleInvalid { kind, name: holder, key } => {
+            let kind = match kind {
+                CaBundleKind::ConfigMap => "ConfigMap",
+                CaBundleKind::Secret => "Secret",
+            };
+            wrong(
+                "CaBundleInvalid",
+                format!(
+                    "Key `{key}` of {kind} `{holder}` holds no usable certificate; put the authority's there, in PEM"
+                ),
+            )
+        }
+        ConnectionState::HeaderInvalid { name: secret, key } => wrong(
+            "HeaderInvalid",
+            format!(
+                "Key `{key}` of Secret `{secret}` cannot be sent as a header: it is Feedwater's own, or its name or value is none; take it \
+                 out of the Secret or correct it"
+            ),
+        ),
         ConnectionState::Failed(trouble) => troubled(service, url, trouble),
     }
 }
 
-fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
+fn troubled(service: &Service<'_>, url: &str, trouble: &Trouble) -> Vec<Verdict> {
     let name = service.name();
     match trouble {
         Trouble::CredentialsRefused { worked_before } => credentials_refused(service, *worked_before),
@@ -79,13 +136,15 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
             "SessionContested",
             "Tableau ends each session at once: somebody else signs in with the same token; give Feedwater a token of its own",
         ),
+        Trouble::MissingScope | Trouble::Identity(_) => signing_in(service, trouble),
         Trouble::PermissionDenied => wrong(
             "PermissionDenied",
             match service {
                 Service::Prefect { .. } => {
-                    "The credentials may not read deployments and flow runs; give them that right in Prefect"
+                    "The credentials may not read deployments and flow runs; give them that right in Prefect, or let them through in a proxy \
+                     before it"
                 }
-                Service::Tableau => {
+                Service::Tableau(_) => {
                     "The token's user may not read the site's jobs; make it a site administrator in Tableau"
                 }
             },
@@ -93,8 +152,8 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
         Trouble::HostNotAllowed { host } => stalled(
             "HostNotAllowed",
             format!(
-                "Host `{host}` may not be called: only https to public addresses is allowed by default; start the operator with \
-                 --allowed-hosts={host} or correct the URL"
+                "Host `{host}` may not be called; correct the URL, or start the operator with --allowed-hosts={host}, which is then the whole \
+                 list: name every other host in it too"
             ),
         ),
         Trouble::Dns => {
@@ -103,7 +162,8 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
         Trouble::Tls => wrong(
             "TlsFailed",
             format!(
-                "The certificate of {url} is not trusted or not for that host; use one of a public authority for its name"
+                "The certificate of {url} is not trusted or not for that host; use one for its name, of a public authority or of the one that \
+                 spec.caBundleRef names"
             ),
         ),
         Trouble::Unreachable => wrong(
@@ -112,10 +172,39 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
                 "{name} does not answer at {url}; check that it runs and that the network lets the operator reach it"
             ),
         ),
+        Trouble::ConnectionLost => wrong(
+            "ConnectionLost",
+            format!(
+                "The connection to {url} ends before {name} has answered; check that the server and the proxies before it keep running"
+            ),
+        ),
+        Trouble::TimedOut => wrong(
+            "TimedOut",
+            format!(
+                "{name} at {url} accepts the connection and does not answer in time; check the server's load and its log"
+            ),
+        ),
+        Trouble::ServiceUnavailable => wrong(
+            "ServiceUnavailable",
+            format!(
+                "{name} at {url} is too busy to answer or its database is away (status 503); if that lasts, its log says why"
+            ),
+        ),
+        Trouble::UnexpectedAnswer { status } => wrong(
+            "UnexpectedAnswer",
+            format!(
+                "{name} at {url} answers what Feedwater asks with status {status}; the log of the server, or of a proxy before it, says why"
+            ),
+        ),
         Trouble::WrongServer => stalled("WrongServer", wrong_server(service, url)),
         Trouble::UnsupportedVersion { version, oldest } => stalled(
             "UnsupportedVersion",
-            format!("{name} at {url} has version {version}; upgrade it to {oldest} or later"),
+            match service {
+                Service::Prefect { .. } => {
+                    format!("{name} at {url} has version {version}; upgrade it to {oldest} or later")
+                }
+                Service::Tableau(auth) => tableau::too_old(auth, url, version, oldest),
+            },
         ),
         Trouble::RateLimited => {
             wrong("RateLimited", format!("{name} asks to slow down; a longer spec.pollInterval asks less"))
@@ -129,7 +218,7 @@ fn troubled(service: &Service, url: &str, trouble: &Trouble) -> Vec<Verdict> {
     }
 }
 
-fn credentials_refused(service: &Service, worked_before: bool) -> Vec<Verdict> {
+fn credentials_refused(service: &Service<'_>, worked_before: bool) -> Vec<Verdict> {
     match (service, worked_before) {
         (Service::Prefect { keyed: false }, _) => {
             wrong("CredentialsInvalid", "Prefect asks for credentials; set spec.auth")
@@ -137,26 +226,32 @@ fn credentials_refused(service: &Service, worked_before: bool) -> Vec<Verdict> {
         (Service::Prefect { keyed: true }, _) => {
             wrong("CredentialsInvalid", "Prefect refuses the credentials; put valid ones into the Secret")
         }
-        (Service::Tableau, true) => wrong(
-            "PatRevoked",
-            "Tableau no longer accepts the personal access token, which worked before: it was revoked or has expired; put a new one into \
-             the Secret",
-        ),
-        (Service::Tableau, false) => wrong(
-            "CredentialsInvalid",
-            "Tableau refuses the personal access token; check its name and secret in the Secret, and spec.siteContentUrl",
-        ),
+        (Service::Tableau(auth), _) => as_told(tableau::refused(auth, worked_before)),
     }
 }
 
-fn wrong_server(service: &Service, url: &str) -> String {
+/// What only Tableau's ways to sign in come to.
+fn signing_in(service: &Service<'_>, trouble: &Trouble) -> Vec<Verdict> {
+    match (service, trouble) {
+        (Service::Tableau(auth), Trouble::Identity(trouble)) => as_told(tableau::identity(auth, trouble)),
+        (Service::Tableau(auth), _) => as_told(tableau::missing_scope(auth)),
+        (Service::Prefect { .. }, _) => credentials_refused(service, false),
+    }
+}
+
+fn as_told(told: Told) -> Vec<Verdict> {
+    if told.stalled { stalled(told.reason, told.message) } else { wrong(told.reason, told.message) }
+}
+
+fn wrong_server(service: &Service<'_>, url: &str) -> String {
     match service {
         Service::Prefect { .. } => {
             format!(
-                "What answers at {url} is not the API of Prefect; spec.apiUrl ends with /api on most servers"
+                "What answers at {url} is not the API of Prefect, or has no such workspace; correct the address: spec.apiUrl ends with /api \
+                 on most servers"
             )
         }
-        Service::Tableau => {
+        Service::Tableau(_) => {
             format!(
                 "What answers at {url} is not Tableau; spec.serverUrl is the address of the server without any path"
             )
@@ -197,7 +292,17 @@ mod tests {
     fn workspace(state: &ConnectionState, auth: WorkspaceAuth) -> Vec<Verdict> {
         let api_url = "https://prefect.acme.internal/api".into();
         workspace_verdicts(
-            &Ok(DesiredWorkspace { api_url, auth, poll_interval: Duration::from_secs(30) }),
+            &Ok(DesiredWorkspace {
+                api_url,
+                hosting: crate::api::PrefectHosting::SelfHosted,
+                auth,
+                headers: None,
+                ca_bundle: None,
+                poll_interval: Duration::from_secs(30),
+                writes: 1,
+                suspend: false,
+                reports: true,
+            }),
             state,
         )
     }
@@ -207,10 +312,13 @@ mod tests {
             &Ok(DesiredSite {
                 server_url: "https://tableau.acme.internal".into(),
                 content_url: String::new(),
-                secret: "pat".into(),
+                auth: SiteAuth::PersonalAccessToken { secret: "pat".into() },
+                headers: None,
+                ca_bundle: None,
                 poll_interval: Duration::from_secs(30),
                 edition: crate::api::Edition::Server,
                 limits: crate::model::budget::Limits::of(crate::api::Edition::Server),
+                suspend: false,
             }),
             state,
         )
@@ -220,7 +328,7 @@ mod tests {
     #[test]
     fn each_state_has_its_reason_and_says_what_to_do() {
         use ConnectionState::{
-            Connected, Connecting, Failed, SecretAccessDenied, SecretKeyMissing, SecretNotFound,
+            Connected, Connecting, Failed, SecretAccessDenied, SecretKeyMissing, SecretNotFound, Suspended,
         };
         use Truth::{False, True, Unknown};
         let host = || "prefect.acme.internal".to_owned();
@@ -236,7 +344,7 @@ mod tests {
                 "manifests/tenant in namespace `finance`",
             ),
             (
-                SecretKeyMissing { name: "pat".into(), key: "secret" },
+                SecretKeyMissing { name: "pat".into(), key: "secret".into() },
                 "SecretKeyMissing",
                 False,
                 None,
@@ -249,6 +357,7 @@ mod tests {
                 Some("Stalled"),
                 "--allowed-hosts=prefect.acme.internal",
             ),
+            (Suspended, "Suspended", True, None, "Tableau is not called"),
             (Failed(Trouble::Dns), "DnsFailed", False, None, "resolve"),
             (Failed(Trouble::Tls), "TlsFailed", False, None, "certificate"),
             (Failed(Trouble::Unreachable), "Unreachable", False, None, "network"),
@@ -289,6 +398,49 @@ mod tests {
                 beside.map(|kind| (kind, reason)),
                 "{state:?}"
             );
+        }
+    }
+
+    /// Reason, and what the message must name.
+    #[test]
+    fn what_only_prefects_connection_says() {
+        use ConnectionState::{
+            CaBundleInvalid, ConfigMapAccessDenied, ConfigMapKeyMissing, ConfigMapNotFound, Connected,
+            Failed, HeaderInvalid, Suspended,
+        };
+        let (name, key) = (|| "corp".to_owned(), || "ca.crt".to_owned());
+        for (state, reason, truth, names) in [
+            (Connected { version: "3.3.1".into() }, "Connected", Truth::True, "upgrade it to 3.4.8"),
+            (Suspended, "Suspended", Truth::True, "not called"),
+            (ConfigMapNotFound { name: name() }, "ConfigMapNotFound", Truth::False, "`corp`"),
+            (
+                ConfigMapAccessDenied { name: name(), namespace: "finance".into() },
+                "ConfigMapAccessDenied",
+                Truth::False,
+                "manifests/tenant in namespace `finance`",
+            ),
+            (
+                ConfigMapKeyMissing { name: name(), key: key() },
+                "ConfigMapKeyMissing",
+                Truth::False,
+                "`ca.crt`",
+            ),
+            (
+                CaBundleInvalid { kind: CaBundleKind::ConfigMap, name: name(), key: key() },
+                "CaBundleInvalid",
+                Truth::False,
+                "`ca.crt` of ConfigMap `corp`",
+            ),
+            (HeaderInvalid { name: name(), key: "Host".into() }, "HeaderInvalid", Truth::False, "`Host`"),
+            (Failed(Trouble::ConnectionLost), "ConnectionLost", Truth::False, "proxies"),
+            (Failed(Trouble::TimedOut), "TimedOut", Truth::False, "in time"),
+            (Failed(Trouble::ServiceUnavailable), "ServiceUnavailable", Truth::False, "503"),
+            (Failed(Trouble::UnexpectedAnswer { status: 418 }), "UnexpectedAnswer", Truth::False, "418"),
+            (Failed(Trouble::Tls), "TlsFailed", Truth::False, "spec.caBundleRef"),
+        ] {
+            let ready = &workspace(&state, WorkspaceAuth::None)[0];
+            assert_eq!((ready.reason, ready.truth), (reason, truth), "{state:?}");
+            assert!(ready.message.contains(names), "{}", ready.message);
         }
     }
 

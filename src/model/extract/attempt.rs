@@ -1,8 +1,8 @@
-//! The one attempt: from its intent over its job to its end (TRIGGER.md 4).
+//! The one attempt: from its intent over its job to its end (docs/trigger.md 4).
 
 use super::observed::{Claim, IntentView, SiteView};
 use super::target::{Standing, standing};
-use super::{Pass, coverage, marks, others, recover, retry};
+use super::{Pass, coverage, holds, kinds, marks, others, recover, retry};
 use crate::api::{
     Attempt, AttemptPhase, DemandKind, ExtractRefreshStatus, HistoryEntry, JobOrigin, ManagementPolicy,
     Outcome, Time,
@@ -22,7 +22,7 @@ const YOUNG: Duration = Duration::from_secs(10);
 
 impl Attempt {
     /// Tableau refused it because of another job of the target: nothing of ours is on its way.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         self.phase == AttemptPhase::Intended && (self.not_before.is_some() || self.waits_for_job.is_some())
     }
     /// Whether its job was started by us, as far as can be told.
@@ -66,8 +66,11 @@ pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> b
         && !p.d.suspend
         && p.d.schedules.management == ManagementPolicy::Manage
         && windows::gate(&p.d.windows, p.now) == Gate::Open
+        && holds::debounce(p, s).is_none()
+        && holds::running(p, s).is_none()
         && !matches!(p.o.claim, Claim::Taken { .. } | Claim::Busy { .. })
         && standing(p, s, attempt) != Standing::Changed
+        && kinds::suffices(Some(attempt.refresh_type), kinds::needed(p, s))
 }
 
 /// Never sent: dropped when it is no longer wanted, else it names what was seen meanwhile, under a new fence (a job found later is taken for
@@ -113,6 +116,11 @@ pub(super) fn deadline(p: &Pass, attempt: &Attempt) -> Option<Timestamp> {
     attempt.started_at.map(|Time(started)| add(started, p.d.timeout))
 }
 
+/// Until when a job may wait in the queue before that is said to be long, in Tableau's time; for one that has not started.
+pub(super) fn queued_until(p: &Pass, attempt: &Attempt) -> Option<Timestamp> {
+    attempt.started_at.is_none().then(|| add(attempt.fence.0, p.d.timeout))
+}
+
 fn overdue(p: &Pass, attempt: &Attempt) -> bool {
     let clock = p.o.tableau_clock;
     matches!((deadline(p, attempt), clock), (Some(deadline), Some(clock)) if clock.lower >= deadline)
@@ -135,7 +143,7 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
         }
         JobStatus::Cancelled if attempt.phase == AttemptPhase::Cancelling => {
             end(p, s, attempt, Outcome::TimedOut, Some(job), None);
-            retry::failed(p, s, attempt);
+            retry::failed(p, s, attempt, None);
         }
         JobStatus::Cancelled => {
             p.warn("RefreshCancelled", "The refresh was cancelled in Tableau");
@@ -145,7 +153,7 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
         JobStatus::Failed => {
             p.warn("RefreshFailed", "Tableau reports that the refresh failed; the job in Tableau says why");
             end(p, s, attempt, Outcome::Failed, Some(job), None);
-            retry::failed(p, s, attempt);
+            retry::failed(p, s, attempt, job.failure);
         }
         JobStatus::Pending | JobStatus::InProgress => {}
     }
@@ -159,7 +167,7 @@ fn vanished(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
         Standing::Same => {
             p.warn("JobVanished", "Tableau no longer knows the refresh job: whether it succeeded is unknown");
             end(p, s, attempt, Outcome::JobVanished, None, None);
-            retry::failed(p, s, attempt);
+            retry::failed(p, s, attempt, None);
         }
     }
 }
@@ -170,6 +178,16 @@ fn superseded(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job
         "A refresh ended whose target or type is no longer the one in the spec; it does not count",
     );
     end(p, s, attempt, Outcome::Superseded, job, None);
+}
+
+/// What made an attempt, as the history calls it.
+pub fn cause(attempt: &Attempt) -> &'static str {
+    match attempt.demands.first().map(|demand| demand.kind) {
+        None => "Upstreams",
+        Some(DemandKind::Requested) => "Requested",
+        Some(DemandKind::Republished) => "Republished",
+        Some(DemandKind::Created) => "Created",
+    }
 }
 
 /// Moves the attempt into the history. `runs`: what it newly covered; else what it would have.
@@ -193,17 +211,13 @@ fn end(
         new.map(|c| c.run_id.clone()).collect()
     });
     let run_count = i32::try_from(runs.len()).unwrap_or(64);
+    let failure = job.filter(|_| outcome == Outcome::Failed).and_then(|job| job.failure);
     runs.truncate(RUNS);
-    let cause = match attempt.demands.first().map(|demand| demand.kind) {
-        None => "Upstreams",
-        Some(DemandKind::Requested) => "Requested",
-        Some(DemandKind::Republished) => "Republished",
-    };
     s.attempt = None;
     s.history.insert(
         0,
         HistoryEntry {
-            cause: cause.to_owned(),
+            cause: cause(attempt).to_owned(),
             runs,
             run_count,
             job_id: attempt.job_id.clone(),
@@ -213,6 +227,7 @@ fn end(
             started_at: job.and_then(|job| job.started_at).map(Time).or(attempt.started_at),
             ended_at: Some(Time(job.and_then(|job| job.completed_at).unwrap_or(p.now))),
             outcome,
+            failure: failure.map(|why| why.reason().to_owned()),
         },
     );
     s.history.truncate(HISTORY);

@@ -1,18 +1,13 @@
-//! When a job contains what is owed (TRIGGER.md 3). One rule for every job, whoever started it.
+//! When a job contains what is owed (docs/trigger.md 3). One rule for every job, whoever started it.
 
 use super::marks::{self, Place};
 use super::observed::Seen;
-use super::{Observed, Pass};
-use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Mark, Occasion, RefreshType, Time};
+use super::{Observed, Pass, freshness, kinds};
+use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Mark, Occasion, Time};
 use crate::guards::{Guard, holds};
 use crate::model::jobs::{Job, JobAnswer, JobStatus};
 use crate::model::time::Moment;
 use jiff::Timestamp;
-
-/// Full covers Incremental, never the reverse; an unknown kind counts as Incremental.
-pub(super) fn suffices(kind: Option<RefreshType>, wanted: RefreshType) -> bool {
-    kind == Some(RefreshType::Full) || wanted == RefreshType::Incremental
-}
 
 /// Rule (c): the job started after Tableau's clock had passed the moment the occasion was first seen. No fence: never.
 pub(super) fn started_after(fence: Option<Time>, started_at: Option<Timestamp>) -> bool {
@@ -114,7 +109,8 @@ pub(super) fn credit(
 ) -> Vec<String> {
     let mut runs = Vec::new();
     let owed = s.owed.take();
-    for mark in &mut s.marks {
+    let suffices = |wanted| kinds::suffices(Some(attempt.refresh_type), wanted);
+    for mark in s.marks.iter_mut().filter(|mark| suffices(kinds::of_mark(p, mark))) {
         let by_start = mark
             .seen
             .iter()
@@ -133,9 +129,14 @@ pub(super) fn credit(
     }
     s.owed = owed.and_then(|mut owed| {
         owed.occasions.retain(|o| {
-            !started_after(o.occasion.fence, started_at) && !proven(&attempt.seen, &o.key, o.occasion.place())
+            let contained = started_after(o.occasion.fence, started_at)
+                || proven(&attempt.seen, &o.key, o.occasion.place());
+            !(contained && suffices(kinds::of_owed(p, o)))
         });
-        owed.demands.retain(|d| !started_after(d.fence, started_at) && !same(&attempt.demands, d));
+        owed.demands.retain(|d| {
+            let contained = started_after(d.fence, started_at) || same(&attempt.demands, d);
+            !(contained && suffices(p.d.least()))
+        });
         let rest = super::gate::nothing(p);
         (!owed.occasions.is_empty() || !owed.demands.is_empty()).then_some(crate::api::Owed {
             occasions: owed.occasions,
@@ -143,7 +144,7 @@ pub(super) fn credit(
             ..rest
         })
     });
-    s.data_time = marks::data_time(s).or(Some(Time(started_at.unwrap_or(p.now))));
+    s.data_time = freshness::after(p, s, Time(started_at.unwrap_or(p.now)));
     runs
 }
 
@@ -164,4 +165,10 @@ pub(super) fn settle(s: &mut ExtractRefreshStatus) {
 pub(super) fn forget(s: &mut ExtractRefreshStatus) {
     s.data_time = None;
     s.marks.iter_mut().for_each(|mark| mark.covered = None);
+}
+
+/// Forgets what was contained by refreshes of another type than is wanted now.
+pub(super) fn forget_type(s: &mut ExtractRefreshStatus) {
+    s.data_time = None;
+    s.marks.iter_mut().filter(|mark| mark.refresh_type.is_none()).for_each(|mark| mark.covered = None);
 }

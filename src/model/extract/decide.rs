@@ -1,16 +1,19 @@
 //! The policy: what is learned first, and then one step, chosen by a chain of small rules.
 
-use super::observed::{BudgetView, Claim, IntentView, JobList, SiteView, TargetView};
+use super::observed::{BudgetView, Claim, IntentView, JobList, SiteView};
+use super::retry::{AGAIN, lasting};
 use super::schedules::{self, Act};
-use super::target::{Standing, named, standing};
+use super::target::{Look, Standing, named, standing};
 use super::{Decision, Desired, Observed, Pass, Step};
-use super::{attempt, coverage, fold, gate, marks, others, recover, report, retry, target};
+use super::{
+    attempt, coverage, fold, freshness, gate, holds, kinds, marks, others, recover, report, retry, target,
+    warning,
+};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, ManagementPolicy, Stopped, Time};
 use crate::model::budget::Limit;
 use crate::model::conditions::Truth;
 use crate::model::ids::{JobId, Luid};
 use crate::model::time::{add, ceil_second};
-use crate::model::windows::{self, Gate};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,17 +32,22 @@ pub fn decide(
     let mut activity = choose(&p, &next);
     let idle = matches!(activity.plan, Plan::Rest | Plan::Look { .. });
     let planned = schedules::plan(&mut p, &mut next, idle, &new_id);
+    let idle = idle && planned.act == Act::Nothing;
+    let warned = warning::plan(&mut p, &mut next, idle, &new_id);
     let changed = s.observed_generation != d.generation || !same_machine(s, &next);
     let plan = std::mem::replace(&mut activity.plan, Plan::Rest);
     let step = match (plan, changed) {
         // The one thing that may be planned on what is not written yet, because it is written with it.
-        (Plan::Intend, _) => intend(&p, &mut next, new_id()),
-        (_, true) => match planned.act {
-            Act::Intend(id) => Step::Intend { id },
-            Act::Nothing | Act::Hold | Act::Write(_) | Act::Look => Step::Rest,
+        (Plan::Intend, _) => {
+            holds::tell_stuck(&mut p, &next);
+            intend(&p, &mut next, new_id())
+        }
+        (_, true) => match (planned.act, warned.act) {
+            (Act::Intend(id), _) | (_, warning::Act::Intend(id)) => Step::Intend { id },
+            (Act::Nothing | Act::Hold | Act::Write(_) | Act::Look, _) => Step::Rest,
         },
         (Plan::Rest, false) => match planned.act {
-            Act::Nothing | Act::Intend(_) => Step::Rest,
+            Act::Nothing | Act::Intend(_) => warn(warned.act),
             Act::Hold => Step::Hold,
             Act::Write(write) => Step::Schedule(write),
             Act::Look => Step::LookAtTasks,
@@ -54,13 +62,31 @@ pub fn decide(
         (Plan::Cancel(job), false) => Step::Cancel { job },
     };
     let waiting = report::stamp(&p, &mut next, &activity, &planned.told);
+    freshness::tell(&mut p, s, &next);
+    report::tell_ready(&mut p, s, &next);
+    report::tell_queued(&mut p, s, &next);
+    // What the resource says itself comes before what Tableau is to say.
+    let step = match step {
+        Step::Warn(_) | Step::Hold if idle && next != *s => Step::Rest,
+        step => step,
+    };
     let at_once = changed || matches!(step, Step::Intend { .. });
     let again = if at_once {
         Some(now)
     } else {
-        [activity.again, waiting, planned.again].into_iter().flatten().min()
+        [activity.again, waiting, planned.again, warned.again].into_iter().flatten().min()
     };
     Decision { status: next, starts: activity.starts, step, again, notes: p.notes }
+}
+
+/// The step of a pass that has nothing else to do.
+fn warn(act: warning::Act) -> Step {
+    match act {
+        warning::Act::Nothing | warning::Act::Intend(_) => Step::Rest,
+        warning::Act::Hold => Step::Hold,
+        warning::Act::Look(luid) => Step::LookAtWarnings(luid),
+        warning::Act::Write(write) => Step::Warn(write),
+    }
 }
 
 /// Everything that follows from what was read, before anything is done about it.
@@ -69,9 +95,10 @@ fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     retry::learn_generation(p, s);
     retry::learn_credential(p, s);
     marks::learn(p, s);
+    kinds::learn(p, s);
     gate::replay(p, s);
     coverage::settle(s);
-    s.data_time = marks::data_time(s).or(s.data_time);
+    s.data_time = freshness::data_time(p, s).or(s.data_time);
     attempt::advance(p, s);
     others::learn_ends(p, s);
     // From here on the connection itself says when it is usable again: no own wait on top of that.
@@ -116,7 +143,7 @@ impl Activity {
             eligible: None,
         }
     }
-    fn rests(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn rests(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Truth::False, reason, message)
     }
     fn busy(reason: &'static str, message: impl Into<String>) -> Self {
@@ -125,11 +152,11 @@ impl Activity {
     fn plan(self, plan: Plan) -> Self {
         Self { plan, ..self }
     }
-    fn again(self, again: Option<Timestamp>) -> Self {
+    pub(super) fn again(self, again: Option<Timestamp>) -> Self {
         Self { again, ..self }
     }
     /// Held until about this time.
-    fn held(self, until: Option<Timestamp>) -> Self {
+    pub(super) fn held(self, until: Option<Timestamp>) -> Self {
         Self { again: until, eligible: until, ..self }
     }
 }
@@ -137,19 +164,21 @@ impl Activity {
 type Rule = fn(&Pass, &ExtractRefreshStatus) -> Option<Activity>;
 
 /// The first rule that has something to say decides.
-const RULES: [Rule; 12] = [
-    follow,       // a job is followed to its end
-    recover,      // an intent may have been sent
-    give_way,     // another job of the target is in the way
-    send,         // an intent is written and goes out
-    suspended,    // nothing is started
-    rest,         // nothing is owed
-    stopped,      // retries used up, or a person cancelled
-    disconnected, // no site to speak with
-    untargeted,   // no target, or somebody else's
-    wait,         // backoff
-    window,       // not at this time
-    start,        // write an intent
+const RULES: [Rule; 14] = [
+    follow,          // a job is followed to its end
+    recover,         // an intent may have been sent
+    give_way,        // another job of the target is in the way
+    send,            // an intent is written and goes out
+    suspended,       // nothing is started
+    rest,            // nothing is owed
+    stopped,         // retries used up, or a person cancelled
+    disconnected,    // no site to speak with
+    untargeted,      // no target, or somebody else's
+    holds::backoff,  // not so soon
+    holds::debounce, // more may complete
+    holds::running,  // one that runs may deliver
+    holds::window,   // not at this time
+    start,           // write an intent
 ];
 
 pub(super) fn choose(p: &Pass, s: &ExtractRefreshStatus) -> Activity {
@@ -181,10 +210,16 @@ fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     } else if attempt.started_at.is_some() {
         Activity::busy("Running", "Tableau refreshes the extract")
     } else {
-        Activity::busy("Queued", "The refresh waits in Tableau's queue")
+        let long = attempt::queued_until(p, attempt)
+            .zip(p.o.tableau_clock)
+            .is_some_and(|(at, clock)| clock.lower >= at);
+        Activity::busy(
+            "Queued",
+            if long { report::QUEUED_LONG } else { "The refresh waits in Tableau's queue" },
+        )
     };
     if !connected(p) {
-        return Some(activity);
+        return Some(holds::unfollowed(p, activity));
     }
     if !p.o.jobs.details.contains_key(&job) {
         return Some(activity.plan(Plan::Look { jobs: BTreeSet::from([job]), list: None }));
@@ -196,7 +231,9 @@ fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     }
     let left = |at: Timestamp, clock: Timestamp| add(p.now, at.duration_since(clock).unsigned_abs());
     let deadline = attempt::deadline(p, attempt).filter(|_| attempt.is_ours());
-    Some(activity.again(deadline.zip(p.o.tableau_clock).map(|(at, clock)| left(at, clock.lower))))
+    let next = deadline.or(attempt::queued_until(p, attempt)).zip(p.o.tableau_clock);
+    let next = next.filter(|(at, clock)| *at > clock.lower);
+    Some(activity.again(next.map(|(at, clock)| left(at, clock.lower))))
 }
 
 fn recover(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
@@ -219,7 +256,7 @@ fn recover(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     let since_fence = Some(attempt.fence.0);
     match &p.o.jobs.list {
         JobList::NotAllowed => Some(
-            Activity::rests("JobListUnavailable", "Tableau does not let this account read its jobs: whether a refresh was started cannot be looked up")
+            Activity::rests("JobListUnavailable", "Tableau lets only administrators of the site list its jobs: whether a refresh was started cannot be looked up, and after a while another is started")
                 .again(settles),
         ),
         JobList::Unread => Some(recovering.plan(look(BTreeSet::new(), since_fence))),
@@ -252,7 +289,7 @@ fn give_way(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     }
     let again = attempt.not_before.filter(|at| !retry::due(Some(*at), p.now)).map(|Time(at)| at)?;
     if p.o.jobs.list == JobList::NotAllowed {
-        let message = "Another refresh of the extract is queued or running, and Tableau does not let this account read its jobs";
+        let message = "Another refresh of the extract is queued or running; Tableau lets only administrators of the site list its jobs, so a start is tried again";
         return Some(Activity::rests("JobListUnavailable", message).again(Some(again)));
     }
     Some(waiting.again(Some(again)))
@@ -288,7 +325,9 @@ fn rest(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     if s.owed.is_some() {
         return None;
     }
-    let Some((absent, outside)) = gate::missing(p.d, s) else {
+    let never = s.data_time.is_none() && s.history.is_empty() && !p.d.upstreams.is_empty();
+    let all = || (p.d.upstreams.iter().map(|u| u.name.as_str()).collect(), Vec::new());
+    let Some((absent, outside)) = gate::missing(p.d, s).or_else(|| never.then(all)) else {
         return Some(Activity::rests("UpToDate", "Nothing is waiting to be refreshed"));
     };
     let mut message = format!("trigger.require is {}", p.d.require);
@@ -307,15 +346,20 @@ fn rest(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
 }
 
 fn stopped(_: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
-    Some(match s.owed.as_ref()?.stopped? {
-        Stopped::Exhausted => Activity::rests(
-            "RetriesExhausted",
-            "The retries are used up: request a refresh, edit the spec, or wait for new data",
+    let owed = s.owed.as_ref()?;
+    Some(match (owed.stopped?, lasting(owed)) {
+        (Stopped::Exhausted, Some(_)) => Activity::rests(
+            "NotRetried",
+            format!(
+                "A retry does not mend this (LastRefreshSucceeded says what): when it is mended, {AGAIN}"
+            ),
         ),
-        Stopped::Cancelled => Activity::rests(
-            "Cancelled",
-            "The refresh was cancelled in Tableau: request a refresh, edit the spec, or wait for new data",
-        ),
+        (Stopped::Exhausted, None) => {
+            Activity::rests("RetriesExhausted", format!("The retries are used up: {AGAIN}"))
+        }
+        (Stopped::Cancelled, _) => {
+            Activity::rests("Cancelled", format!("The refresh was cancelled in Tableau: {AGAIN}"))
+        }
     })
 }
 
@@ -334,60 +378,29 @@ fn disconnected(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
     }
 }
 
-fn untargeted(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
+fn untargeted(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     let target = named(&p.d.target);
     let wait = |why: String| Some(Activity::rests("Retrying", why));
-    match (&p.o.target, &p.o.claim) {
-        (TargetView::Found(_), Claim::Ours) => None,
-        (TargetView::Unread, _) => wait(format!("A refresh is owed; {target} is being looked up")),
-        (TargetView::NotFound | TargetView::Ambiguous | TargetView::NoExtract(_), _) => {
-            wait(format!("A refresh is owed; it starts when {target} is one extract"))
+    match (target::look(p, s), &p.o.claim) {
+        (Look::Here, Claim::Ours) => None,
+        (Look::Unread, _) => wait(format!("A refresh is owed; {target} is being looked up")),
+        (Look::Wrong(..), _) => {
+            wait("A refresh is owed; it starts when the target is in order: Ready says what is wrong".into())
         }
-        (TargetView::Found(_), Claim::Unresolved) => {
+        (Look::Here, Claim::Unresolved) => {
             wait(format!("A refresh is owed; who refreshes {target} is being settled"))
         }
-        (TargetView::Found(_), Claim::Taken { by }) => {
+        (Look::Here, Claim::Taken { by }) => {
             wait(format!("A refresh is owed; {target} is refreshed by {by}"))
         }
-        (TargetView::Found(_), Claim::Busy { by }) => {
+        (Look::Here, Claim::Busy { by }) => {
             Some(Activity::rests("WaitingForOtherJob", format!("{by} ends its refresh of {target} first")))
         }
     }
 }
 
-fn wait(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
-    let owed = s.owed.as_ref()?;
-    let Time(until) = owed.not_before.filter(|at| !retry::due(Some(*at), p.now))?;
-    let (reason, message) = match owed.refused.as_deref() {
-        Some(fold::HELD_BY_BUDGET) => {
-            ("HeldByBudget", "Tableau asks to slow down; the refresh is started later")
-        }
-        Some(fold::CONNECTION_UNAVAILABLE) => (
-            "ConnectionUnavailable",
-            "Tableau could not be reached with these credentials; the refresh is started later",
-        ),
-        Some(reason) => (
-            "Retrying",
-            report::refusal(reason).unwrap_or("Tableau refuses the refresh; it is asked again later"),
-        ),
-        None => ("Retrying", "The last refresh did not succeed; it is tried again"),
-    };
-    Some(Activity::rests(reason, message).again(Some(until)))
-}
-
-/// Where windows join one another for more than a week, it is looked again after this.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
-
-fn window(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
-    s.owed.as_ref()?;
-    let Gate::Held { by, until } = windows::gate(&p.d.windows, p.now) else { return None };
-    let message = match by {
-        Some(name) => format!("A refresh is owed; it starts when the window `{name}` is over"),
-        None => "A refresh is owed; it starts in the next of spec.refreshWindows that allows it".to_owned(),
-    };
-    let activity = Activity::rests("HeldByWindow", message);
-    Some(if until.is_some() { activity.held(until) } else { activity.again(Some(add(p.now, LOOK_AGAIN))) })
-}
+/// Without a time, the budget is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 fn start(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     s.owed.as_ref()?;
@@ -400,7 +413,13 @@ fn start(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
                 "A refresh is owed; as many as the site's limit are running, and others have their turn first"
             }
         };
-        return Some(Activity::rests("HeldByBudget", message).held(until));
+        let held = Activity::rests("HeldByBudget", message);
+        // Nobody says when one that runs ends, and whoever has the place may be gone.
+        return Some(if until.is_some() {
+            held.held(until)
+        } else {
+            held.again(Some(add(p.now, ASK_AGAIN)))
+        });
     }
     let starting = Activity::busy("Queued", "The refresh is handed to Tableau");
     let known = s.target.is_some() && p.o.tableau_clock.is_some();
@@ -423,7 +442,7 @@ fn intend(p: &Pass, s: &mut ExtractRefreshStatus, id: String) -> Step {
         site_luid: target.site_luid.clone(),
         kind: target.kind,
         luid: target.luid.clone(),
-        refresh_type: target.refresh_type,
+        refresh_type: kinds::asked(p, s),
         seen: marks::newest(s),
         demands: s.owed.as_ref().map(|owed| owed.demands.clone()).unwrap_or_default(),
         job_id: None,
@@ -457,6 +476,7 @@ fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
         applied_fields,
         plan: _,
         last_drift,
+        data_quality_warning,
         owed,
         attempt,
         history,
@@ -472,6 +492,7 @@ fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
         && *foreign_schedules == b.foreign_schedules
         && *applied_fields == b.applied_fields
         && *last_drift == b.last_drift
+        && *data_quality_warning == b.data_quality_warning
         && *owed == b.owed
         && *attempt == b.attempt
         && *history == b.history

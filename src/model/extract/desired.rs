@@ -1,11 +1,13 @@
 //! What the spec asks for, with the values of what is unset.
 
-use super::DeclaredSchedules;
+use super::{DeclaredSchedules, Seen};
 use crate::api::{
-    self, AdoptionPolicy, DeletionPolicy, DriftMode, ForeignSchedules, ManagementPolicy, RefreshType,
-    SuspendedSchedules, TargetKind,
+    self, AdoptionPolicy, DataQualityWarning, DeletionPolicy, DriftMode, ForeignSchedules, ManagementPolicy,
+    OnCreate, RefreshDefaults, RefreshMode, RefreshType, RunningPolicy, SuspendedSchedules, TargetKind,
 };
+use crate::model::feeds::{Feed, Selector};
 use crate::model::ids::{DeploymentName, Luid, ObjectName};
+use crate::model::parameters::Parameters;
 use crate::model::time::parse_duration;
 use crate::model::windows::Window;
 use jiff::Timestamp;
@@ -26,14 +28,22 @@ pub struct Desired {
     pub site: String,
     /// The extract.
     pub target: Target,
-    /// Full or Incremental.
-    pub refresh_type: RefreshType,
+    /// How much is loaded.
+    pub refresh_type: RefreshMode,
     /// The flows that feed it, in the order of the spec.
     pub upstreams: Vec<Upstream>,
     /// How many of them must have completed anew.
     pub require: Require,
     /// Greatest spread of the completions of a set.
     pub within: Option<Duration>,
+    /// How it waits for more completions.
+    pub debounce: Option<Debounce>,
+    /// How long at most it waits for runs in progress; none: not at all.
+    pub running: Option<Duration>,
+    /// Whether a new resource, or one that means another extract, is refreshed once.
+    pub on_create: OnCreate,
+    /// How old its data may be.
+    pub freshness: Freshness,
     /// What happens after a failure.
     pub retry: Retry,
     /// Longest run of a job.
@@ -118,6 +128,60 @@ pub struct Upstream {
     pub name: String,
     /// What it is.
     pub source: Source,
+    /// Only runs with these parameters are meant.
+    pub parameters: Parameters,
+    /// Completed runs whose state has one of these names do not count.
+    pub exclude: Vec<String>,
+    /// Whether the age of its data is the extract's.
+    pub counts_for_freshness: bool,
+    /// Of the refresh that it causes; none: the resource's.
+    pub refresh_type: Option<RefreshType>,
+}
+
+impl Upstream {
+    /// One of which every completion counts.
+    pub fn new(name: impl Into<String>, source: Source) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            parameters: Parameters::default(),
+            exclude: Vec::new(),
+            counts_for_freshness: true,
+            refresh_type: None,
+        }
+    }
+
+    /// Whether a completed run is an occasion of this upstream.
+    pub fn counts(&self, seen: &Seen) -> bool {
+        seen.parameters.include(&self.parameters)
+            && !self.exclude.iter().any(|name| **name == *seen.state_name)
+    }
+
+    /// Its key, with that behind it. Other parameters are another upstream.
+    pub fn key(&self, workspace: &str, feed: &Feed) -> String {
+        let key = feed.key(workspace);
+        if self.parameters.is_empty() { key } else { format!("{key}?{}", self.parameters.fingerprint()) }
+    }
+}
+
+/// How a refresh waits for more completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debounce {
+    /// Until no upstream has completed for this long.
+    pub quiet: Duration,
+    /// But no longer than this after it became due.
+    pub longest: Duration,
+}
+
+/// Ages from which data is late, and stale.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// Late.
+    pub warn_after: Option<Duration>,
+    /// Stale.
+    pub fail_after: Option<Duration>,
+    /// Tableau shows it while it is stale.
+    pub warns: bool,
 }
 
 /// What an upstream is.
@@ -125,18 +189,13 @@ pub struct Upstream {
 pub enum Source {
     /// A `FlowDeployment` of the same namespace.
     FlowDeployment(String),
-    /// A deployment in Prefect that somebody else manages.
+    /// Something in Prefect that somebody else manages.
     Prefect {
         /// Name of the `PrefectWorkspace`.
         workspace: String,
-        /// Its names there.
-        deployment: DeploymentName,
+        /// What it is there.
+        feed: Feed,
     },
-}
-
-/// The key of an upstream: what it is, whatever it is called. A `FlowDeployment` and a direct reference to the same deployment share it.
-pub fn key(workspace: &str, deployment: &DeploymentName) -> String {
-    format!("{workspace}/{}/{}", deployment.flow.replace('/', r"\/"), deployment.deployment)
 }
 
 /// How many distinct upstreams make a set.
@@ -195,14 +254,19 @@ impl Unsupported {
 }
 
 impl Desired {
-    /// Parses a resource.
+    /// Parses a resource; where it is silent, `defaults` of its site speak.
     ///
     /// # Errors
     /// The spec says nothing this build can act on (CEL rules that out for what it knows; another version may have stored more).
-    pub fn parse(r: &api::ExtractRefresh) -> Result<Self, Unsupported> {
+    pub fn parse(r: &api::ExtractRefresh, defaults: Option<&RefreshDefaults>) -> Result<Self, Unsupported> {
         let spec = &r.spec;
         let trigger = spec.trigger.as_ref();
-        let backoff = spec.retry.as_ref().and_then(|retry| retry.backoff.as_ref());
+        // Whole fields: a `retry` of its own without `limit` does not take the site's.
+        let freshness = spec.freshness.as_ref().or_else(|| defaults?.freshness.as_ref());
+        let retry = spec.retry.as_ref().or_else(|| defaults?.retry.as_ref());
+        let timeout = spec.timeout.as_ref().or_else(|| defaults?.timeout.as_ref());
+        let priority = spec.priority.or_else(|| defaults?.priority).unwrap_or(50);
+        let upstreams: Vec<_> = spec.upstreams.iter().flatten().map(upstream).collect::<Result<_, _>>()?;
         Ok(Self {
             name: ObjectName {
                 namespace: r.namespace().unwrap_or_default().into(),
@@ -212,36 +276,19 @@ impl Desired {
             created_at: r.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             site: spec.site_ref.name.clone(),
             target: target(&spec.target)?,
-            refresh_type: spec.refresh_type.unwrap_or(RefreshType::Full),
-            upstreams: spec.upstreams.iter().flatten().map(upstream).collect::<Result<_, _>>()?,
-            require: require(trigger.and_then(|t| t.require.as_ref()))?,
+            refresh_type: spec.refresh_type.unwrap_or(RefreshMode::Full),
+            require: require(trigger.and_then(|t| t.require.as_ref()), upstreams.len())?,
+            upstreams,
             within: trigger
                 .and_then(|t| t.within.as_ref())
                 .map(|w| length("trigger.within", w))
                 .transpose()?,
-            retry: Retry {
-                limit: spec
-                    .retry
-                    .as_ref()
-                    .and_then(|retry| retry.limit)
-                    .map_or(3, |limit| u32::try_from(limit).unwrap_or(0)),
-                backoff: Backoff {
-                    first: or(
-                        "retry.backoff.duration",
-                        backoff.and_then(|b| b.duration.as_ref()),
-                        Duration::from_secs(60),
-                    )?,
-                    factor: backoff
-                        .and_then(|b| b.factor)
-                        .map_or(2, |factor| u32::try_from(factor).unwrap_or(1).max(1)),
-                    longest: or(
-                        "retry.backoff.maxDuration",
-                        backoff.and_then(|b| b.max_duration.as_ref()),
-                        Duration::from_secs(30 * 60),
-                    )?,
-                },
-            },
-            timeout: or("timeout", spec.timeout.as_ref(), Duration::from_secs(2 * 3600))?,
+            debounce: trigger.and_then(|t| t.debounce.as_ref()).map(debounce).transpose()?,
+            running: running(trigger)?,
+            on_create: trigger.and_then(|t| t.on_create).unwrap_or(OnCreate::Ignore),
+            freshness: fresh_for(freshness, spec.target.kind)?,
+            retry: again(retry)?,
+            timeout: or("timeout", timeout, Duration::from_secs(2 * 3600))?,
             schedules: DeclaredSchedules {
                 all: spec.schedules.clone().unwrap_or_default(),
                 foreign: spec.foreign_schedules.unwrap_or(ForeignSchedules::Report),
@@ -256,13 +303,13 @@ impl Desired {
                 deletion: spec.deletion_policy.unwrap_or(DeletionPolicy::Delete),
                 has_finalizer: r.finalizers().iter().any(|finalizer| finalizer == api::FINALIZER),
             },
-            windows: spec
-                .refresh_windows
-                .iter()
+            windows: [spec.refresh_windows.as_ref(), defaults.and_then(|site| site.refresh_windows.as_ref())]
+                .into_iter()
+                .flatten()
                 .flatten()
                 .map(|w| Window::parse(w).map_err(Unsupported::new))
                 .collect::<Result<_, _>>()?,
-            priority: spec.priority.map_or(50, |priority| u8::try_from(priority.clamp(0, 100)).unwrap_or(50)),
+            priority: u8::try_from(priority.clamp(0, 100)).unwrap_or(50),
             suspend: spec.suspend.unwrap_or(false),
             refresh_token: r
                 .annotations()
@@ -272,6 +319,20 @@ impl Desired {
             baseline_annotation: r.annotations().get(api::BASELINE).and_then(|at| at.parse().ok()),
         })
     }
+}
+
+/// Whether a site's defaults can be acted on.
+///
+/// # Errors
+/// A field holds nothing this build can act on.
+pub fn check_defaults(site: &RefreshDefaults) -> Result<(), Unsupported> {
+    fresh_for(site.freshness.as_ref(), TargetKind::Datasource)?;
+    again(site.retry.as_ref())?;
+    site.timeout.as_ref().map(|timeout| length("timeout", timeout)).transpose()?;
+    for window in site.refresh_windows.iter().flatten() {
+        Window::parse(window).map_err(Unsupported::new)?;
+    }
+    Ok(())
 }
 
 fn target(t: &api::Target) -> Result<Target, Unsupported> {
@@ -291,27 +352,100 @@ fn target(t: &api::Target) -> Result<Target, Unsupported> {
 }
 
 fn upstream(u: &api::Upstream) -> Result<Upstream, Unsupported> {
-    let source = match (&u.flow_deployment_ref, &u.prefect_deployment) {
-        (Some(reference), None) => Source::FlowDeployment(reference.name.clone()),
-        (None, Some(p)) => Source::Prefect {
-            workspace: p.workspace_ref.name.clone(),
-            deployment: DeploymentName {
-                flow: p.flow_name.as_str().into(),
-                deployment: p.deployment_name.as_str().into(),
-            },
-        },
+    let source = match (&u.flow_deployment_ref, &u.prefect_deployment, &u.prefect_runs) {
+        (Some(reference), None, None) => Source::FlowDeployment(reference.name.clone()),
+        (None, Some(there), None) => {
+            Source::Prefect { workspace: there.workspace_ref.name.clone(), feed: feed_of_deployment(there) }
+        }
+        (None, None, Some(runs)) => {
+            let feed = feed_of_runs(runs).ok_or_else(|| {
+                Unsupported::new(format!(
+                    "upstream `{}` takes every run: name tags, a workPool or both",
+                    u.name
+                ))
+            })?;
+            Source::Prefect { workspace: runs.workspace_ref.name.clone(), feed }
+        }
         _ => {
             return Err(Unsupported::new(format!(
-                "upstream `{}` has no source that this version knows: set exactly one of flowDeploymentRef, prefectDeployment",
+                "upstream `{}` has no source that this version knows: set exactly one of flowDeploymentRef, prefectDeployment, prefectRuns",
                 u.name
             )));
         }
     };
-    Ok(Upstream { name: u.name.clone(), source })
+    Ok(Upstream {
+        name: u.name.clone(),
+        source,
+        parameters: u.parameters.as_ref().map(Parameters::of).unwrap_or_default(),
+        exclude: u.exclude_state_names.clone().unwrap_or_default(),
+        counts_for_freshness: u.counts_for_freshness.unwrap_or(true),
+        refresh_type: u.refresh_type,
+    })
 }
 
-fn require(value: Option<&IntOrString>) -> Result<Require, Unsupported> {
+/// What a reference to a deployment means in its workspace.
+pub fn feed_of_deployment(there: &api::PrefectDeployment) -> Feed {
+    let (flow, deployment) = (there.flow_name.as_str().into(), there.deployment_name.as_str().into());
+    Feed::Deployment(DeploymentName { flow, deployment })
+}
+
+/// What a selector means in its workspace; `None`: every run, which is not supported.
+pub fn feed_of_runs(runs: &api::PrefectRuns) -> Option<Feed> {
+    let tags = runs.tags.iter().flatten().map(String::as_str);
+    Selector::new(tags, runs.work_pool.as_deref()).map(Feed::Runs)
+}
+
+fn debounce(d: &api::Debounce) -> Result<Debounce, Unsupported> {
+    let quiet = length("trigger.debounce.quiet", &d.quiet)?;
+    let longest = or("trigger.debounce.max", d.max.as_ref(), Duration::from_secs(15 * 60).max(quiet))?;
+    Ok(Debounce { quiet, longest })
+}
+
+/// How long at most a refresh waits for runs in progress; none: not at all.
+pub(super) fn running(trigger: Option<&api::Trigger>) -> Result<Option<Duration>, Unsupported> {
+    let Some(running) = trigger.and_then(|trigger| trigger.running_upstreams.as_ref()) else {
+        return Ok(None);
+    };
+    match running.policy {
+        RunningPolicy::Wait => {
+            or("trigger.runningUpstreams.max", running.max.as_ref(), Duration::from_secs(30 * 60)).map(Some)
+        }
+        RunningPolicy::Ignore => Ok(None),
+    }
+}
+
+fn fresh_for(f: Option<&api::Freshness>, kind: TargetKind) -> Result<Freshness, Unsupported> {
+    let age = |field, age: Option<&api::Duration>| age.map(|age| length(field, age)).transpose();
+    let fail_after = age("freshness.failAfter", f.and_then(|f| f.fail_after.as_ref()))?;
+    let wanted = f.and_then(|f| f.data_quality_warning) == Some(DataQualityWarning::WhenStale);
+    // What a site says for all its extracts does not make its workbooks wrong.
+    let warns = wanted && kind == TargetKind::Datasource && fail_after.is_some();
+    let warn_after = age("freshness.warnAfter", f.and_then(|f| f.warn_after.as_ref()))?;
+    Ok(Freshness { warn_after, fail_after, warns })
+}
+
+fn again(retry: Option<&api::Retry>) -> Result<Retry, Unsupported> {
+    let backoff = retry.and_then(|retry| retry.backoff.as_ref());
+    let wait = |field, wait: Option<&api::Duration>, unset| or(field, wait, Duration::from_secs(unset));
+    Ok(Retry {
+        limit: retry.and_then(|retry| retry.limit).map_or(3, |limit| u32::try_from(limit).unwrap_or(0)),
+        backoff: Backoff {
+            first: wait("retry.backoff.duration", backoff.and_then(|b| b.duration.as_ref()), 60)?,
+            factor: backoff
+                .and_then(|b| b.factor)
+                .map_or(2, |factor| u32::try_from(factor).unwrap_or(1).max(1)),
+            longest: wait("retry.backoff.maxDuration", backoff.and_then(|b| b.max_duration.as_ref()), 1800)?,
+        },
+    })
+}
+
+fn require(value: Option<&IntOrString>, upstreams: usize) -> Result<Require, Unsupported> {
     match value {
+        Some(IntOrString::Int(n)) if usize::try_from(*n).is_ok_and(|n| n > upstreams) => {
+            Err(Unsupported::new(format!(
+                "trigger.require is {n}, which is more than there are upstreams ({upstreams}): lower it, or add upstreams"
+            )))
+        }
         None => Ok(Require::All),
         Some(IntOrString::String(text)) if text == "All" => Ok(Require::All),
         Some(IntOrString::String(text)) if text == "Any" => Ok(Require::Any),

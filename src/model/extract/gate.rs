@@ -1,10 +1,11 @@
-//! The gate (TRIGGER.md 2): when completions make a set that has to be refreshed.
+//! The gate (docs/trigger.md 2): when completions make a set that has to be refreshed.
 
 use super::desired::Require;
+use super::kinds;
 use super::marks::{self, Place};
 use super::observed::UpstreamView;
 use super::{Desired, Pass};
-use crate::api::{ExtractRefreshStatus, Mark, Occasion, Owed, OwedOccasion, Position, Time};
+use crate::api::{ExtractRefreshStatus, Mark, Occasion, Owed, OwedOccasion, Position, RefreshType, Time};
 use crate::model::time::sub;
 use std::collections::BTreeSet;
 
@@ -33,8 +34,8 @@ pub(super) fn replay(p: &Pass, s: &mut ExtractRefreshStatus) {
             if let Some(occasion) = newest[member].take() {
                 // Nobody asks how old the data there was, and status has a limit.
                 s.marks[member].mark = Position { started_at: None, ..occasion.position() };
-                let key = s.marks[member].key.clone();
-                owe(p, s, OwedOccasion { key, occasion });
+                let (key, refresh_type) = (s.marks[member].key.clone(), s.marks[member].refresh_type);
+                owe(p, s, OwedOccasion { key, occasion, refresh_type });
             }
         }
     }
@@ -70,7 +71,12 @@ pub(super) fn enough(d: &Desired, set: &[&Mark], readable: bool) -> bool {
 fn owe(p: &Pass, s: &mut ExtractRefreshStatus, new: OwedOccasion) {
     let owed = s.owed.get_or_insert_with(|| nothing(p));
     match owed.occasions.iter_mut().find(|owed| owed.key == new.key) {
-        Some(old) if old.occasion.place() < new.occasion.place() => *old = new,
+        Some(old) if old.occasion.place() < new.occasion.place() => {
+            // A full refresh that is owed of the same runs is not given up for a later incremental one.
+            let refresh_type =
+                if kinds::of_owed(p, old) == RefreshType::Full { old.refresh_type } else { new.refresh_type };
+            *old = OwedOccasion { refresh_type, ..new };
+        }
         Some(_) => {}
         None => owed.occasions.push(new),
     }
@@ -86,6 +92,7 @@ pub(super) fn nothing(p: &Pass) -> Owed {
         refusals: 0,
         not_before: None,
         stopped: None,
+        failure: None,
         refused: None,
         refused_with: None,
     }

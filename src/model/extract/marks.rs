@@ -1,8 +1,8 @@
 //! What is known of each upstream: which are in the spec, what was seen of them, and from where on completions count.
 
-use super::desired::{Source, Upstream, key};
+use super::desired::{Source, Upstream};
 use super::observed::{Bounds, Seen, UpstreamView};
-use super::{Observed, Pass};
+use super::{Observed, Pass, target};
 use crate::api::{Contained, ExtractRefreshStatus, Mark, Occasion, Position, Time};
 use crate::model::time::{add, sub};
 use jiff::Timestamp;
@@ -16,10 +16,10 @@ const OVERLAP: Duration = Duration::from_secs(60);
 const MOST: usize = 64;
 
 /// A place in the order of occasions; a baseline (no state) stands before every occasion of its moment.
-pub(super) type Place<'a> = (Timestamp, Option<&'a str>);
+pub(in crate::model) type Place<'a> = (Timestamp, Option<&'a str>);
 
 impl Position {
-    pub(super) fn place(&self) -> Place<'_> {
+    pub(in crate::model) fn place(&self) -> Place<'_> {
         (self.at.0, self.state_id.as_deref())
     }
     fn start(at: Timestamp) -> Self {
@@ -85,6 +85,10 @@ fn learn_upstreams(p: &mut Pass, s: &mut ExtractRefreshStatus) {
         let unmapped = p.d.upstreams.is_empty().then_some(p.d.created_at);
         let Some(baseline) = p.d.baseline_annotation.or(p.o.baseline).or(unmapped) else { return };
         s.baseline = Some(Time(baseline));
+        // One that was restored from a backup is not new.
+        if p.d.baseline_annotation.is_none() {
+            target::created(p, s);
+        }
     }
     follow_spec(p, s, first_sight.then_some(s.baseline).flatten());
     for index in 0..s.marks.len() {
@@ -148,6 +152,7 @@ fn follow_spec(p: &Pass, s: &mut ExtractRefreshStatus, baseline: Option<Time>) {
                 seen: None,
                 mark: Position::start(since),
                 covered: None,
+                refresh_type: None,
             });
         }
     }
@@ -163,7 +168,7 @@ fn known_key(p: &Pass, upstream: &Upstream) -> Option<String> {
         (Some(UpstreamView::Read { key, .. } | UpstreamView::Unread { key: Some(key) }), _) => {
             Some(key.clone())
         }
-        (_, Source::Prefect { workspace, deployment }) => Some(key(workspace, deployment)),
+        (_, Source::Prefect { workspace, feed }) => Some(upstream.key(workspace, feed)),
         (_, Source::FlowDeployment(_)) => None,
     }
 }
@@ -258,11 +263,6 @@ fn fill_fences(p: &Pass, s: &mut ExtractRefreshStatus) {
     for fence in seen.chain(owed).chain(demands.iter_mut().map(|demand| &mut demand.fence)) {
         fence.get_or_insert(now);
     }
-}
-
-/// Start of the oldest run that the extract contains. Upstreams of which it contains none are left out.
-pub(super) fn data_time(s: &ExtractRefreshStatus) -> Option<Time> {
-    s.marks.iter().filter(|mark| mark.live()).filter_map(|mark| mark.covered.as_ref()?.started_at).min()
 }
 
 /// The newest occasion of each upstream: what a job contains that is started after this status was written.

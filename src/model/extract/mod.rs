@@ -1,4 +1,4 @@
-//! The trigger machine of `ExtractRefresh` (TRIGGER.md): when an extract is refreshed. Pure.
+//! The trigger machine of `ExtractRefresh` (docs/trigger.md): when an extract is refreshed. Pure.
 //!
 //! The driver calls [`decide`] with what it knows; if the step is `Post` or `Cancel` it acts and calls [`fold`] with the answer; either way
 //! it writes the status that comes back, under the resource version that was decided on, when it differs from the stored one.
@@ -9,7 +9,10 @@ mod coverage;
 mod decide;
 mod desired;
 mod fold;
+mod freshness;
 mod gate;
+mod holds;
+mod kinds;
 mod marks;
 mod observed;
 mod others;
@@ -18,22 +21,30 @@ mod report;
 mod retry;
 mod schedules;
 mod target;
+mod warning;
 
+pub use attempt::cause;
 pub use decide::decide;
 pub use fold::fold;
+pub use holds::{asks_for_runs, waits_for_runs};
 pub use report::unsupported;
 pub use schedules::{
     Ack as ScheduleAck, Declared as DeclaredSchedules, Failure as ScheduleFailure, Memory as ScheduleMemory,
-    Parting, Schedules, ServerView, Subject, TasksView, Write as ScheduleWrite, concerns, fold_schedule,
-    is_ours, part, parted,
+    Parting, Schedules, ServerView, Subject, TasksView, Unlisted, Write as ScheduleWrite, concerns,
+    fold_schedule, is_ours, parted,
+};
+pub use target::found_before;
+pub use warning::{
+    WarningAck, WarningRefusal, WarningWrite, Warnings, WarningsView, fold_warning, part, parted_warning,
 };
 
 pub use desired::{
-    Backoff, Desired, ProjectPath, Require, Retry, Source, Target, Unsupported, Upstream, key,
+    Backoff, Debounce, Desired, Freshness, ProjectPath, Require, Retry, Source, Target, Unsupported,
+    Upstream, check_defaults, feed_of_deployment, feed_of_runs,
 };
 pub use observed::{
-    Bounds, BudgetView, Claim, Found, IntentView, JobList, JobsView, Observed, Seen, SiteView, TargetView,
-    UpstreamView,
+    Bounds, BudgetView, Claim, Found, InProgress, IntentView, JobList, JobsView, Observed, Seen, SiteView,
+    TargetView, Unfinished, UpstreamView,
 };
 
 #[cfg(test)]
@@ -100,6 +111,10 @@ pub enum Step {
     },
     /// Read the tasks of the site (publish the status too, if its conditions differ).
     LookAtTasks,
+    /// Read the data quality warnings on this data source, of the site through which the one in status is set.
+    LookAtWarnings(Luid),
+    /// Change the warning in Tableau; for one with an intent take its id out of the ledger first; [`fold_warning`] what came of it.
+    Warn(WarningWrite),
     /// Set the finalizer: something that has to be taken away with the resource is about to be made.
     Hold,
     /// Change schedules in Tableau; for one with an intent take its id out of the ledger first; [`fold_schedule`] what came of it.

@@ -1,13 +1,16 @@
 //! What is known about the world when a resource is decided on.
 
-use super::Schedules;
+use super::{Schedules, Warnings};
 use crate::model::budget::Limit;
+use crate::model::connection::Standing;
 use crate::model::ids::{JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
 use crate::model::jobs::{JobAnswer, JobRow};
+use crate::model::parameters::Parameters;
 use crate::model::runs::StateType;
 use crate::model::time::Moment;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything a decision looks at beside the spec and the status. Built from memory only.
@@ -15,6 +18,8 @@ use std::time::Duration;
 pub struct Observed {
     /// The `TableauSite`.
     pub site: SiteView,
+    /// Whether that connection waits for us when it is deleted.
+    pub standing: Standing,
     /// Recognises the credential of the connection, if it has one in use.
     pub credential: Option<String>,
     /// What the target was found to be.
@@ -31,6 +36,8 @@ pub struct Observed {
     pub jobs: JobsView,
     /// What is known of schedules that Tableau runs.
     pub schedules: Schedules,
+    /// What is known of our data quality warning in Tableau.
+    pub warnings: Warnings,
     /// Whether the site's budget has a place for it.
     pub budget: BudgetView,
     /// What this process knows about the intent of `status.attempt`.
@@ -74,8 +81,12 @@ pub enum TargetView {
     Unread,
     /// No such project or content.
     NotFound,
-    /// Several contents have that path and name.
-    Ambiguous,
+    /// The content that was found by that path and name before lies or is called otherwise now, and none took its place.
+    Elsewhere(Found),
+    /// Several contents have that path and name: some of them.
+    Ambiguous(Vec<Luid>),
+    /// The account may not see it.
+    Forbidden,
     /// It holds no extract.
     NoExtract(Found),
     /// Here it is.
@@ -95,7 +106,7 @@ pub struct Found {
     pub name: Option<String>,
 }
 
-/// Who may act on the target (TRIGGER.md 6).
+/// Who may act on the target (docs/trigger.md 6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// Not known yet.
@@ -133,15 +144,42 @@ pub enum UpstreamView {
     Read {
         /// Its key ([`super::key`]).
         key: String,
-        /// Terminal states that count (COMPLETED, no reports of our own), in any order, all that this process knows of.
+        /// Terminal states that count (COMPLETED, no reports of our own, none that `excludeStateNames` names), in any order, all that this process
+        /// knows of.
         occasions: Vec<Seen>,
-        /// The newest run that ended, however it ended.
+        /// The newest run that ended, however it ended, if it is one of those that count.
         newest_ended: Option<(StateType, RunId)>,
         /// The deployment is paused.
         paused: bool,
+        /// Runs of it that are in progress; none: not asked, which is done only for those who wait for them.
+        running: Option<InProgress>,
         /// What Prefect's clock shows now.
         clock: Bounds,
     },
+}
+
+/// What Prefect answered to the question for runs in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InProgress {
+    /// Just before it was asked, this process's wall time: what was owed before is what the answer is about.
+    pub asked: Timestamp,
+    /// No other run is in progress; false: there were too many to read.
+    pub complete: bool,
+    /// The runs, in any order.
+    pub runs: Vec<Unfinished>,
+}
+
+/// A run in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The run.
+    pub run: RunId,
+    /// Type of its state; SCHEDULED: it waits for a retry.
+    pub state: StateType,
+    /// Timestamp of its state, Prefect's time.
+    pub since: Timestamp,
+    /// Parameters of the run.
+    pub parameters: Parameters,
 }
 
 /// An occasion as read from Prefect.
@@ -151,8 +189,12 @@ pub struct Seen {
     pub run: RunId,
     /// Its state: the identity of the occasion.
     pub state: StateId,
+    /// The state's name: `Completed`, `Cached`, or any a user chose.
+    pub state_name: Arc<str>,
     /// Timestamp of the state, Prefect's time.
     pub at: Timestamp,
+    /// Parameters of the run.
+    pub parameters: Parameters,
     /// When the run started, else when it was expected to.
     pub started_at: Option<Timestamp>,
     /// When this process first published a snapshot that holds it.

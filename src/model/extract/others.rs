@@ -1,8 +1,8 @@
-//! Another job of the target is in the way (409093; 403 may hide one): does it do, or has it to end first (TRIGGER.md 4.4)?
+//! Another job of the target is in the way (409093; 403 may hide one): does it do, or has it to end first (docs/trigger.md 4.4)?
 
 use super::observed::{IntentView, JobList};
 use super::recover::{Looked, first_titled, look, rows};
-use super::{Pass, attempt, coverage, retry};
+use super::{Pass, attempt, coverage, kinds, report, retry};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, RefreshType, Time};
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
@@ -57,6 +57,7 @@ pub(super) fn evaluate(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: 
     } else if forbidden && unlooked(p, s, &attempt).is_empty() {
         s.attempt = None;
         retry::refused(p, s, super::fold::PERMISSION_DENIED, None);
+        p.warn("RefreshRefused", report::refusal(super::fold::PERMISSION_DENIED).unwrap_or_default());
     }
 }
 
@@ -65,7 +66,7 @@ const WAITED: Duration = Duration::from_secs(10);
 /// How old the list may be for that.
 const LATELY: Duration = Duration::from_secs(30);
 
-/// A job that succeeded while something was owed may contain all of it, whoever started it: then nothing is started (TRIGGER.md 3).
+/// A job that succeeded while something was owed may contain all of it, whoever started it: then nothing is started (docs/trigger.md 3).
 pub(super) fn learn_ends(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     let Some(stand_in) = stand_in(p, s) else { return };
     for row in succeeded(p, s) {
@@ -115,7 +116,7 @@ fn stand_in(p: &Pass, s: &ExtractRefreshStatus) -> Option<Attempt> {
         site_luid: target.site_luid.clone(),
         kind: target.kind,
         luid: target.luid.clone(),
-        refresh_type: target.refresh_type,
+        refresh_type: kinds::needed(p, s),
         seen: Vec::new(),
         demands: Vec::new(),
         job_id: None,
@@ -185,7 +186,7 @@ fn adopt(
     sent: Moment,
 ) -> bool {
     let ended_badly = matches!(job.status, JobStatus::Failed | JobStatus::Cancelled);
-    if ended_badly || !coverage::suffices(kind, attempt.refresh_type) {
+    if ended_badly || !kinds::suffices(kind, kinds::needed(p, s)) {
         return false;
     }
     let Some(proof) = coverage::contains_all(p, s, attempt, answer, job, sent) else { return false };

@@ -1,4 +1,4 @@
-//! An intent that may have been sent, and no answer to it: is there a job (TRIGGER.md 4.5)?
+//! An intent that may have been sent, and no answer to it: is there a job (docs/trigger.md 4.5)?
 
 use super::Pass;
 use super::attempt;

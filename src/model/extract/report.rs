@@ -4,12 +4,14 @@ use super::decide::Activity;
 use super::desired::Unsupported;
 use super::observed::{Claim, SiteView, TargetView, UpstreamView};
 use super::schedules::Told;
-use super::target::named;
-use super::{Pass, fold, marks};
+use super::target::{self, Look, named};
+use super::{Pass, fold, freshness, marks};
 use crate::api::{
-    Duration, Effective, ExtractRefreshStatus, HistoryEntry, Outcome, Stopped, Time, UpstreamStatus,
+    DataQualityWarning, Duration, Effective, ExtractRefreshStatus, HistoryEntry, Outcome, Owed, Stopped,
+    Time, UpstreamStatus,
 };
 use crate::model::conditions::{self, Truth, Verdict};
+use crate::model::failures::Lasting;
 use crate::model::runs::StateType;
 use crate::model::time::{add, ceil_second};
 use jiff::Timestamp;
@@ -31,14 +33,15 @@ pub(super) fn stamp(
         retry_limit: i32::try_from(p.d.retry.limit).unwrap_or(i32::MAX),
         timeout: duration(p.d.timeout),
         priority: Some(i32::from(p.d.priority)),
+        warn_after: p.d.freshness.warn_after.map(duration),
+        fail_after: p.d.freshness.fail_after.map(duration),
+        data_quality_warning: p.d.freshness.warns.then_some(DataQualityWarning::WhenStale),
     });
     let not_before = s.owed.as_ref().filter(|owed| owed.stopped.is_none()).and_then(|owed| owed.not_before);
     s.next_eligible_time = match activity.eligible {
         None => not_before,
         // About then is good enough: a better guess of the same wait is not worth a write.
-        Some(_)
-            if s.next_eligible_time.is_some_and(|Time(told)| told > p.now) && holds_still(s, activity) =>
-        {
+        Some(_) if s.next_eligible_time.is_some_and(|Time(told)| told > p.now) && guessed(p, s, activity) => {
             s.next_eligible_time
         }
         Some(until) => Some(Time(ceil_second(until))),
@@ -52,7 +55,8 @@ pub(super) fn stamp(
         ready = verdict.clone();
     }
     let refreshing = Verdict::new("Refreshing", activity.truth, activity.reason, activity.message.clone());
-    let mut verdicts = vec![ready.clone(), fresh(s), refreshing, last_refresh(s), upstreams_healthy(p, s)];
+    let (fresh, ages) = freshness::fresh(p, s);
+    let mut verdicts = vec![ready.clone(), fresh, refreshing, last_refresh(s), upstreams_healthy(p, s)];
     verdicts.extend(told.drifted.clone());
     let progressing = ["Progressing", "DependencyNotFound", "ConnectionUnavailable"].contains(&ready.reason);
     if progressing {
@@ -61,12 +65,51 @@ pub(super) fn stamp(
         verdicts.push(Verdict { kind: "Stalled", truth: Truth::True, ..ready });
     }
     conditions::stamp(s, &verdicts, p.generation, p.now);
-    again
+    again.into_iter().chain(ages).min()
 }
 
-/// Whether it is held for the same reason as before.
-fn holds_still(s: &ExtractRefreshStatus, activity: &Activity) -> bool {
-    conditions::reason_of(s, "Refreshing") == Some(activity.reason)
+/// An Event when the resource is no longer ready, or for another reason than before, or is again: many look at nothing else.
+pub(super) fn tell_ready(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+    let of = |s: &ExtractRefreshStatus| {
+        let ready = s.conditions.iter().find(|c| c.type_ == "Ready")?;
+        Some((ready.status.clone(), ready.reason.clone(), ready.message.clone()))
+    };
+    let (was, Some((status, reason, message))) = (of(before), of(after)) else { return };
+    let was = was.map(|(status, reason, _)| (status, reason));
+    match status.as_str() {
+        "False" if was != Some((status.clone(), reason.clone())) => {
+            let moved = reason == "TargetNotFound" && matches!(p.o.target, TargetView::Elsewhere(_));
+            if let Some(reason) = moved
+                .then_some("TargetMoved")
+                .or(known(&reason))
+                .or((reason == "DependencyNotFound").then_some("DependencyNotFound"))
+            {
+                p.warn(reason, message);
+            }
+        }
+        "True" if was.is_some_and(|(status, _)| status == "False") => p.tell("Ready", message),
+        _ => {}
+    }
+}
+
+/// Of a refresh that has waited in the queue for as long as it may run.
+pub(super) const QUEUED_LONG: &str = "The refresh has waited in Tableau's queue for longer than spec.timeout: it starts when Tableau has a free backgrounder; cancel its job in Tableau to give it up";
+
+/// An Event when that is so: it may last for days.
+pub(super) fn tell_queued(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+    let long = |s: &ExtractRefreshStatus| {
+        s.conditions.iter().any(|c| c.type_ == "Refreshing" && c.message == QUEUED_LONG)
+    };
+    if long(after) && !long(before) {
+        p.warn("RefreshQueuedLong", QUEUED_LONG);
+    }
+}
+
+/// Whether the time is a guess that was told before, of the same spec: only the budget guesses.
+fn guessed(p: &Pass, s: &ExtractRefreshStatus, activity: &Activity) -> bool {
+    activity.reason == "HeldByBudget"
+        && conditions::reason_of(s, "Refreshing") == Some(activity.reason)
+        && s.observed_generation == p.generation
 }
 
 /// The status of a spec that this build cannot act on; the state of the machine stays.
@@ -76,11 +119,18 @@ pub fn unsupported(
     generation: i64,
     now: Timestamp,
 ) -> ExtractRefreshStatus {
-    let mut next = s.clone();
+    let mut next = ExtractRefreshStatus { next_eligible_time: None, ..s.clone() };
     let verdict = |kind, truth| Verdict::new(kind, truth, "UnsupportedSpec", why.message.clone());
     let verdicts =
-        [verdict("Stalled", Truth::True), verdict("Ready", Truth::False), fresh(s), last_refresh(s)];
+        [verdict("Stalled", Truth::True), verdict("Ready", Truth::False), fresh_before(s), last_refresh(s)];
     conditions::stamp(&mut next, &verdicts, generation, now);
+    // What is known of the data was said of the spec before: nobody who waits for this one to be fresh is told that it is.
+    let spoke = s.conditions.iter().find(|c| c.type_ == "Fresh").and_then(|c| c.observed_generation);
+    if let Some(fresh) = next.conditions.iter_mut().find(|c| c.type_ == "Fresh")
+        && spoke.is_some()
+    {
+        fresh.observed_generation = spoke;
+    }
     next
 }
 
@@ -103,32 +153,19 @@ fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
             format!("{target} is refreshed by {by}, which is older: delete one of the two"),
         );
     }
-    if let Some(reason) = s.owed.as_ref().and_then(|owed| owed.refused.as_deref())
-        && let Some(message) = refusal(reason)
-        && let Some(reason) = known(reason)
-    {
-        return say(Truth::False, reason, message.into());
-    }
-    match (&p.o.target, &p.o.claim) {
-        (TargetView::NotFound, _) => say(
-            Truth::False,
-            "TargetNotFound",
-            format!("{target} is not on the site, or hidden from this account"),
-        ),
-        (TargetView::Ambiguous, _) => say(
-            Truth::False,
-            "TargetAmbiguous",
-            format!("Several contents are {target}: name one by its luid"),
-        ),
-        (TargetView::NoExtract(_), _) => {
-            say(Truth::False, "NoExtract", format!("{target} holds no extract to refresh"))
-        }
-        (TargetView::Found(_), Claim::Busy { by }) => {
+    let look = target::look(p, s);
+    let refused = s.owed.as_ref().and_then(|owed| owed.refused.as_deref());
+    let refused = refused.and_then(|reason| Some((known(reason)?, refusal(reason)?)));
+    match (look, refused, &p.o.claim) {
+        // What is seen of the target is newer than what its refresh was refused for.
+        (Look::Wrong(reason, message), _, _) => say(Truth::False, reason, message),
+        (Look::Here | Look::Unread, Some((reason, message)), _) => say(Truth::False, reason, message.into()),
+        (Look::Here, None, Claim::Busy { by }) => {
             say(Truth::Unknown, "Progressing", format!("{by} ends its refresh of {target} first"))
         }
-        (TargetView::Found(_), _) => say(Truth::True, "InSync", format!("{target} is found")),
+        (Look::Here, None, _) => say(Truth::True, "InSync", format!("{target} is found")),
         // A restart or an outage flips nothing that was known of this spec.
-        (TargetView::Unread, _) => match kept(p, s, "Ready") {
+        (Look::Unread, None, _) => match kept(p, s, "Ready") {
             Some(kept) => (kept, None),
             None => match p.o.site {
                 SiteView::NotReady { reason } => say(
@@ -146,7 +183,10 @@ fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
 
 fn missing_reference(p: &Pass) -> Option<String> {
     if p.o.site == SiteView::Missing {
-        return Some(format!("TableauSite `{}` does not exist", p.d.site));
+        return Some(format!(
+            "TableauSite `{}` does not exist in this namespace; create it or correct spec.siteRef.name",
+            p.d.site
+        ));
     }
     p.d.upstreams.iter().find_map(|u| match p.o.upstreams.get(&u.name) {
         Some(UpstreamView::Missing { message, reference: true }) => Some(message.clone()),
@@ -167,13 +207,17 @@ fn dependency_not_found(p: &Pass, s: &ExtractRefreshStatus, message: String) -> 
 pub(super) fn refusal(reason: &str) -> Option<&'static str> {
     Some(match reason {
         fold::PERMISSION_DENIED => {
-            "Tableau forbids this account to refresh the target: grant it the right; it is asked again later"
+            "Tableau forbids this account to refresh the target: make it the owner, a project leader or an administrator, or grant it the capability ExtractRefresh, and let the site allow Run Now; it is asked again later"
         }
         "NoExtract" => {
-            "Tableau says that the target holds no extract: publish it with one; it is asked again later"
+            "Tableau finds nothing to refresh in the target: no extract, or one that was published as a file; publish it with an extract of a connection; it is asked again later"
         }
-        "TargetNotFound" => "Tableau does not have the target any more; it is asked again later",
-        "RemoteRejected" => "Tableau refuses the refresh; it is asked again later",
+        "TargetNotFound" => {
+            "Tableau does not have the target any more: publish it again, or correct spec.target; it is asked again later"
+        }
+        "RemoteRejected" => {
+            "Tableau refuses the refresh, with the code that the Event RefreshRefused tells; it is asked again later"
+        }
         _ => return None,
     })
 }
@@ -189,7 +233,11 @@ fn kept(p: &Pass, s: &ExtractRefreshStatus, kind: &'static str) -> Option<Verdic
 
 /// Reasons that may be kept or that a refusal names.
 fn known(reason: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 17] = [
+        "AdoptionRequired",
+        "ScheduleNotExpressible",
+        "ServerSchedulePermission",
+        "DeletionBlocked",
         "InSync",
         "TargetNotFound",
         "TargetAmbiguous",
@@ -207,58 +255,57 @@ fn known(reason: &str) -> Option<&'static str> {
     KNOWN.into_iter().find(|k| *k == reason)
 }
 
-fn fresh(s: &ExtractRefreshStatus) -> Verdict {
-    if s.data_time.is_some() || s.marks.iter().any(|mark| mark.covered.is_some()) {
-        return Verdict::new(
-            "Fresh",
-            Truth::True,
-            "UpToDate",
-            "The extract was refreshed; status.dataTime says how old its data is",
-        );
+/// What `Fresh` says, about a spec that cannot be read.
+fn fresh_before(s: &ExtractRefreshStatus) -> Verdict {
+    const REASONS: [&str; 3] = ["UpToDate", "Late", "Stale"];
+    let before = s.conditions.iter().find(|c| c.type_ == "Fresh");
+    let reason = REASONS.into_iter().find(|reason| before.is_some_and(|c| c.reason == *reason));
+    match (before, reason) {
+        (Some(before), Some(reason)) => {
+            let truth = if reason == "UpToDate" { Truth::True } else { Truth::False };
+            Verdict::new("Fresh", truth, reason, before.message.clone())
+        }
+        _ => freshness::not_yet(),
     }
-    Verdict::new(
-        "Fresh",
-        Truth::Unknown,
-        "NotYetRefreshed",
-        "Feedwater has not seen a refresh of this extract succeed yet",
-    )
 }
 
 fn last_refresh(s: &ExtractRefreshStatus) -> Verdict {
-    let say = |truth, reason, message: &str| Verdict::new("LastRefreshSucceeded", truth, reason, message);
-    if s.owed.as_ref().is_some_and(|owed| owed.stopped == Some(Stopped::Exhausted)) {
-        return say(
-            Truth::False,
-            "RetriesExhausted",
-            "The last refresh did not succeed and the retries are used up",
-        );
+    let say = |truth, reason, message: String| Verdict::new("LastRefreshSucceeded", truth, reason, message);
+    let Some(last) = s.history.first() else {
+        return say(Truth::Unknown, "NotYetRefreshed", "No refresh has ended yet".into());
+    };
+    let (reason, message) = ended(last);
+    if last.outcome == Outcome::Succeeded {
+        return say(Truth::True, reason, message.into());
     }
-    match s.history.first() {
-        None => say(Truth::Unknown, "NotYetRefreshed", "No refresh has ended yet"),
-        Some(HistoryEntry { outcome, .. }) => match outcome {
-            Outcome::Succeeded => say(Truth::True, "Succeeded", "The last refresh succeeded"),
-            Outcome::Failed => say(
-                Truth::False,
-                "Failed",
-                "Tableau reports that the last refresh failed: see its job in Tableau",
-            ),
-            Outcome::Cancelled => say(Truth::False, "Cancelled", "The last refresh was cancelled in Tableau"),
-            Outcome::TimedOut => say(
-                Truth::False,
-                "TimedOut",
-                "The last refresh ran longer than spec.timeout and was cancelled",
-            ),
-            Outcome::JobVanished => say(
-                Truth::False,
-                "JobVanished",
-                "Tableau no longer knows the last refresh job: whether it succeeded is unknown",
-            ),
-            Outcome::Superseded => say(
-                Truth::False,
-                "Superseded",
-                "The target or the refresh type was changed while the last refresh ran",
-            ),
-        },
+    let used_up = |owed: &Owed| owed.stopped == Some(Stopped::Exhausted) && owed.failure.is_none();
+    if s.owed.as_ref().is_some_and(used_up) {
+        return say(Truth::False, "RetriesExhausted", format!("{message}; the retries are used up"));
+    }
+    say(Truth::False, reason, message.into())
+}
+
+/// How a refresh ended, and what is to be looked at.
+fn ended(last: &HistoryEntry) -> (&'static str, &'static str) {
+    match (last.outcome, last.failure.as_deref().and_then(Lasting::named)) {
+        (Outcome::Succeeded, _) => ("Succeeded", "The last refresh succeeded"),
+        (Outcome::Failed, Some(why)) => (why.reason(), why.sentence()),
+        (Outcome::Failed, None) => (
+            "Failed",
+            "Tableau reports that the last refresh failed; its page of jobs says why, by the jobId in status.history",
+        ),
+        (Outcome::Cancelled, _) => ("Cancelled", "The last refresh was cancelled in Tableau"),
+        (Outcome::TimedOut, _) => (
+            "TimedOut",
+            "The last refresh ran longer than spec.timeout and was cancelled: find out what slows it down, or raise the timeout",
+        ),
+        (Outcome::JobVanished, _) => {
+            ("JobVanished", "Tableau no longer knows the last refresh job: whether it succeeded is unknown")
+        }
+        (Outcome::Superseded, _) => (
+            "Superseded",
+            "The target or the refresh type was changed while the last refresh ran: it does not count",
+        ),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Pass;
 use crate::api::{Attempt, ExtractRefreshStatus, Owed, Stopped, Time};
+use crate::model::failures::Lasting;
 use crate::model::time::{add, ceil_second};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -9,20 +10,25 @@ use std::time::Duration;
 const MINUTE: Duration = Duration::from_secs(60);
 const LONGEST_REFUSAL: Duration = Duration::from_secs(30 * 60);
 
-/// A failed try of ours: again later, or never.
-pub(super) fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
+/// What starts again after an end.
+pub(super) const AGAIN: &str =
+    "request a refresh (annotation feedwater.dev/refresh-requested), edit the spec, or wait for new data";
+
+/// A failed try of ours: again later, or never. `why`: it failed for a reason that a retry does not mend.
+pub(super) fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, why: Option<Lasting>) {
     if !attempt.is_ours() {
         return not_ours(p, s, attempt);
     }
     let Some(owed) = &mut s.owed else { return };
     owed.tries = (owed.tries + 1).min(1000);
     let tries = u32::try_from(owed.tries).unwrap_or_default();
-    if tries > p.d.retry.limit {
+    if let Some(why) = why {
         stop(p, owed, Stopped::Exhausted);
-        p.warn(
-            "RetriesExhausted",
-            "Retries are used up; request a refresh, edit the spec, or wait for new data",
-        );
+        owed.failure = Some(why.reason().to_owned());
+        p.warn("NotRetried", format!("{}; it is not tried again: then {AGAIN}", why.sentence()));
+    } else if tries > p.d.retry.limit {
+        stop(p, owed, Stopped::Exhausted);
+        p.warn("RetriesExhausted", format!("The retries are used up: {AGAIN}"));
     } else {
         let wait =
             grown(p.d.retry.backoff.first, p.d.retry.backoff.factor, tries - 1, p.d.retry.backoff.longest);
@@ -66,6 +72,11 @@ pub(super) fn blocked_until(p: &Pass, blocked: i32) -> Time {
     after(p, grown(Duration::from_secs(15), 2, times, 5 * MINUTE))
 }
 
+/// Why the last try failed, where a retry does not mend it.
+pub(super) fn lasting(owed: &Owed) -> Option<Lasting> {
+    Lasting::named(owed.failure.as_deref()?)
+}
+
 fn stop(p: &Pass, owed: &mut Owed, why: Stopped) {
     owed.stopped = Some(why);
     // Counts only once a new occasion has re-armed it.
@@ -76,7 +87,8 @@ fn stop(p: &Pass, owed: &mut Owed, why: Stopped) {
 pub(super) fn rearm(s: &mut ExtractRefreshStatus) {
     if let Some(owed) = &mut s.owed {
         (owed.tries, owed.refusals) = (0, 0);
-        (owed.not_before, owed.stopped, owed.refused, owed.refused_with) = (None, None, None, None);
+        (owed.not_before, owed.stopped, owed.failure) = (None, None, None);
+        (owed.refused, owed.refused_with) = (None, None);
     }
 }
 
@@ -104,16 +116,16 @@ pub(super) fn learn_generation(p: &Pass, s: &mut ExtractRefreshStatus) {
 /// New data after an end is worth one try, not sooner than the longest wait after that end.
 pub(super) fn rearm_once(p: &Pass, s: &mut ExtractRefreshStatus) {
     if let Some(owed) = s.owed.as_mut().filter(|owed| owed.stopped.is_some()) {
-        owed.stopped = None;
+        (owed.stopped, owed.failure) = (None, None);
         owed.tries = i32::try_from(p.d.retry.limit).unwrap_or(1000);
     }
 }
 
-fn after(p: &Pass, wait: Duration) -> Time {
+pub(super) fn after(p: &Pass, wait: Duration) -> Time {
     Time(ceil_second(add(p.now, wait)))
 }
 
-fn grown(first: Duration, factor: u32, times: u32, longest: Duration) -> Duration {
+pub(super) fn grown(first: Duration, factor: u32, times: u32, longest: Duration) -> Duration {
     let mut wait = first.min(longest);
     for _ in 0..times.min(64) {
         wait = wait.saturating_mul(factor.max(1)).min(longest);

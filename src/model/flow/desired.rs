@@ -1,11 +1,13 @@
 //! The spec, parsed: what the deployment shall be, by the server's names.
 
 use super::claim::MARK_PREFIX;
+use super::values::{self, ValueFrom};
 use crate::api::{
     AdoptionPolicy, CollisionStrategy, ConcurrencyLimit, DeletionPolicy, DriftMode, FINALIZER,
     FlowDeployment, FlowDeploymentSpec, FlowDeploymentStatus, FlowSchedule, ForeignSchedules,
-    ManagementPolicy,
+    ManagementPolicy, VersionInfo,
 };
+use crate::model::deployments::Fields;
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::time::parse_duration;
 use jiff::Timestamp;
@@ -27,8 +29,11 @@ pub struct Desired {
     pub workspace: String,
     /// Flow and deployment name in the spec.
     pub deployment: DeploymentName,
-    /// Declared fields by the server's names, only what is set. `work_pool_name` and `work_queue_name` always come together.
-    pub fields: Map<String, Value>,
+    /// Declared fields by the server's names, only what is set. `work_pool_name` and `work_queue_name` always come together. Values from Secrets
+    /// are not in it before [`Self::put`].
+    pub fields: Fields,
+    /// What is to be taken from Secrets.
+    pub values_from: Vec<ValueFrom>,
     /// Declared tags, without the mark.
     pub tags: Option<BTreeSet<String>>,
     /// Declared schedules by slug.
@@ -105,13 +110,14 @@ impl Desired {
             deployment: spec.deployment_name.as_deref().map_or_else(|| name.name.clone(), Into::into),
         };
         let deleting = r.metadata.deletion_timestamp.as_ref().map(|t| t.0);
-        let adopted = r.status.as_ref().and_then(|status| status.adopted).unwrap_or(false);
         let drift = spec.drift_detection.as_ref();
         let observes = spec.management_policy == Some(ManagementPolicy::Observe);
-        let (fields, tags, schedules) = if deleting.is_some() {
-            (Map::new(), None, BTreeMap::new())
+        let (fields, values_from, tags, schedules) = if deleting.is_some() {
+            (Fields::default(), Vec::new(), None, BTreeMap::new())
         } else {
-            (fields(spec)?, tags(spec)?, schedules(spec)?)
+            let mut fields = fields(spec)?;
+            let values_from = values::parse(spec, &mut fields)?;
+            (fields, values_from, tags(spec)?, schedules(spec)?)
         };
         Ok(Self {
             generation: r.metadata.generation.unwrap_or_default(),
@@ -119,6 +125,7 @@ impl Desired {
             workspace: spec.workspace_ref.name.clone(),
             deployment,
             fields,
+            values_from,
             tags,
             schedules,
             labels: spec.labels.clone(),
@@ -127,13 +134,7 @@ impl Desired {
             ignored: drift.and_then(|drift| drift.ignore.clone()).into_iter().flatten().collect(),
             observes,
             adopts: spec.adoption_policy == Some(AdoptionPolicy::Adopt),
-            deletion_policy: match spec.deletion_policy {
-                // Nothing is written, a deletion neither.
-                _ if observes => DeletionPolicy::Orphan,
-                Some(policy) => policy,
-                None if adopted => DeletionPolicy::Orphan,
-                None => DeletionPolicy::Delete,
-            },
+            deletion_policy: deletion_policy(r),
             suspend: spec.suspend.unwrap_or(false),
             mark: mark(instance, &name),
             instance: instance.to_owned(),
@@ -167,12 +168,24 @@ impl Desired {
     }
 }
 
+/// What becomes of the deployment when the resource is deleted.
+pub fn deletion_policy(r: &FlowDeployment) -> DeletionPolicy {
+    let adopted = r.status.as_ref().and_then(|status| status.adopted).unwrap_or(false);
+    match r.spec.deletion_policy {
+        // Nothing is written, a deletion neither.
+        _ if r.spec.management_policy == Some(ManagementPolicy::Observe) => DeletionPolicy::Orphan,
+        Some(policy) => policy,
+        None if adopted => DeletionPolicy::Orphan,
+        None => DeletionPolicy::Delete,
+    }
+}
+
 fn mark(instance: &str, name: &ObjectName) -> String {
     format!("{MARK_PREFIX}{instance}/{name}")
 }
 
 /// The declared fields. Absent stays absent: what was never set is not ours.
-fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> {
+fn fields(spec: &FlowDeploymentSpec) -> Result<Fields, Unsupported> {
     if let Some(parameters) = &spec.parameters
         && parameters.values().any(holds_template)
     {
@@ -190,6 +203,7 @@ fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> 
     let declared = [
         ("description", text(&spec.description)),
         ("version", text(&spec.version)),
+        ("version_info", spec.version_info.as_ref().map(version_info)),
         ("entrypoint", Some(Value::String(spec.entrypoint.clone()))),
         ("path", text(&spec.path)),
         ("pull_steps", steps.map(Value::Array)),
@@ -204,6 +218,11 @@ fn fields(spec: &FlowDeploymentSpec) -> Result<Map<String, Value>, Unsupported> 
         ("paused", spec.paused.map(Value::Bool)),
     ];
     Ok(declared.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+fn version_info(info: &VersionInfo) -> Value {
+    let VersionInfo { r#type, version } = info;
+    serde_json::json!({"type": r#type, "version": version})
 }
 
 /// `concurrency_limit` and, where one of them is declared, `concurrency_options`.
@@ -240,10 +259,13 @@ fn tags(spec: &FlowDeploymentSpec) -> Result<Option<BTreeSet<String>>, Unsupport
 /// The queue Prefect takes where none is named.
 pub(super) const DEFAULT_QUEUE: &str = "default";
 
+/// Marks a template within a parameter.
+pub(super) const TEMPLATE: &str = "__prefect_kind";
+
 /// Whether a value holds a template that PATCH would replace by its value [measured: prefect-api.md 4.4].
 fn holds_template(value: &Value) -> bool {
     match value {
-        Value::Object(map) => map.contains_key("__prefect_kind") || map.values().any(holds_template),
+        Value::Object(map) => map.contains_key(TEMPLATE) || map.values().any(holds_template),
         Value::Array(list) => list.iter().any(holds_template),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
@@ -319,7 +341,7 @@ mod tests {
         assert_eq!(d.deployment.to_string(), "orders/orders-nightly");
         assert_eq!(d.mark, "feedwater:abc/finance/orders-nightly");
         assert_eq!(
-            Value::Object(d.fields),
+            Value::from(d.fields),
             json!({"entrypoint": "f.py:f", "work_pool_name": "etl", "work_queue_name": "default"})
         );
         assert_eq!((d.tags, d.schedules.len(), d.deletion_policy), (None, 0, DeletionPolicy::Delete));

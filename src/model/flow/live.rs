@@ -2,22 +2,35 @@
 
 use super::claim::{Owner, owner};
 use super::diff::{self, Diff};
-use super::pass::{Drifted, Pass, Ready, drift, repair_since, set, told, unavailable, warned};
-use super::{Claim, Decision, Desired, Observed, Step, View, WorkspaceView, Write, WriteKind, parting};
-use crate::api::{DeletionPolicy, DriftMode, FlowDeploymentStatus, PendingWrite, Time};
+use super::pass::{Drifted, Pass, Ready, cut, drift, listed, set, told, warned};
+use super::repair::{self, repair};
+use super::{Claim, Decision, Desired, Observed, Step, View, WorkspaceView, Write, contest, values, way};
+use crate::api::{DeletionPolicy, DriftMode, FlowDeploymentStatus};
 use crate::guards::{Guard, holds};
+use crate::model::connection::Standing;
 use crate::model::deployments::Deployment;
-use crate::model::time::add;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-/// How long a missing reference is waited for before it counts as wrong.
-const GRACE: Duration = Duration::from_secs(300);
+/// Most steps of a plan, and characters of each.
+const MOST_PLAN: (usize, usize) = (64, 256);
+/// No generation: the deployment that is there has not had one as a whole.
+const NOTHING: i64 = 0;
 
 pub(super) fn decide(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, now: Timestamp) -> Decision {
-    const RULES: [fn(&Pass) -> Option<Decision>; 7] =
-        [finalizer, suspended, unreachable, observed, moved, contested, foreign];
+    const RULES: [fn(&Pass) -> Option<Decision>; 11] = [
+        finalizer,
+        way::turned,
+        suspended,
+        way::awaited,
+        way::unreachable,
+        values::cloud_only,
+        values::secrets,
+        observed,
+        way::moved,
+        contested,
+        foreign,
+    ];
     let pass = Pass { d, o, status, now };
     RULES.iter().find_map(|rule| rule(&pass)).unwrap_or_else(|| match &o.deployment {
         View::Present(there) => keep(&pass, there),
@@ -30,7 +43,9 @@ pub(super) fn decide(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, n
 fn finalizer(p: &Pass) -> Option<Decision> {
     match p.d.deletion_policy {
         DeletionPolicy::Orphan if p.d.has_finalizer => Some(p.decision(p.status.clone(), Step::Release)),
-        DeletionPolicy::Delete if p.status.full_name.is_some() => hold(p),
+        DeletionPolicy::Delete if p.status.full_name.is_some() && p.o.workspace != WorkspaceView::Missing => {
+            hold(p)
+        }
         DeletionPolicy::Orphan | DeletionPolicy::Delete => None,
     }
 }
@@ -47,57 +62,18 @@ fn suspended(p: &Pass) -> Option<Decision> {
 }
 
 /// No change; but what a change of ours made Prefect drop is still made good.
-fn leave_alone(p: &Pass, status: FlowDeploymentStatus) -> Decision {
+pub(super) fn leave_alone(p: &Pass, status: FlowDeploymentStatus) -> Decision {
     let View::Present(there) = &p.o.deployment else { return p.rest(status) };
     let changed_by_us = p.status.deployment_id.as_deref() == Some(there.id.as_str());
-    match repair_since(p.status).filter(|_| changed_by_us && p.o.workspace == WorkspaceView::Ready) {
-        Some(since) => match p.waits() {
+    let owed = p.status.pending_write.as_ref();
+    let owed = owed.filter(|_| changed_by_us && p.o.workspace == WorkspaceView::Ready);
+    match owed.and_then(|owed| repair(there, owed)) {
+        Some(step) => match p.waits() {
             Some(memory) => p.rest_until(status, memory.until),
-            None => p.decision(status, repair(there, since)),
+            None => p.decision(status, step),
         },
         None => p.rest(status),
     }
-}
-
-/// Without the connection nothing can be seen. An outage shows only where something is due.
-fn unreachable(p: &Pass) -> Option<Decision> {
-    let place = p.d.place(p.status);
-    match &p.o.workspace {
-        WorkspaceView::Ready => None,
-        WorkspaceView::Missing => Some(missing(p, &place.workspace)),
-        WorkspaceView::NotReady { reason: _ } => {
-            let told = p.ready().is_some_and(|r| {
-                r.reason == "InSync" || matches!(r.reason.as_str(), "TargetConflict" | "AdoptionRequired")
-            });
-            let due = !told || p.status.pending_write.is_some();
-            let status = if due {
-                p.with(unavailable(&place.workspace), Drifted::stored(p.status))
-            } else {
-                p.status.clone()
-            };
-            Some(p.rest(status))
-        }
-    }
-}
-
-fn missing(p: &Pass, workspace: &str) -> Decision {
-    let waiting = Ready::working(
-        "DependencyNotFound",
-        format!(
-            "PrefectWorkspace `{workspace}` does not exist in this namespace; create it or correct spec.workspaceRef.name"
-        ),
-    );
-    let since = p.ready().filter(|r| r.reason == "DependencyNotFound").map(|r| r.last_transition_time.0);
-    let overdue = p.ready().is_some_and(|r| r.reason == "DependencyNotFound" && r.status == "False");
-    let end = add(since.unwrap_or(p.now), GRACE);
-    if !overdue && p.now < end {
-        return p.rest_until(p.with(waiting, Drifted::stored(p.status)), end);
-    }
-    if workspace != p.d.workspace {
-        // The spec has moved on and the old workspace is gone for good: what was there cannot be reached any more.
-        return parting::left_behind(p, "its workspace no longer exists");
-    }
-    p.rest(p.with(waiting.overdue(), Drifted::stored(p.status)))
 }
 
 /// Says what would be done, and does nothing.
@@ -105,26 +81,23 @@ fn observed(p: &Pass) -> Option<Decision> {
     if !p.d.observes {
         return None;
     }
-    let name = &p.d.deployment;
-    let plan: Vec<String> = match &p.o.deployment {
+    let (name, was) = (&p.d.deployment, p.d.place(p.status));
+    let plan = match &p.o.deployment {
+        _ if was != p.d.wanted_place() => vec![
+            format!("leave deployment `{}` in workspace `{}`", was.deployment, was.workspace),
+            format!("create deployment `{name}`, or adopt what is there"),
+        ],
         View::Unread | View::Dirty => return Some(wait(p)),
         View::Absent => vec![format!("create deployment `{name}`")],
         View::Present(there) => match owner(p.d, p.status, there) {
-            Owner::Us => Vec::new(),
-            Owner::Nobody if p.d.adopts => vec![format!("adopt deployment `{name}`")],
+            Owner::Us => changes(p, there).collect(),
+            Owner::Nobody | Owner::Gone(_) if p.d.adopts => {
+                [format!("adopt deployment `{name}`")].into_iter().chain(changes(p, there)).collect()
+            }
             Owner::Nobody | Owner::Gone(_) | Owner::OtherInstance(_) => {
                 vec![format!("nothing: deployment `{name}` is there and not Feedwater's")]
             }
-        }
-        .into_iter()
-        .chain(
-            Diff::between(p.d, there, &p.status.applied_fields)
-                .names
-                .iter()
-                .map(|field| format!("change {field}")),
-        )
-        .filter(|step| step != "change mark")
-        .collect(),
+        },
     };
     let mut status = p.status.clone();
     let message = if plan.is_empty() {
@@ -132,14 +105,14 @@ fn observed(p: &Pass) -> Option<Decision> {
     } else {
         "managementPolicy is Observe: status.plan says what would be written"
     };
-    status.plan = plan;
+    status.plan = plan.iter().take(MOST_PLAN.0).map(|step| cut(step, MOST_PLAN.1)).collect();
     set(&mut status, p.d.generation, Ready::good("Observing", message), Drifted::NotObserved, p.now);
     Some(p.rest(status))
 }
 
-/// The spec names another workspace, flow or deployment than the one we have: leave that first.
-fn moved(p: &Pass) -> Option<Decision> {
-    (p.d.place(p.status) != p.d.wanted_place()).then(|| parting::leave(p))
+fn changes(p: &Pass, there: &Deployment) -> impl Iterator<Item = String> {
+    let names = Diff::between(p.d, there, &p.status.applied_fields).names;
+    names.into_iter().filter(|field| field != "mark").map(|field| format!("change {field}"))
 }
 
 fn contested(p: &Pass) -> Option<Decision> {
@@ -178,8 +151,10 @@ fn foreign(p: &Pass) -> Option<Decision> {
     let View::Present(there) = &p.o.deployment else { return None };
     let (name, mark) = (&p.d.deployment, &p.d.mark);
     let ready = match owner(p.d, p.status, there) {
+        // Our mark, and status knows of no write: we took it over once and let it go again, or status is lost.
+        Owner::Us if p.d.adopts && p.status.full_name.is_none() => return adopt(p),
         Owner::Us => return None,
-        Owner::Nobody if p.d.adopts => return adopt(p),
+        Owner::Nobody | Owner::Gone(_) if p.d.adopts => return adopt(p),
         Owner::Nobody => Ready::stalled(
             "AdoptionRequired",
             format!(
@@ -189,8 +164,8 @@ fn foreign(p: &Pass) -> Option<Decision> {
         Owner::Gone(whose) => Ready::stalled(
             "AdoptionRequired",
             format!(
-                "Deployment `{name}` carries `{whose}`, of a resource that does not declare it; replace that tag by `{mark}` in Prefect to \
-                 hand it over"
+                "Deployment `{name}` carries `{whose}`, of a resource that does not declare it; take it over with adoptionPolicy: Adopt, or \
+                 replace that tag by `{mark}` in Prefect"
             ),
         ),
         Owner::OtherInstance(whose) => Ready::stalled(
@@ -211,6 +186,7 @@ fn adopt(p: &Pass) -> Option<Decision> {
     }
     let mut next = p.status.clone();
     next.adopted = Some(true);
+    next.in_sync_generation = Some(NOTHING);
     let note =
         told("Adopted", format!("Deployment `{}` that Prefect has already is taken over", p.d.deployment));
     Some(Decision {
@@ -219,29 +195,33 @@ fn adopt(p: &Pass) -> Option<Decision> {
     })
 }
 
-fn wait(p: &Pass) -> Decision {
+pub(super) fn wait(p: &Pass) -> Decision {
     p.rest(p.waiting(p.status.clone()))
 }
 
 fn create(p: &Pass) -> Decision {
-    if p.status.deployment_id.is_some() {
+    if p.o.standing == Standing::Leaving {
+        return way::shut(p);
+    }
+    if p.status.deployment_id.is_some() || p.status.adopted == Some(true) {
         return vanished(p);
     }
     if let Some(waiting) = backing_off(p, &BTreeSet::from(["deployment".to_owned()])) {
         return waiting;
     }
-    if let Some(hold) = hold(p) {
-        return hold;
+    if let Some(not_yet) = hold(p).or_else(|| enter(p)) {
+        return not_yet;
     }
     let next = announced(p, &BTreeSet::new());
     let create = Write::Create { flow: p.d.deployment.flow.to_string(), new: diff::new_deployment(p.d) };
     announce_or(p, next, "Creates the deployment in Prefect", vec![create])
 }
 
-/// The deployment we had is gone: somebody deleted it in Prefect. The next pass creates it anew.
+/// The deployment we had is gone: somebody deleted it in Prefect. The next pass creates it anew, and that one is ours from the beginning.
 fn vanished(p: &Pass) -> Decision {
     let mut next = p.status.clone();
-    (next.deployment_id, next.pending_write) = (None, None);
+    (next.deployment_id, next.pending_write, next.adopted) = (None, None, None);
+    next.in_sync_generation = Some(NOTHING);
     next.last_drift = Some(drift(p.now, ["deployment".to_owned()]));
     let working = Ready::working("Progressing", "The deployment is gone from Prefect and is created again");
     set(&mut next, p.d.generation, working, Drifted::NotObserved, p.now);
@@ -251,56 +231,101 @@ fn vanished(p: &Pass) -> Decision {
 
 /// The deployment is there and ours: make it as declared, make good what that cost, and rest.
 fn keep(p: &Pass, there: &Deployment) -> Decision {
-    let diff = Diff::between(p.d, there, &p.status.applied_fields);
-    let owed = repair_since(p.status);
+    let mut diff = Diff::between(p.d, there, &p.status.applied_fields);
+    let (left, until) = contest::left(p, &diff.names).unzip();
+    let left = left.unwrap_or_default();
+    if let Some(until) = until {
+        diff = Diff::but_for(&left, p.d, there, &p.status.applied_fields);
+        if diff.is_empty() && (p.status.pending_write.is_none() || there.paused) {
+            return contest::leave(p, &left, until);
+        }
+    }
+    let owed = p.status.pending_write.as_ref();
+    let others = others(p, there, &diff);
+    if !others.is_empty() {
+        let ours = Diff::but_for(&others, p.d, there, &p.status.applied_fields);
+        if ours.is_empty() && (owed.is_none() || there.paused) {
+            return tolerated(p, &diff);
+        }
+        diff = ours;
+    }
     let busy = p
         .waits()
         .and_then(|m| m.failure.as_ref())
-        .is_some_and(|(kind, failure)| *kind == WriteKind::ScheduleRuns || failure.is_passing());
+        .is_some_and(|(kind, failure)| kind.repairs() || failure.is_passing());
     let due = owed.is_some() || !diff.is_empty();
     let held_back = backing_off(p, &diff.names).filter(|_| busy && due);
     let held_back = held_back.or_else(|| backing_off(p, &diff.names).filter(|_| !diff.is_empty()));
     match (owed, held_back) {
         // What a write of ours made Prefect drop does not wait until a refused one is tried again.
-        (Some(since), Some(blocked)) if !busy => Decision { step: repair(there, since), ..blocked },
+        (Some(owed), Some(blocked)) if !busy => match repair(there, owed) {
+            Some(step) => Decision { step, ..blocked },
+            None => blocked,
+        },
         (_, Some(blocked)) => blocked,
-        (Some(since), None) if diff.is_empty() => p.decision(
-            p.working(p.status.clone(), "Has Prefect schedule its runs again"),
-            repair(there, since),
-        ),
+        (Some(owed), None) if diff.is_empty() => match repair(there, owed) {
+            Some(step) => {
+                p.decision(p.working(p.status.clone(), "Has Prefect schedule its runs again"), step)
+            }
+            None => in_sync(p, there),
+        },
         (None, None) if diff.is_empty() => in_sync(p, there),
-        (owed, None) => correct(p, there, &diff, owed),
+        (_, None) => correct(p, there, &diff, &left),
     }
 }
 
+/// Of what differs, what somebody has changed in Prefect and the mode leaves so: all but the fields that a rotated Secret goes into. A
+/// deployment that was made anew in its place never was as declared.
+fn others(p: &Pass, there: &Deployment, diff: &Diff) -> BTreeSet<String> {
+    if p.d.drift == DriftMode::Enabled || !p.applied() || another(p, there) {
+        return BTreeSet::new();
+    }
+    let due = values::rotated(p) || p.status.pending_write.is_some();
+    let ours = if due { values::fields(p.d) } else { BTreeSet::new() };
+    diff.names.iter().filter(|name| !ours.contains(name.as_str())).cloned().collect()
+}
+
+/// Whether it is another deployment than status speaks of.
+fn another(p: &Pass, there: &Deployment) -> bool {
+    p.status.deployment_id.as_deref() != Some(there.id.as_str())
+}
+
 /// Somebody has changed it in Prefect, and the spec leaves it so.
-fn tolerated(p: &Pass, diff: &Diff) -> Option<Decision> {
-    let names = || diff.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+fn tolerated(p: &Pass, diff: &Diff) -> Decision {
     let drifted = match p.d.drift {
-        DriftMode::Enabled => return None,
         DriftMode::Warn => Drifted::Detected(format!(
             "Prefect differs in {}; left so, since driftDetection.mode is Warn",
-            names()
+            listed(&diff.names)
         )),
-        DriftMode::Disabled => Drifted::No,
+        DriftMode::Enabled | DriftMode::Disabled => Drifted::No,
     };
     let ready = Ready::good("InSync", format!("Prefect has had deployment `{}` as declared", p.d.deployment));
-    Some(p.rest(p.with(ready, drifted)))
+    let mut status = p.with(ready, drifted);
+    status.secrets = p.o.values.applied();
+    status.in_sync_generation = Some(p.d.generation);
+    // What a paused deployment would have had due is not asked for.
+    status.pending_write = None;
+    p.rest(status)
 }
 
 fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     if let Some(hold) = hold(p) {
         return hold;
     }
-    let mut status = announced(p, &BTreeSet::new());
+    let (labels, removed) = diff::labels(p.d, there, &p.status.applied_fields);
+    let mut status = announced(p, &removed);
     status.deployment_id = Some(there.id.to_string());
-    status.applied_fields = diff::declared(p.d).into_iter().collect();
+    status.secrets = p.o.values.applied();
+    status.in_sync_generation = Some(p.d.generation);
+    // What a paused deployment would have had due is not asked for.
+    status.pending_write = None;
+    contest::agree(&mut status);
     let ready = Ready::good("InSync", format!("Prefect has deployment `{}` as declared", p.d.deployment));
-    let labels = diff::missing_labels(p.d, there);
-    let drifted = if labels.is_empty() {
+    let silent = p.d.drift == DriftMode::Disabled || p.d.ignored.contains("labels");
+    let drifted = if labels.is_empty() || silent {
         Drifted::No
     } else {
-        let names = labels.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let names = listed(&labels);
         Drifted::Detected(format!(
             "Labels differ ({names}): Prefect takes them only when a deployment is created; delete it in Prefect to have it made anew with them"
         ))
@@ -309,31 +334,40 @@ fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     Decision { memory: None, ..p.rest(status) }
 }
 
-fn correct(p: &Pass, there: &Deployment, diff: &Diff, owed: Option<Timestamp>) -> Decision {
-    if let Some(hold) = hold(p) {
-        return hold;
+fn correct(p: &Pass, there: &Deployment, diff: &Diff, left: &BTreeSet<String>) -> Decision {
+    if let Some(not_yet) = hold(p).or_else(|| enter(p)) {
+        return not_yet;
     }
     // Reverted already and not declared: no longer ours to remember.
-    let still_there: BTreeSet<String> =
-        p.status.applied_fields.iter().filter(|f| diff.names.contains(*f)).cloned().collect();
+    let (_, labels) = diff::labels(p.d, there, &p.status.applied_fields);
+    let still_there =
+        p.status.applied_fields.iter().filter(|f| diff.names.contains(*f)).cloned().chain(labels).collect();
     let mut next = announced(p, &still_there);
-    next.deployment_id = Some(there.id.to_string());
-    let drifted = p.steady() && owed.is_none() && p.memory().is_none_or(|m| m.failure.is_none());
-    if drifted && let Some(tolerated) = tolerated(p, diff) {
-        return tolerated;
+    if another(p, there) {
+        next.deployment_id = Some(there.id.to_string());
+        next.in_sync_generation = Some(NOTHING);
     }
+    let rotated = values::rotated(p);
+    contest::start_anew(&mut next, &values::rotated_fields(p));
+    let owed = p.status.pending_write.is_some();
+    let refused = p.memory().is_some_and(|m| m.failure.is_some())
+        || Drifted::stored(p.status) == Drifted::CorrectionFailed;
+    let drifted = p.applied() && !rotated && !owed && !refused;
     let mut notes = Vec::new();
     if drifted {
         next.last_drift = Some(drift(p.now, diff.names.iter().cloned()));
-        let names = diff.names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        contest::correct(p, &mut next, &diff.names, left);
+        let names = listed(&diff.names);
         notes.push(told("DriftDetected", format!("Prefect differed in {names}; Feedwater puts it right")));
     }
-    if owed.is_none() && (drifted || diff.drops_runs()) && holds(Guard::PendingWrite) {
-        let Some(since) = p.o.clock else { return wait(p) };
-        next.pending_write = Some(PendingWrite { since: Time(since) });
+    if !owed && (drifted || diff.drops_runs()) && holds(Guard::PendingWrite) {
+        let taken_over = !there.tags.contains(&p.d.mark);
+        let Some(owed) = repair::announced(p, there, diff, drifted || taken_over) else { return wait(p) };
+        next.pending_write = Some(owed);
     }
-    let writes = diff.writes(there, repair_since(&next));
-    Decision { notes, ..announce_or(p, next, "Changes the deployment in Prefect as declared", writes) }
+    let writes = diff.writes(there, next.pending_write.as_ref(), p.o.clock);
+    let decision = announce_or(p, next, "Changes the deployment in Prefect as declared", writes);
+    Decision { notes, ..decision }
 }
 
 /// What is about to be set goes into status before it is set: a crash in between leaks nothing.
@@ -353,10 +387,24 @@ fn announce_or(p: &Pass, next: FlowDeploymentStatus, message: &str, writes: Vec<
     p.decision(p.working(next, message), step)
 }
 
-/// The finalizer precedes the first write.
+/// The finalizer precedes the first write, and the connection waits for us before we have it.
 fn hold(p: &Pass) -> Option<Decision> {
     let needed = p.d.deletion_policy == DeletionPolicy::Delete && !p.d.has_finalizer;
-    needed.then(|| p.decision(p.status.clone(), Step::Hold))
+    needed.then(|| match p.o.standing {
+        Standing::Held => p.decision(p.status.clone(), Step::Hold),
+        Standing::Unheld => wait(p),
+        Standing::Leaving => way::shut(p),
+    })
+}
+
+/// What stands in the way of the first write to a place.
+fn enter(p: &Pass) -> Option<Decision> {
+    match p.o.standing {
+        _ if p.status.deployment_id.is_some() => None,
+        Standing::Unheld if p.d.deletion_policy == DeletionPolicy::Delete => Some(wait(p)),
+        Standing::Leaving => Some(way::shut(p)),
+        Standing::Held | Standing::Unheld => None,
+    }
 }
 
 /// A failed try waits for its time; a new generation does not.
@@ -366,10 +414,7 @@ fn backing_off(p: &Pass, names: &BTreeSet<String>) -> Option<Decision> {
         Some(failure) => p.verdict(failure),
         None => Some(Ready::wrong(
             "RemoteRejected",
-            format!(
-                "Prefect accepts the declared values and then shows others in: {}",
-                names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
-            ),
+            format!("Prefect accepts the declared values and then shows others in: {}", listed(names)),
         )),
     };
     let status = match ready {
@@ -377,9 +422,4 @@ fn backing_off(p: &Pass, names: &BTreeSet<String>) -> Option<Decision> {
         None => p.working(p.status.clone(), "Prefect is busy; tries again soon"),
     };
     Some(p.rest_until(status, memory.until))
-}
-
-/// Asks for the runs that a write of ours made Prefect drop.
-pub(super) fn repair(there: &Deployment, since: Timestamp) -> Step {
-    Step::Do(vec![Write::ScheduleRuns { id: there.id.clone(), since }])
 }

@@ -6,25 +6,32 @@
 //! goes on.
 
 mod claim;
+mod contest;
 mod desired;
 mod diff;
+mod import;
 mod live;
 mod outcome;
 mod parting;
 mod pass;
+mod repair;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod values;
+mod way;
 
 pub use claim::{Claim, Claimant, Heir, MARK_PREFIX, claim, heir};
-pub use desired::{Desired, DesiredSchedule, Place, Unsupported};
+pub use desired::{Desired, DesiredSchedule, Place, Unsupported, deletion_policy};
+pub use import::{ImportInto, Imported, import, is_marked};
 pub use outcome::{fold, unsupported};
+pub use values::{NoValue, ValueFrom, Values};
 
-use super::deployments::{Deployment, NewDeployment, NewSchedule};
+use super::connection::Standing;
+use super::deployments::{Deployment, Fields, NewDeployment, NewSchedule};
 use super::ids::{DeploymentId, ScheduleId};
-use crate::api::FlowDeploymentStatus;
+use crate::api::{AppliedSecret, FlowDeploymentStatus};
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// What the observer and the caches know, at one moment, about the deployment at [`Desired::place`].
@@ -32,6 +39,14 @@ use std::time::Duration;
 pub struct Observed {
     /// The connection of the place.
     pub workspace: WorkspaceView,
+    /// The one that the spec names, where that is another.
+    pub turn: Turn,
+    /// Whether that connection waits for us when it is deleted.
+    pub standing: Standing,
+    /// It leads to Prefect Cloud.
+    pub cloud: bool,
+    /// What became of [`Desired::values_from`].
+    pub values: Values,
     /// The deployment of the place's name.
     pub deployment: View<Deployment>,
     /// Whose the place is: see [`claim()`].
@@ -58,6 +73,21 @@ pub enum WorkspaceView {
     },
     /// Usable.
     Ready,
+}
+
+/// Where the connection leads that the spec names, beside the one that status names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// They are the same, or status names none.
+    None,
+    /// There is no such resource.
+    Missing,
+    /// Its spec is none that can be read.
+    Unusable,
+    /// To the same API; and how it stands to its users.
+    Same(Standing),
+    /// To another one.
+    Elsewhere,
 }
 
 /// What the last read says about one key.
@@ -118,7 +148,7 @@ pub enum Write {
         /// The deployment.
         id: DeploymentId,
         /// By the server's names.
-        fields: Map<String, Value>,
+        fields: Fields,
     },
     /// Add a schedule.
     AddSchedule {
@@ -136,12 +166,28 @@ pub enum Write {
         /// The whole schedule.
         new: NewSchedule,
     },
-    /// Delete a schedule. Drops future runs.
+    /// Delete a schedule. Drops future runs, and those that are late.
     DeleteSchedule {
         /// The deployment.
         id: DeploymentId,
         /// The schedule.
         schedule: ScheduleId,
+    },
+    /// Read which runs are due and not taken by a worker: [`Ack::Late`]. Changes nothing.
+    SeeLate {
+        /// The deployment.
+        id: DeploymentId,
+        /// Those due by then; later ones are asked for by `ScheduleRuns`.
+        before: Timestamp,
+    },
+    /// Ask again for what is due in this stretch.
+    RestoreRuns {
+        /// The deployment.
+        id: DeploymentId,
+        /// Its beginning, included.
+        from: Timestamp,
+        /// Its end, included.
+        to: Timestamp,
     },
     /// Ask for the runs from `since` on again.
     ScheduleRuns {
@@ -170,6 +216,10 @@ pub enum WriteKind {
     PutSchedule,
     /// [`Write::DeleteSchedule`].
     DeleteSchedule,
+    /// [`Write::SeeLate`].
+    SeeLate,
+    /// [`Write::RestoreRuns`].
+    RestoreRuns,
     /// [`Write::ScheduleRuns`].
     ScheduleRuns,
     /// [`Write::Delete`].
@@ -185,9 +235,18 @@ impl Write {
             Self::AddSchedule { .. } => WriteKind::AddSchedule,
             Self::PutSchedule { .. } => WriteKind::PutSchedule,
             Self::DeleteSchedule { .. } => WriteKind::DeleteSchedule,
+            Self::SeeLate { .. } => WriteKind::SeeLate,
+            Self::RestoreRuns { .. } => WriteKind::RestoreRuns,
             Self::ScheduleRuns { .. } => WriteKind::ScheduleRuns,
             Self::Delete { .. } => WriteKind::Delete,
         }
+    }
+}
+
+impl WriteKind {
+    /// Whether it makes good what other writes cost.
+    pub(super) fn repairs(self) -> bool {
+        matches!(self, Self::RestoreRuns | Self::ScheduleRuns)
     }
 }
 
@@ -198,6 +257,10 @@ pub enum Ack {
     Created(DeploymentId),
     /// `Create` found a deployment of that name and wrote nothing.
     AlreadyThere,
+    /// `SeeLate` has read when the late runs were due.
+    Late(Vec<Timestamp>),
+    /// `RestoreRuns` from this time on is acknowledged.
+    Restored(Timestamp),
     /// Acknowledged.
     Done(WriteKind),
     /// Not acknowledged; the writes after it were not sent.
@@ -229,10 +292,16 @@ pub enum Failure {
     Unavailable,
     /// Not sent.
     Unreachable,
-    /// It may or may not have been done.
+    /// It may or may not have been done: the connection ended.
     Ambiguous,
-    /// Anything else, 404 included.
-    Rejected,
+    /// It may or may not have been done: no answer came in time.
+    TimedOut,
+    /// 404: what was to be changed is gone.
+    NotFound,
+    /// 409, not about parameters.
+    Conflict,
+    /// Another status.
+    Rejected(u16),
 }
 
 impl Failure {
@@ -243,12 +312,15 @@ impl Failure {
             | Self::Throttled(_)
             | Self::Unavailable
             | Self::Unreachable
-            | Self::Ambiguous => true,
+            | Self::Ambiguous
+            | Self::TimedOut
+            | Self::NotFound => true,
             Self::WorkPoolNotFound
             | Self::ParametersRejected { .. }
             | Self::Invalid { .. }
             | Self::Forbidden
-            | Self::Rejected => false,
+            | Self::Conflict
+            | Self::Rejected(_) => false,
         }
     }
 }
@@ -258,6 +330,8 @@ impl Failure {
 pub struct Memory {
     /// The generation it speaks about; another generation tries at once.
     pub generation: i64,
+    /// The Secrets it speaks about; other values are tried at once.
+    pub secrets: Vec<AppliedSecret>,
     /// Tries in a row that did not end in sync.
     pub tries: u32,
     /// Not before this time.

@@ -1,10 +1,12 @@
 //! What the acknowledgements of a pass come to.
 
 use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told};
+use super::repair::kept;
 use super::{Ack, Decision, Desired, Failure, Heir, Memory, Note, Observed, Step, Unsupported, WriteKind};
 use crate::api::FlowDeploymentStatus;
 use crate::model::time::add;
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// Folds what was acknowledged into the stored status (read again if it changed meanwhile): facts first, then the conditions.
 /// The step of the result is always [`Step::Rest`]; the observer's next reading of the written key wakes the object.
@@ -30,9 +32,23 @@ pub fn fold(
             }
             // Somebody was faster, or an answer of ours was lost: the next reading tells which.
             Ack::AlreadyThere => decision.memory = None,
+            Ack::Late(due) => {
+                if let Some(owed) = &mut next.pending_write {
+                    owed.late = Some(kept(due.clone()));
+                }
+            }
+            // So that it goes on from there where the next is refused.
+            Ack::Restored(from) => {
+                if let Some(late) = next.pending_write.as_mut().and_then(|owed| owed.late.as_mut()) {
+                    late.retain(|at| at.0 != *from);
+                }
+            }
             Ack::Done(kind) => {
                 decision.notes.extend(done(&p, *kind, &mut next));
-                if *kind != WriteKind::ScheduleRuns {
+                if *kind == WriteKind::Delete {
+                    // What was tried there says nothing about the next place.
+                    decision.memory = None;
+                } else if !kind.repairs() {
                     decision.memory = Some(wrote(&p));
                 } else if decision
                     .memory
@@ -89,25 +105,33 @@ fn done(p: &Pass, kind: WriteKind, next: &mut FlowDeploymentStatus) -> Option<No
                 told("HandedOver", format!("Handed deployment `{name}` over to FlowDeployment {heir}"))
             })
         }
-        WriteKind::Create | WriteKind::AddSchedule | WriteKind::PutSchedule | WriteKind::DeleteSchedule => {
-            None
-        }
+        WriteKind::Create
+        | WriteKind::AddSchedule
+        | WriteKind::PutSchedule
+        | WriteKind::DeleteSchedule
+        | WriteKind::SeeLate
+        | WriteKind::RestoreRuns => None,
     }
 }
 
 /// Acknowledged: if the difference is still there at the next reading, the tries grow apart.
 fn wrote(p: &Pass) -> Memory {
     let tries = p.memory().map_or(0, |m| m.tries).saturating_add(1);
-    Memory { generation: p.d.generation, tries, until: add(p.now, patience(tries)), failure: None }
+    remembered(p, tries, patience(tries), None)
 }
 
 fn failed(p: &Pass, kind: WriteKind, failure: &Failure) -> Memory {
     let tries = p.memory().map_or(0, |m| m.tries).saturating_add(1);
+    remembered(p, tries, delay(failure, tries), Some((kind, failure.clone())))
+}
+
+fn remembered(p: &Pass, tries: u32, wait: Duration, failure: Option<(WriteKind, Failure)>) -> Memory {
     Memory {
         generation: p.d.generation,
+        secrets: p.o.values.applied(),
         tries,
-        until: add(p.now, delay(failure, tries)),
-        failure: Some((kind, failure.clone())),
+        until: add(p.now, wait),
+        failure,
     }
 }
 
@@ -122,7 +146,7 @@ fn refused(p: &Pass, kind: WriteKind, failure: &Failure) -> Option<Note> {
 fn worded(p: &Pass, mut next: FlowDeploymentStatus, acks: &[Ack]) -> FlowDeploymentStatus {
     let failure = acks.iter().find_map(|ack| match ack {
         Ack::Failed(kind, failure) => Some((*kind, failure.clone())),
-        Ack::Created(_) | Ack::AlreadyThere | Ack::Done(_) => None,
+        Ack::Created(_) | Ack::AlreadyThere | Ack::Late(_) | Ack::Restored(_) | Ack::Done(_) => None,
     });
     if p.d.deleting.is_some() || p.d.suspend {
         return next;
@@ -130,7 +154,7 @@ fn worded(p: &Pass, mut next: FlowDeploymentStatus, acks: &[Ack]) -> FlowDeploym
     let Some(ready) = failure.as_ref().and_then(|f| p.verdict(f)) else {
         return p.waiting(next);
     };
-    let correction = p.steady() && failure.is_some_and(|(_, f)| !f.is_passing());
+    let correction = p.applied() && failure.is_some_and(|(_, f)| !f.is_passing());
     let drifted = if correction { Drifted::CorrectionFailed } else { Drifted::stored(&next) };
     set(&mut next, p.d.generation, ready, drifted, p.now);
     next

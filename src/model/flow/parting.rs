@@ -1,8 +1,8 @@
 //! Rules for leaving a deployment: its resource is deleted, or its spec names another place.
 
 use super::claim::{Owner, owner};
-use super::live::repair;
-use super::pass::{Drifted, Pass, Ready, forget, repair_since, set, warned};
+use super::pass::{Drifted, Pass, Ready, forget, set, warned};
+use super::repair::{self, repair};
 use super::{Decision, Desired, Failure, Heir, Observed, Step, View, WorkspaceView, Write, diff};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
@@ -28,7 +28,7 @@ pub(super) fn delete(
     }
     match next(&p) {
         Next::Done => p.decision(status.clone(), Step::Release),
-        Next::Announce(next) => p.decision(deleting(&p, next), Step::Intend),
+        Next::Announce(next) => p.decision(deleting(&p, *next), Step::Intend),
         Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
         // An heir that gets ready does not wake us.
         Next::See => p.rest_until(deleting(&p, status.clone()), add(now, LOOK)),
@@ -57,12 +57,12 @@ fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp)
 /// The spec has moved on: leave the old place by the policy, then forget it.
 pub(super) fn leave(p: &Pass) -> Decision {
     const MESSAGE: &str = "Leaves the deployment of the former name or workspace";
-    if p.d.deletion_policy == DeletionPolicy::Orphan && repair_since(p.status).is_none() {
+    if p.d.deletion_policy == DeletionPolicy::Orphan && p.status.pending_write.is_none() {
         return left_behind(p, "spec.deletionPolicy is Orphan");
     }
     match next(p) {
-        Next::Done => p.decision(forgotten(p), Step::Intend),
-        Next::Announce(next) => p.decision(p.working(next, MESSAGE), Step::Intend),
+        Next::Done => Decision { memory: None, ..p.decision(forgotten(p), Step::Intend) },
+        Next::Announce(next) => p.decision(p.working(*next, MESSAGE), Step::Intend),
         Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
         Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
         Next::Blocked { cause: _, until } => {
@@ -82,7 +82,7 @@ pub(super) fn left_behind(p: &Pass, why: &str) -> Decision {
         "Orphaned",
         format!("Deployment `{}` is left in Prefect: {why}", p.d.place(p.status).deployment),
     );
-    Decision { notes: vec![note], ..p.decision(forgotten(p), Step::Intend) }
+    Decision { notes: vec![note], memory: None, ..p.decision(forgotten(p), Step::Intend) }
 }
 
 fn forgotten(p: &Pass) -> FlowDeploymentStatus {
@@ -104,7 +104,7 @@ enum Next {
     /// Nothing of ours is there.
     Done,
     /// Status says first what will be written.
-    Announce(FlowDeploymentStatus),
+    Announce(Box<FlowDeploymentStatus>),
     Write(Vec<Write>),
     /// Only the next reading of Prefect tells.
     See,
@@ -120,7 +120,9 @@ fn next(p: &Pass) -> Next {
     match &p.o.workspace {
         // Status names what we are about to make before it is made, and forgets it once its deletion is acknowledged: nothing of ours is there,
         // whoever went first. (`kubectl delete` of a whole folder takes the connection along.)
-        WorkspaceView::Missing if p.status.full_name.is_none() && p.status.deployment_id.is_none() => {
+        WorkspaceView::Missing | WorkspaceView::NotReady { .. }
+            if p.status.full_name.is_none() && p.status.deployment_id.is_none() =>
+        {
             return Next::Done;
         }
         WorkspaceView::Missing => {
@@ -141,39 +143,42 @@ fn next(p: &Pass) -> Next {
     match &p.o.deployment {
         View::Unread | View::Dirty => Next::See,
         View::Absent => Next::Done,
-        View::Present(there) => match (owner(p.d, p.status, there), &p.o.heir, repair_since(p.status)) {
-            (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
-            (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some_and(|since| p.now < add(since, HEIR)) => {
-                Next::See
-            }
-            (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
-                Next::Write(vec![Write::Delete { id: there.id.clone() }])
-            }
-            // Not ours (any more), or left as it is: but what a write of ours cost is made good.
-            (_, _, Some(since)) if p.status.deployment_id.as_deref() == Some(there.id.as_str()) => {
-                match repair(there, since) {
-                    Step::Do(writes) => Next::Write(writes),
-                    Step::Rest | Step::Hold | Step::Release | Step::Intend => Next::Done,
+        View::Present(there) => {
+            match (owner(p.d, p.status, there), &p.o.heir, p.status.pending_write.as_ref()) {
+                (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
+                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some_and(|since| p.now < add(since, HEIR)) => {
+                    Next::See
                 }
+                (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
+                    Next::Write(vec![Write::Delete { id: there.id.clone() }])
+                }
+                // Not ours (any more), or left as it is: but what a write of ours cost is made good.
+                (_, _, Some(owed)) if p.status.deployment_id.as_deref() == Some(there.id.as_str()) => {
+                    match repair(there, owed) {
+                        Some(Step::Do(writes)) => Next::Write(writes),
+                        Some(Step::Rest | Step::Hold | Step::Release | Step::Intend) | None => Next::Done,
+                    }
+                }
+                (_, _, _) => Next::Done,
             }
-            (_, _, _) => Next::Done,
-        },
+        }
     }
 }
 
 /// Renaming a resource in Git must not delete its deployment: another resource that declares it gets the mark.
-fn hand_over(p: &Pass, there: &Deployment, heir: &ObjectName, owed: Option<Timestamp>) -> Next {
+fn hand_over(p: &Pass, there: &Deployment, heir: &ObjectName, owed: Option<&PendingWrite>) -> Next {
     match (owed, p.o.clock) {
-        (Some(since), _) => {
+        (Some(owed), _) => {
             let fields = diff::remarked(there, &p.d.mark_of(heir));
             let patch = Write::Patch { id: there.id.clone(), fields };
-            Next::Write(vec![patch, Write::ScheduleRuns { id: there.id.clone(), since }])
+            let repair = (!there.paused).then(|| repair::writes(&there.id, owed));
+            Next::Write([patch].into_iter().chain(repair.into_iter().flatten()).collect())
         }
         (None, Some(since)) => {
             let mut next = p.status.clone();
             next.deployment_id = Some(there.id.to_string());
-            next.pending_write = Some(PendingWrite { since: Time(since) });
-            Next::Announce(next)
+            next.pending_write = Some(PendingWrite { since: Time(since), late: None });
+            Next::Announce(Box::new(next))
         }
         (None, None) => Next::See,
     }
@@ -191,11 +196,13 @@ fn cause(failure: &Failure) -> String {
         Failure::Forbidden => "the credentials of the workspace may not do it",
         Failure::Unauthorized => "Prefect refuses the credentials",
         Failure::Throttled(_) | Failure::Unavailable => "Prefect is busy",
-        Failure::Unreachable | Failure::Ambiguous => "Prefect does not answer",
+        Failure::Unreachable | Failure::Ambiguous | Failure::TimedOut => "Prefect does not answer",
         Failure::WorkPoolNotFound
         | Failure::ParametersRejected { .. }
         | Failure::Invalid { .. }
-        | Failure::Rejected => "Prefect refuses",
+        | Failure::NotFound
+        | Failure::Conflict
+        | Failure::Rejected(_) => "Prefect refuses",
     }
     .to_owned()
 }

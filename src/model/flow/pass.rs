@@ -1,6 +1,6 @@
 //! One pass: what it knows, and how it words its outcome in conditions.
 
-use super::{Decision, Desired, Failure, Memory, Note, Observed, Step, WriteKind};
+use super::{Decision, Desired, Failure, Memory, Note, Observed, Step, Values, WriteKind};
 use crate::api::{Drift, FlowDeploymentStatus, Time};
 use crate::model::conditions::{Truth, Verdict, reason_of, stamp};
 use jiff::Timestamp;
@@ -56,6 +56,8 @@ pub(super) enum Drifted {
     No,
     /// Known, and left: what is so.
     Detected(String),
+    /// Others have the last word for now: what is so.
+    Contested(String),
     CorrectionFailed,
     NotObserved,
 }
@@ -66,18 +68,22 @@ impl Drifted {
         match reason_of(status, "Drifted") {
             Some("NoDrift") => Self::No,
             Some("CorrectionFailed") => Self::CorrectionFailed,
-            Some("DriftDetected") => {
-                let told = status.conditions.iter().find(|c| c.type_ == "Drifted");
-                Self::Detected(told.map(|c| c.message.clone()).unwrap_or_default())
-            }
+            Some("DriftDetected") => Self::Detected(Self::message(status)),
+            Some("DriftContested") => Self::Contested(Self::message(status)),
             _ => Self::NotObserved,
         }
+    }
+
+    fn message(status: &FlowDeploymentStatus) -> String {
+        let told = status.conditions.iter().find(|c| c.type_ == "Drifted");
+        told.map(|c| c.message.clone()).unwrap_or_default()
     }
 
     fn verdict(self) -> Verdict {
         let (truth, reason, message) = match self {
             Self::No => (Truth::False, "NoDrift", "Prefect has the deployment as declared".to_owned()),
             Self::Detected(what) => (Truth::True, "DriftDetected", what),
+            Self::Contested(what) => (Truth::True, "DriftContested", what),
             Self::CorrectionFailed => (
                 Truth::True,
                 "CorrectionFailed",
@@ -99,6 +105,13 @@ pub(super) fn set(
     drifted: Drifted,
     now: Timestamp,
 ) {
+    if status.observed_generation != generation {
+        // A new word of ours: who has the last one is found out anew.
+        (status.corrections, status.contested) = (Vec::new(), Vec::new());
+    }
+    // "No drift" is said only where the comparison with what is declared now was made.
+    let drifted =
+        if drifted == Drifted::No && ready.truth != Truth::True { Drifted::NotObserved } else { drifted };
     let beside =
         ready.beside.map(|kind| Verdict::new(kind, Truth::True, ready.reason, ready.message.clone()));
     let verdicts: Vec<Verdict> =
@@ -121,9 +134,24 @@ impl<'a> Pass<'a> {
         self.ready().is_some_and(|r| r.reason == "InSync")
     }
 
-    /// The driver's memory, if it speaks about this generation.
+    /// The deployment had all of this generation once, whatever has become of the connection, of claims or of this process since: what differs
+    /// now was changed by others. (An earlier build did not write that down.)
+    pub(super) fn applied(&self) -> bool {
+        match self.status.in_sync_generation {
+            Some(generation) => generation == self.d.generation,
+            None => self.steady(),
+        }
+    }
+
+    /// The driver's memory, if it speaks about this generation and these Secrets.
     pub(super) fn memory(&self) -> Option<&'a Memory> {
-        self.o.memory.as_ref().filter(|m| m.generation == self.d.generation)
+        let same = |m: &&Memory| m.generation == self.d.generation && !self.rotated_since(m);
+        self.o.memory.as_ref().filter(same)
+    }
+
+    /// Other values are to be written than when this was remembered.
+    fn rotated_since(&self, memory: &Memory) -> bool {
+        matches!(self.o.values, Values::Put(_)) && self.o.values.applied() != memory.secrets
     }
 
     /// The memory that still holds writes back.
@@ -137,7 +165,16 @@ impl<'a> Pass<'a> {
         let wrong = matches!(
             self.ready().map(|r| r.reason.as_str()),
             Some(
-                "InSync" | "RemoteRejected" | "ParametersRejected" | "PermissionDenied" | "WorkPoolNotFound"
+                "InSync"
+                    | "ParametersRejected"
+                    | "PermissionDenied"
+                    | "RemoteConflict"
+                    | "RemoteFailed"
+                    | "RemoteRejected"
+                    | "WorkPoolNotFound"
+                    | "SecretNotFound"
+                    | "SecretKeyMissing"
+                    | "SecretAccessDenied"
             )
         );
         wrong || (self.ready().is_some() && self.memory().is_some_and(|m| m.failure.is_some()))
@@ -198,7 +235,12 @@ impl<'a> Pass<'a> {
             )),
             Failure::Invalid { fields } => Some(Ready::wrong(
                 "RemoteRejected",
-                format!("Prefect does not accept the declared values{}; correct the spec", named(fields)),
+                format!(
+                    "Prefect does not accept the declared values{}; correct the spec{}{}",
+                    named(fields),
+                    hint(fields),
+                    without(failure.0)
+                ),
             )),
             Failure::Forbidden => Some(Ready::wrong(
                 "PermissionDenied",
@@ -206,15 +248,60 @@ impl<'a> Pass<'a> {
                     "The credentials of workspace `{workspace}` may not do this; give them the right to change deployments"
                 ),
             )),
-            Failure::Rejected => Some(Ready::wrong(
-                "RemoteRejected",
-                format!("Prefect refuses to {}; its log says why", doing(failure.0)),
+            Failure::Conflict => Some(Ready::wrong(
+                "RemoteConflict",
+                format!(
+                    "Prefect cannot {} because of something else that it has; look there for what has that name already, and rename one of \
+                     the two",
+                    doing(failure.0)
+                ),
+            )),
+            Failure::Rejected(status) => Some(Ready::wrong(
+                "RemoteFailed",
+                format!("Prefect answers with status {status} when it is to {}; its log says why", doing(failure.0)),
             )),
             Failure::Unauthorized | Failure::Unreachable => Some(unavailable(workspace)),
-            Failure::Throttled(_) | Failure::Unavailable | Failure::Ambiguous => None,
+            Failure::NotFound => self.passing(
+                "RemoteNotFound",
+                "What was to be changed is gone from Prefect; it is read again and made anew where it is declared".to_owned(),
+            ),
+            Failure::Throttled(_) => self.passing(
+                "RateLimited",
+                format!(
+                    "Prefect asks to slow down (status 429); the change is sent later, and a lower limits.maxConcurrentWrites or a longer \
+                     pollInterval of workspace `{workspace}` asks less"
+                ),
+            ),
+            Failure::Unavailable => self.passing(
+                "ServiceUnavailable",
+                "Prefect is too busy to write or its database is away (status 503); the change is sent again soon".to_owned(),
+            ),
+            Failure::Ambiguous => self.passing(
+                "ConnectionLost",
+                format!(
+                    "The connection ended before Prefect said whether it could {}; it is read again before anything is sent",
+                    doing(failure.0)
+                ),
+            ),
+            Failure::TimedOut => self.passing(
+                "TimedOut",
+                format!(
+                    "Prefect did not say in time whether it could {}; it is read again before anything is sent",
+                    doing(failure.0)
+                ),
+            ),
         }
     }
+
+    /// What passes by itself is told of a resource that was not in sync yet; of one that was, when it has lasted for a few tries.
+    fn passing(&self, reason: &'static str, message: String) -> Option<Ready> {
+        let lasts = self.memory().is_some_and(|memory| memory.tries >= LASTING);
+        (!self.steady() || lasts).then(|| Ready::working(reason, message))
+    }
 }
+
+/// Tries in a row after which a hiccup is told.
+const LASTING: u32 = 3;
 
 /// The connection cannot be used while something is due.
 pub(super) fn unavailable(workspace: &str) -> Ready {
@@ -234,18 +321,24 @@ fn no_pool(d: &Desired) -> Ready {
 }
 
 /// How long to wait after a failure: a refusal repeats itself (1 min, doubling to 30), a hiccup passes (5 s, doubling to 1 min), and a
-/// missing pool is often made right after what needs it, which no event tells (10 s, doubling to 5 min).
+/// missing pool is often made right after what needs it, which no event tells (10 s, doubling to 5 min). A 503 says nothing of this resource
+/// but that the server is busy, for which `Pace` holds back all writes to it: who met it several times in a row waits no longer than its
+/// neighbours.
 pub(super) fn delay(failure: &Failure, tries: u32) -> Duration {
     match failure {
         Failure::Throttled(Some(asked)) => (*asked).max(HICCUP.0),
         Failure::Throttled(None) => doubled(REFUSAL, 1),
-        Failure::Unavailable | Failure::Unreachable | Failure::Ambiguous => doubled(HICCUP, tries),
+        Failure::Unavailable => HICCUP.0,
+        Failure::Unreachable | Failure::Ambiguous | Failure::TimedOut | Failure::NotFound => {
+            doubled(HICCUP, tries)
+        }
         Failure::WorkPoolNotFound => doubled(ABSENCE, tries),
         Failure::ParametersRejected { .. }
         | Failure::Invalid { .. }
         | Failure::Forbidden
         | Failure::Unauthorized
-        | Failure::Rejected => doubled(REFUSAL, tries),
+        | Failure::Conflict
+        | Failure::Rejected(_) => doubled(REFUSAL, tries),
     }
 }
 
@@ -266,6 +359,20 @@ fn named(fields: &[String]) -> String {
     if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) }
 }
 
+/// Of a schedule Prefect says only which it is.
+fn hint(fields: &[String]) -> &'static str {
+    if fields.iter().any(|field| field.starts_with("schedule")) {
+        ": a cron expression has five fields in their ranges, an rrule a FREQ, and timeZone is an IANA name such as `Europe/Berlin`"
+    } else {
+        ""
+    }
+}
+
+/// A schedule is added to a deployment that is there by then.
+fn without(kind: WriteKind) -> &'static str {
+    if kind == WriteKind::AddSchedule { ". The deployment is there without it until then" } else { "" }
+}
+
 fn doing(kind: WriteKind) -> &'static str {
     match kind {
         WriteKind::Create => "create the deployment",
@@ -273,7 +380,8 @@ fn doing(kind: WriteKind) -> &'static str {
         WriteKind::AddSchedule => "add a schedule",
         WriteKind::PutSchedule => "change a schedule",
         WriteKind::DeleteSchedule => "delete a schedule",
-        WriteKind::ScheduleRuns => "schedule the deployment's runs again",
+        WriteKind::SeeLate => "list the deployment's runs",
+        WriteKind::RestoreRuns | WriteKind::ScheduleRuns => "schedule the deployment's runs again",
         WriteKind::Delete => "delete the deployment",
     }
 }
@@ -288,11 +396,6 @@ pub(super) fn warned(reason: &'static str, message: impl Into<String>) -> Note {
     Note { warning: true, reason, message: message.into() }
 }
 
-/// Since when lost runs are to be made good.
-pub(super) fn repair_since(status: &FlowDeploymentStatus) -> Option<Timestamp> {
-    status.pending_write.as_ref().map(|p| p.since.0)
-}
-
 /// The status no longer speaks of a deployment.
 pub(super) fn forget(status: &mut FlowDeploymentStatus) {
     let FlowDeploymentStatus {
@@ -301,18 +404,46 @@ pub(super) fn forget(status: &mut FlowDeploymentStatus) {
         full_name,
         workspace,
         applied_fields,
+        secrets,
         pending_write,
+        in_sync_generation,
         adopted,
+        corrections,
+        contested,
         plan: _,
         last_drift: _,
         conditions: _,
     } = status;
     (*deployment_id, *full_name, *workspace, *pending_write) = (None, None, None, None);
-    *adopted = None;
+    (*in_sync_generation, *adopted) = (None, None);
     applied_fields.clear();
+    secrets.clear();
+    corrections.clear();
+    contested.clear();
+}
+
+/// Most characters of a field's name in status.
+pub(super) const MOST_NAME: usize = 128;
+/// Most names in a list in status.
+const MOST_NAMES: usize = 64;
+
+/// At most so many characters, with a sign where something is left out: a status that the CRD refuses would stop the resource.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Names in a message.
+pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let mut names = names.into_iter();
+    let mut shown: Vec<String> = names.by_ref().take(MOST_NAMES).map(|name| cut(name, MOST_NAME)).collect();
+    shown.extend(names.next().map(|_| "…".to_owned()));
+    shown.join(", ")
 }
 
 /// A drift, as status keeps it.
 pub(super) fn drift(now: Timestamp, fields: impl IntoIterator<Item = String>) -> Drift {
-    Drift { at: Time(now), fields: fields.into_iter().take(64).collect() }
+    Drift { at: Time(now), fields: fields.into_iter().take(MOST_NAMES).collect() }
 }

@@ -9,7 +9,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value};
 
 /// What Prefect 3.6.26 and later puts before a rule without a start.
-const INJECTED_START: &str = "DTSTART:20200101T000000\n";
+pub(super) const INJECTED_START: &str = "DTSTART:20200101T000000\n";
 
 /// Whether the server's schedule is the declared one.
 pub(super) fn same(want: &DesiredSchedule, have: &Schedule) -> bool {
@@ -75,7 +75,7 @@ fn same_interval(want: &Map<String, Value>, have: &Map<String, Value>) -> bool {
 }
 
 /// Seconds, from a number or an ISO 8601 duration.
-fn seconds(interval: Option<&Value>) -> Option<f64> {
+pub(super) fn seconds(interval: Option<&Value>) -> Option<f64> {
     match interval? {
         Value::Number(number) => number.as_f64(),
         Value::String(iso) => {
@@ -87,12 +87,23 @@ fn seconds(interval: Option<&Value>) -> Option<f64> {
 }
 
 /// Microseconds since the epoch (Prefect keeps no more); a time without offset is UTC.
-fn moment(anchor: &str) -> Option<i64> {
+pub(super) fn moment(anchor: &str) -> Option<i64> {
     let at = anchor.parse::<Timestamp>().ok().or_else(|| {
         let civil: DateTime = anchor.parse().ok()?;
         Some(civil.to_zoned(TimeZone::UTC).ok()?.timestamp())
     })?;
     Some(at.as_microsecond())
+}
+
+/// A schedule in a few words, for people.
+pub(super) fn told(rule: &Map<String, Value>) -> String {
+    let zone = text(rule, "timezone").unwrap_or("UTC");
+    match (text(rule, "cron"), text(rule, "rrule"), seconds(rule.get("interval"))) {
+        (Some(cron), _, _) => format!("cron {cron}, {zone}"),
+        (_, Some(recurrence), _) => format!("rrule {}, {zone}", recurrence.replace('\n', " ")),
+        (_, _, Some(seconds)) => format!("every {seconds} s, {zone}"),
+        (None, None, None) => "of an unknown kind".into(),
+    }
 }
 
 fn text<'a>(rule: &'a Map<String, Value>, key: &str) -> Option<&'a str> {

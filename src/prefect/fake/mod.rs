@@ -1,14 +1,20 @@
 //! A Prefect in memory, for tests of the controller. It does to deployments, schedules and scheduled runs what the server was measured to do
 //! (reference 4 to 6), as far as the trait can show it.
 
+mod reports;
 mod rules;
 
+pub use reports::{Told, ToldRun};
+
 use super::{
-    Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery, Schedule,
-    StateType,
+    Deployment, NewDeployment, NewSchedule, Prefect, PrefectError, Run, RunEvent, RunQuery, Schedule, Server,
+    StateType, States,
 };
+use crate::api::PrefectHosting;
 use crate::clock::Clock;
+use crate::model::deployments::{Fields, Touched};
 use crate::model::ids::{DeploymentId, DeploymentName, FlowId, RunId, ScheduleId};
+use crate::model::parameters::Parameters;
 use crate::model::time::{ClockReading, Moment};
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt, unfold};
@@ -28,12 +34,20 @@ pub struct State {
     pub deployments: BTreeMap<DeploymentId, Deployment>,
     /// Deployments whose future runs are there: a PATCH takes them away, `schedule_runs` and the server's own loop bring them back.
     pub scheduled: BTreeSet<DeploymentId>,
+    /// Runs that fell due and that nobody has taken: deleting a schedule takes them away, `restore_runs` brings them back.
+    pub late: BTreeSet<(DeploymentId, Timestamp)>,
     /// Runs, in no order.
     pub runs: Vec<Run>,
     /// Work pools by name.
     pub work_pools: BTreeSet<String>,
+    /// What was told of refreshes.
+    pub told: Told,
+    /// What it says its version is; none: 3.9.1.
+    pub version: Option<String>,
     /// Each call in order, as `operation argument`.
     pub calls: Vec<String>,
+    /// The question for runs in progress is refused.
+    pub refuses_in_progress: bool,
     failures: Vec<Failure>,
     fail_named: bool,
     last: Option<ClockReading>,
@@ -104,22 +118,46 @@ impl FakePrefect {
 
     /// A run of this deployment reaches a state now; terminal states end it. Tells the subscribers, as the server does.
     pub fn run(&self, deployment: &DeploymentName, state_type: StateType) -> Run {
+        let (made, tags, pool) = {
+            let state = self.state();
+            let there = state.deployments.values().find(|d| d.name == *deployment);
+            let pool = there.and_then(|d| d.fields.get("work_pool_name")?.as_str().map(str::to_owned));
+            (there.map(|d| d.id.clone()), there.map(|d| d.tags.clone()).unwrap_or_default(), pool)
+        };
+        self.put_run(&deployment.flow, made, (tags, pool), state_type)
+    }
+
+    /// The same, of a run of any flow without a deployment, with these tags and in that work pool.
+    pub fn run_of(&self, flow: &str, tags: &[&str], pool: Option<&str>, state_type: StateType) -> Run {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        self.put_run(flow, None, (tags, pool.map(str::to_owned)), state_type)
+    }
+
+    fn put_run(
+        &self,
+        flow: &str,
+        deployment: Option<DeploymentId>,
+        (tags, work_pool): (Vec<String>, Option<String>),
+        state_type: StateType,
+    ) -> Run {
         let now = self.clock.now();
         let run = {
             let mut state = self.state();
-            let id = state.deployments.values().find(|d| d.name == *deployment).map(|d| d.id.clone());
-            let flow = state.flows.get(&*deployment.flow).cloned().unwrap_or_else(|| "flow-0".into());
+            let flow = state.flows.get(flow).cloned().unwrap_or_else(|| "flow-0".into());
             let run = Run {
                 id: state.id("run"),
                 name: "fake-run".into(),
                 flow,
-                deployment: id,
+                deployment,
+                tags,
+                work_pool,
                 state: state.id("state"),
                 state_type,
                 state_name: format!("{state_type:?}"),
                 state_at: now,
                 started_at: Some(now),
                 ended_at: is_terminal(state_type).then_some(now),
+                parameters: Parameters::default(),
                 reports_refresh: false,
             };
             state.runs.push(run.clone());
@@ -134,6 +172,19 @@ impl FakePrefect {
     /// # Errors
     /// There is no such run.
     pub fn set_state(&self, id: &RunId, state_type: StateType) -> Result<Run, PrefectError> {
+        self.set_state_named(id, state_type, &format!("{state_type:?}"))
+    }
+
+    /// The same, with a name of its own.
+    ///
+    /// # Errors
+    /// There is no such run.
+    pub fn set_state_named(
+        &self,
+        id: &RunId,
+        state_type: StateType,
+        name: &str,
+    ) -> Result<Run, PrefectError> {
         let now = self.clock.now();
         let run = {
             let mut state = self.state();
@@ -141,11 +192,16 @@ impl FakePrefect {
             let run = state.runs.iter_mut().find(|r| r.id == *id).ok_or(PrefectError::NotFound)?;
             run.ended_at = is_terminal(state_type).then(|| run.ended_at.unwrap_or(now));
             (run.state, run.state_type, run.state_at) = (next, state_type, now);
-            run.state_name = format!("{state_type:?}");
+            name.clone_into(&mut run.state_name);
             run.clone()
         };
         self.tell(&run);
         Ok(run)
+    }
+
+    /// Whether a question for runs finds this one.
+    pub fn finds(query: &RunQuery, run: &Run) -> bool {
+        matches(query, run)
     }
 
     /// Ends every event stream.
@@ -156,7 +212,9 @@ impl FakePrefect {
     fn tell(&self, run: &Run) {
         if is_terminal(run.state_type) {
             // Nobody listening is fine.
-            let _ = self.sender().send(RunEvent { run: run.id.clone(), deployment: run.deployment.clone() });
+            let (deployment, tags) = (run.deployment.clone(), run.tags.clone());
+            let event = RunEvent { run: run.id.clone(), deployment, tags, work_pool: run.work_pool.clone() };
+            let _ = self.sender().send(event);
         }
     }
 
@@ -192,8 +250,11 @@ impl FakePrefect {
 
 #[async_trait]
 impl Prefect for FakePrefect {
-    async fn version(&self) -> Result<String, PrefectError> {
-        self.call("version", "", |_| Ok("3.9.1".into()))
+    async fn probe(&self) -> Result<Server, PrefectError> {
+        self.call("probe", "", |state| {
+            let version = state.version.clone().unwrap_or_else(|| "3.9.1".into());
+            Ok(Server { version: Some(version), hosting: PrefectHosting::SelfHosted, csrf: false })
+        })
     }
 
     fn clock(&self) -> Option<ClockReading> {
@@ -217,13 +278,26 @@ impl Prefect for FakePrefect {
         self.call("work_pool_exists", name, |state| Ok(state.work_pools.contains(name)))
     }
 
+    async fn flow(&self, name: &str) -> Result<Option<FlowId>, PrefectError> {
+        self.call("flow", name, |state| Ok(state.flows.get(name).cloned()))
+    }
+
     async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError> {
-        self.call("runs", "", |state| {
+        let asked = if query.states == States::InProgress { "in-progress" } else { "" };
+        self.call("runs", asked, |state| {
+            if state.refuses_in_progress && query.states == States::InProgress {
+                return Err(PrefectError::Unavailable);
+            }
             if !query.runs.is_empty() && std::mem::take(&mut state.fail_named) {
                 return Err(PrefectError::Unavailable);
             }
             let mut runs: Vec<_> = state.runs.iter().filter(|run| matches(query, run)).cloned().collect();
-            runs.sort_by_key(|run| std::cmp::Reverse(run.ended_at));
+            match query.states {
+                States::InProgress => runs.sort_by(|a, b| b.id.cmp(&a.id)),
+                States::Any | States::Ended | States::Completed => {
+                    runs.sort_by_key(|run| std::cmp::Reverse(run.ended_at));
+                }
+            }
             Ok(runs.into_iter().skip(query.offset as usize).take(query.limit.min(200) as usize).collect())
         })
     }
@@ -257,8 +331,9 @@ impl Prefect for FakePrefect {
                 name,
                 tags: Vec::new(),
                 paused: false,
-                fields: Map::new(),
+                fields: Fields::default(),
                 schedules: Vec::new(),
+                touched: Touched::default(),
             });
             // Over an existing one a POST keeps what is left out, but not schedules and parameters.
             deployment.schedules.clear();
@@ -334,7 +409,29 @@ impl Prefect for FakePrefect {
         self.call("delete_schedule", &format!("{id} {schedule}"), |state| {
             if let Some(deployment) = state.deployments.get_mut(id) {
                 deployment.schedules.retain(|s| s.id != *schedule);
+                state.scheduled.remove(id);
+                state.late.retain(|(of, _)| of != id);
             }
+            Ok(())
+        })
+    }
+
+    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError> {
+        self.call("late_runs", &format!("{id} {before}"), |state| {
+            let late = state.late.iter().rev().filter(|(of, due)| of == id && *due <= before);
+            Ok(late.map(|(_, due)| *due).collect())
+        })
+    }
+
+    async fn restore_runs(
+        &self,
+        id: &DeploymentId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(), PrefectError> {
+        self.call("restore_runs", &format!("{id} {from} {to}"), |state| {
+            state.at(id)?;
+            state.late.insert((id.clone(), from));
             Ok(())
         })
     }

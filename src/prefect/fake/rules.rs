@@ -1,7 +1,7 @@
 //! What the server does with what it is sent.
 
 use super::State;
-use crate::prefect::{Deployment, Run, RunQuery, StateType};
+use crate::prefect::{Deployment, Run, RunQuery, StateType, States};
 use serde_json::{Map, Value};
 
 pub(super) fn is_terminal(state: StateType) -> bool {
@@ -59,10 +59,19 @@ pub(super) fn normalised(rule: &Map<String, Value>) -> Map<String, Value> {
 }
 
 pub(super) fn matches(query: &RunQuery, run: &Run) -> bool {
-    let name = format!("{:?}", run.state_type).to_uppercase();
+    let state = match query.states {
+        States::Any => true,
+        States::Ended => is_terminal(run.state_type),
+        States::Completed => run.state_type == StateType::Completed,
+        States::InProgress => run.in_progress(),
+    };
     (query.deployments.is_empty() || run.deployment.as_ref().is_some_and(|d| query.deployments.contains(d)))
         && (query.runs.is_empty() || query.runs.contains(&run.id))
-        && (query.state_types.is_empty() || query.state_types.contains(&name.as_str()))
+        && query.all_tags.iter().all(|tag| run.tags.contains(tag))
+        && (query.any_tags.is_empty() || query.any_tags.iter().any(|tag| run.tags.contains(tag)))
+        && (query.work_pools.is_empty()
+            || run.work_pool.as_ref().is_some_and(|pool| query.work_pools.contains(pool)))
+        && state
         && query.ended_after.is_none_or(|after| run.ended_at.is_some_and(|end| end >= after))
         && query.ended_before.is_none_or(|before| run.ended_at.is_some_and(|end| end <= before))
 }

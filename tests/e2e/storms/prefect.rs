@@ -15,7 +15,7 @@ async fn prefect_is_busy_and_resets_and_each_completion_comes_through_once() {
     let storm = Storm::over("busy").await;
     let before = storm.prefect.total();
     let busy = storm.prefect.add(Rule::on("*", "/api/**", Action::Answer(Answer::status(503))));
-    storm.prefect_is("False", "Unreachable").await;
+    storm.prefect_is("False", "ServiceUnavailable").await;
     storm.stage.prefect.complete(&storm.flow).await.unwrap();
     storm.stage.change::<FlowDeployment>("orders", json!({"spec": {"description": "Loads orders"}})).await;
     let fired = busy.fired();
@@ -65,6 +65,10 @@ async fn prefect_is_wiped_and_its_deployments_are_made_again() {
     };
     let flow = storm.stage.until::<FlowDeployment>("orders", "made again", anew).await;
     storm.flow = flow.status.unwrap().deployment_id.unwrap();
+    let mark = format!("feedwater:{0}/{0}/orders", storm.stage.namespace);
+    let marked = json!({"deployments": {"tags": {"all_": [mark]}}});
+    let all = rest.call(Method::POST, "/deployments/filter", Some(marked)).await.unwrap();
+    assert_eq!(all.as_array().unwrap().len(), 1, "made once, under its mark: {all}");
     storm.stage.prefect = rest;
     storm.stage.prefect.complete(&storm.flow).await.unwrap();
     storm.has_passed(2).await;
@@ -77,7 +81,7 @@ async fn prefect_answers_with_a_hundred_megabytes() {
     let body = "[".to_owned() + &"0,".repeat(50 * 1024 * 1024) + "0]";
     let huge =
         storm.prefect.add(Rule::on("POST", "/api/**", Action::Answer(Answer::status(200).body(&body))));
-    storm.prefect_is("False", "Unreachable").await;
+    storm.prefect_is("False", "ConnectionLost").await;
     storm.stage.prefect.complete(&storm.flow).await.unwrap();
     huge.remove();
     storm.has_passed(1).await;
@@ -91,7 +95,7 @@ async fn prefect_answers_too_late() {
     let storm = Storm::over("late").await;
     let stalled = storm.prefect.add(Rule::on("*", "/api/**", Action::Stall));
     storm.stage.prefect.complete(&storm.flow).await.unwrap();
-    storm.prefect_is("False", "Unreachable").await;
+    storm.prefect_is("False", "TimedOut").await;
     let stage: &Stage = &storm.stage;
     stage.change::<FlowDeployment>("orders", json!({"spec": {"description": "Loads orders"}})).await;
     stalled.remove();

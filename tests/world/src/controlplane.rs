@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager, without nodes.
 //!
 //! Started as controller-runtime's envtest does it, with RBAC and an audit log, and with the controllers for
-//! namespaces, garbage collection and default service accounts, which envtest leaves out.
+//! namespaces, garbage collection, default service accounts and aggregated roles, which envtest leaves out.
 
 mod certificates;
 
@@ -236,7 +236,10 @@ impl Starter<'_> {
         Ok(self
             .spec("kube-controller-manager", &self.tools.controller_manager)
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .arg("--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller")
+            .arg(
+                "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller,\
+                 clusterrole-aggregation-controller",
+            )
             .args(["--leader-elect=false", "--secure-port=0"])
             .start()?)
     }

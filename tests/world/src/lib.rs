@@ -12,6 +12,7 @@ pub mod clock;
 pub mod cluster;
 pub mod controlplane;
 pub mod faults;
+pub mod idp;
 pub mod info;
 pub mod layout;
 pub mod operator;

@@ -52,6 +52,8 @@ pub struct OperatorOptions {
     /// `Some`: the operator serves only this namespace, lives in it, and [`install_namespaced`] has given it its rights there.
     /// `None`: it serves the whole cluster and lives in [`NAMESPACE`].
     pub namespace: Option<String>,
+    /// `Some`: it serves only this namespace, wherever it lives; its rights there are somebody else's matter.
+    pub serves: Option<String>,
     /// The instance's name, `--instance`; part of the marks it leaves.
     pub instance: String,
     /// A name for the log, unique among the operators of one world directory.
@@ -70,6 +72,7 @@ impl OperatorOptions {
         Self {
             binary: binary.to_owned(),
             namespace: None,
+            serves: None,
             instance: "world".to_owned(),
             name: "operator".to_owned(),
             api_server: None,
@@ -149,7 +152,7 @@ impl Operator {
             .hide_env("FEEDWATER_")
             .env("KUBECONFIG", &self.kubeconfig)
             .env("NO_PROXY", "127.0.0.1,localhost");
-        if let Some(namespace) = &self.options.namespace {
+        if let Some(namespace) = self.options.serves.as_ref().or(self.options.namespace.as_ref()) {
             run = run.args(["--namespace", namespace]);
         }
         let mut process = run.args(&self.options.extra_args).start()?;

@@ -1,10 +1,12 @@
-//! A real Prefect: the server with SQLite and a process worker, from `PyPI`, in a private Python environment.
+//! A real Prefect: the server with SQLite or PostgreSQL and a process worker, from `PyPI`, in a private Python environment.
 
+mod postgres;
 mod rest;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use postgres::Postgres;
 pub use rest::{Rest, RestError};
 
 use crate::cache::{self, CacheError};
@@ -31,6 +33,9 @@ pub enum PrefectError {
     /// The server refuses what it must accept.
     #[error(transparent)]
     Rest(#[from] RestError),
+    /// Debian's packages hold no PostgreSQL where they should.
+    #[error("no PostgreSQL found: install Debian's `postgresql`, or put `initdb` and `postgres` on the PATH")]
+    NoPostgres,
     /// A file could not be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -80,14 +85,35 @@ pub struct Server {
     api_url: String,
     installation: Installation,
     home: PathBuf,
+    // In the order in which they stop.
     _process: Process,
+    _database: Option<postgres::Running>,
 }
 
 impl Server {
-    /// Starts a server whose files all lie in `directory`, and makes the work pool.
+    /// Starts a server on SQLite whose files all lie in `directory`, and makes the work pool.
     pub async fn start(
         installation: &Installation,
         directory: &Path,
+        progress: &Progress,
+    ) -> Result<Self, PrefectError> {
+        Self::start_with(installation, directory, None, progress).await
+    }
+
+    /// The same server, which asks for this `user:password` and for CSRF tokens.
+    pub async fn start_protected(
+        installation: &Installation,
+        directory: &Path,
+        auth: &str,
+        progress: &Progress,
+    ) -> Result<Self, PrefectError> {
+        Self::start_with(installation, directory, Some(auth), progress).await
+    }
+
+    async fn start_with(
+        installation: &Installation,
+        directory: &Path,
+        auth: Option<&str>,
         progress: &Progress,
     ) -> Result<Self, PrefectError> {
         let task = progress.task("Starting the Prefect server");
@@ -96,27 +122,58 @@ impl Server {
         std::fs::create_dir_all(&home)
             .and_then(|()| std::fs::copy(&installation.empty_database, &database))
             .map_err(|source| PrefectError::File { path: database, source })?;
+        let server = Self::serve(installation, home, None, auth).await?;
+        task.done();
+        Ok(server)
+    }
+
+    /// The same on a PostgreSQL of its own.
+    pub async fn start_on(
+        postgres: &Postgres,
+        installation: &Installation,
+        directory: &Path,
+        progress: &Progress,
+    ) -> Result<Self, PrefectError> {
+        let task = progress.task("Starting the Prefect server on PostgreSQL");
+        let home = directory.join("prefect");
+        std::fs::create_dir_all(&home).map_err(|source| PrefectError::File { path: home.clone(), source })?;
+        let database = postgres.start(&home).await?;
+        let server = Self::serve(installation, home, Some(database), None).await?;
+        task.done();
+        Ok(server)
+    }
+
+    async fn serve(
+        installation: &Installation,
+        home: PathBuf,
+        database: Option<postgres::Running>,
+        auth: Option<&str>,
+    ) -> Result<Self, PrefectError> {
         let port = ports::free().to_string();
         let api_url = format!("http://127.0.0.1:{port}/api");
-        let mut process =
+        let mut server =
             environment(Spec::new("prefect server", &installation.program, &home.join("server.log")), &home)
                 .env("PREFECT_API_URL", &api_url)
-                .args([
-                    "server",
-                    "start",
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    &port,
-                    "--no-ui",
-                    "--analytics-off",
-                ])
-                .start()?;
+                .args(["server", "start", "--host", "127.0.0.1", "--port", &port, "--no-ui"])
+                .arg("--analytics-off");
+        if let Some(database) = &database {
+            server = server.env("PREFECT_SERVER_DATABASE_CONNECTION_URL", &database.url);
+        }
+        if let Some(auth) = auth {
+            server = server
+                .env("PREFECT_SERVER_API_AUTH_STRING", auth)
+                .env("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "true");
+        }
+        let mut process = server.start()?;
         let rest = Rest::new(&api_url)?;
         process.until(Duration::from_secs(120), async || rest.ready().await).await?;
+        let rest = match auth {
+            Some(auth) => Rest::protected(&api_url, auth).await?,
+            None => rest,
+        };
         rest.ensure_work_pool(WORK_POOL, layout::package()).await?;
-        task.done();
-        Ok(Self { api_url, installation: installation.clone(), home, _process: process })
+        let installation = installation.clone();
+        Ok(Self { api_url, installation, home, _process: process, _database: database })
     }
 
     /// The base of the REST API, which ends with `/api`.

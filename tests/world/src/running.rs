@@ -45,6 +45,8 @@ pub enum WorldError {
 pub struct Options {
     /// A Prefect server.
     pub prefect: bool,
+    /// It keeps its data in PostgreSQL, not in SQLite.
+    pub postgres: bool,
     /// A worker for it.
     pub worker: bool,
     /// A Tableau simulator.
@@ -156,7 +158,13 @@ async fn prefect_parts(options: &Options, directory: &Path) -> Result<PrefectPar
         return Ok(None);
     }
     let installation = Installation::get(&options.progress).await?;
-    let server = prefect::Server::start(&installation, directory, &options.progress).await?;
+    let server = if options.postgres {
+        let postgres = Box::pin(prefect::Postgres::get(&installation, &options.progress)).await?;
+        // On the heap: what waits for all of this is large enough.
+        Box::pin(prefect::Server::start_on(&postgres, &installation, directory, &options.progress)).await?
+    } else {
+        prefect::Server::start(&installation, directory, &options.progress).await?
+    };
     let worker = if options.worker { Some(server.worker("w1", &options.progress).await?) } else { None };
     Ok(Some((server, worker)))
 }

@@ -1,4 +1,5 @@
-//! The control plane's programs: built from Go modules into the cache, or taken from `KUBEBUILDER_ASSETS`.
+//! Programs that are built from Go modules into the cache: the control plane's (or taken from `KUBEBUILDER_ASSETS`), what GitOps tools make of
+//! an object, and `helm`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::progress::{Progress, Task};
 pub enum ToolsError {
     /// There is no Go to build with.
     #[error(
-        "Go is needed once to build the control plane and is not on the PATH: install Go 1.21 or newer (for example \
+        "Go is needed once to build the control plane and what GitOps tools use, and is not on the PATH: install Go 1.21 or newer (for example \
          `apt-get install golang-go`, or the archive of the Go project; newer toolchains are fetched by Go itself), or point \
          KUBEBUILDER_ASSETS at a directory with etcd, kube-apiserver, kube-controller-manager and kubectl"
     )]
@@ -83,9 +84,22 @@ impl Tools {
     }
 }
 
-/// A wrapper module under `tests/world/controlplane`.
+/// The program of `tests/world/go/gitops`: kstatus, and Lua as Argo CD runs it.
+pub async fn gitops(progress: &Progress) -> Result<PathBuf, ToolsError> {
+    Ok(built(&GITOPS, progress).await?.join("gitops"))
+}
+
+/// The real `helm`.
+pub async fn helm(progress: &Progress) -> Result<PathBuf, ToolsError> {
+    Ok(built(&HELM, progress).await?.join("helm"))
+}
+
+/// A module of `tests/world`: a wrapper of somebody else's programs, or a program of ours around somebody else's libraries.
 struct Module {
     name: &'static str,
+    folder: &'static str,
+    /// What defines it, beside `go.mod` and `go.sum`.
+    sources: &'static [&'static str],
     says: &'static str,
     link: &'static str,
     output: &'static str,
@@ -94,16 +108,18 @@ struct Module {
 
 impl Module {
     fn source(&self) -> PathBuf {
-        layout::package().join("controlplane").join(self.name)
+        layout::package().join(self.folder).join(self.name)
     }
 
-    fn definition(&self) -> [PathBuf; 2] {
-        [self.source().join("go.mod"), self.source().join("go.sum")]
+    fn definition(&self) -> Vec<PathBuf> {
+        ["go.mod", "go.sum"].iter().chain(self.sources).map(|file| self.source().join(file)).collect()
     }
 }
 
 const ETCD: Module = Module {
     name: "etcd",
+    folder: "controlplane",
+    sources: &[],
     says: "Building etcd (first time: a minute)",
     link: "-s -w",
     // One package whose name is no good name for a program: the output is a file.
@@ -113,6 +129,8 @@ const ETCD: Module = Module {
 
 const KUBERNETES_MODULE: Module = Module {
     name: "kubernetes",
+    folder: "controlplane",
+    sources: &[],
     says: "Building kube-apiserver, kube-controller-manager, kubectl (first time: 7 min on 2 cores)",
     // The version makes `kubectl version` and discovery tell the truth.
     link: concat!(
@@ -127,6 +145,26 @@ const KUBERNETES_MODULE: Module = Module {
     ],
 };
 
+const GITOPS: Module = Module {
+    name: "gitops",
+    folder: "go",
+    sources: &["main.go"],
+    says: "Building kstatus and gopher-lua (first time: a minute)",
+    link: "-s -w",
+    output: "gitops",
+    packages: &["."],
+};
+
+const HELM: Module = Module {
+    name: "helm",
+    folder: "go",
+    sources: &[],
+    says: "Building helm (first time: 3 min on 2 cores)",
+    link: "-s -w",
+    output: "helm",
+    packages: &["helm.sh/helm/v4/cmd/helm"],
+};
+
 async fn built(module: &Module, progress: &Progress) -> Result<PathBuf, ToolsError> {
     cache::entry(module.name, &module.definition(), async |directory: &Path| {
         let task = progress.task(module.says);
@@ -138,7 +176,9 @@ async fn built(module: &Module, progress: &Progress) -> Result<PathBuf, ToolsErr
 }
 
 async fn build(module: &Module, directory: &Path, task: &Task) -> Result<(), ToolsError> {
-    Tools::check()?;
+    if !runs("go") {
+        return Err(ToolsError::NoGo);
+    }
     let log = directory.join("build.log");
     let objects = directory.join("objects");
     let mut go = Spec::new(&format!("go build of {}", module.name), "nice", &log)

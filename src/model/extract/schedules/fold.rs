@@ -2,15 +2,10 @@
 
 use super::super::{Desired, Folded, Observed, Pass, decide, report};
 use super::intent::made;
-use super::{Ack, Failure, Memory, Write, told};
+use super::{Ack, Failure, Memory, Write, memory, told};
 use crate::api::ExtractRefreshStatus;
 use crate::model::ids::TaskId;
-use crate::model::time::add;
 use jiff::Timestamp;
-use std::time::Duration;
-
-const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// Folds what became of a write into `s`, the status it was decided on or a newer one read after a conflict; and what is to be remembered.
 pub fn fold_schedule(
@@ -20,23 +15,18 @@ pub fn fold_schedule(
     sent: &Write,
     ack: &Ack,
     now: Timestamp,
-) -> (Folded, Option<Memory>) {
+) -> (Folded, Memory) {
     let mut p = Pass { generation: s.observed_generation, ..Pass::new(d, o, now) };
     let mut next = s.clone();
-    let memory = match ack {
-        Ack::Done(task) => {
-            done(&mut p, &mut next, sent, task.as_ref().map(TaskId::as_str));
-            repeated(&p, sent)
-        }
-        Ack::Failed(failure) => {
-            failed(&mut p, &mut next, sent, failure);
-            Some(remember(&p, sent, failure))
-        }
-    };
-    let mut told = told::kept(&next, true);
-    if let Some(verdict) = memory.as_ref().and_then(told::failed) {
-        told.ready = Some(verdict);
+    let memory = remembered(&p, s, sent, ack);
+    let about = sent.about(s);
+    match ack {
+        Ack::Done(task) => done(&mut p, &mut next, sent, task.as_ref().map(TaskId::as_str)),
+        Ack::Failed(failure) => failed(&mut p, &mut next, sent, failure),
     }
+    let mut told = told::kept(&next, true);
+    let failure = memory.of(&about, p.d.generation).and_then(|tried| told::failed(&about, tried));
+    told.ready = failure.or(told.ready);
     let activity = decide::choose(&p, &next);
     report::stamp(&p, &mut next, &activity, &told);
     (Folded { status: next, notes: p.notes }, memory)
@@ -87,6 +77,7 @@ fn done(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, task: Option<&
 }
 
 fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, failure: &Failure) {
+    let about = sent.about(s);
     // Not known to have failed: the intent stays, and the next reads tell.
     if *failure == Failure::Ambiguous {
         return;
@@ -96,7 +87,11 @@ fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, failure: &Fa
     {
         s.schedule_intent = None;
     }
-    if !matches!(failure, Failure::NotSent | Failure::Throttled(_) | Failure::NotFound | Failure::Exists) {
+    let before = p.o.schedules.memory.as_ref().and_then(|memory| memory.of(&about, p.d.generation));
+    let again = before.is_some_and(|tried| tried.failure.as_ref() == Some(failure));
+    if !again
+        && !matches!(failure, Failure::NotSent | Failure::Throttled(_) | Failure::NotFound | Failure::Exists)
+    {
         p.warn(
             "ScheduleRefused",
             "Tableau refuses to change the schedules of the extract: the condition Ready says why",
@@ -104,40 +99,10 @@ fn failed(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, failure: &Fa
     }
 }
 
-fn remember(p: &Pass, sent: &Write, failure: &Failure) -> Memory {
-    let before = p.o.schedules.memory.as_ref().filter(|memory| memory.generation == p.d.generation);
-    let tries = before.map_or(0, |memory| memory.tries) + 1;
-    let wait = match failure {
-        Failure::Throttled(Some(told)) => *told,
-        // Read again at once, and tried again by what that says.
-        Failure::Ambiguous | Failure::Exists if tries == 1 => Duration::ZERO,
-        _ => grown(tries),
-    };
-    let sharing = matches!(sent, Write::MakeShared { .. });
-    let failure = Some(failure.clone());
-    Memory { generation: p.d.generation, tries, until: add(p.now, wait), failure, sharing, task: None }
-}
-
-/// What Tableau acknowledges and does not do is not asked for again and again.
-fn repeated(p: &Pass, sent: &Write) -> Option<Memory> {
-    let (Write::Update { task, .. } | Write::Delete { task }) = sent else { return None };
-    let before = p.o.schedules.memory.as_ref().filter(|memory| memory.task.as_ref() == Some(task));
-    let tries = before.map_or(0, |memory| memory.tries) + 1;
-    let wait = if tries < ACKNOWLEDGED_IN_VAIN { Duration::ZERO } else { grown(tries) };
-    let until = add(p.now, wait);
-    Some(Memory {
-        generation: p.d.generation,
-        tries,
-        until,
-        failure: None,
-        sharing: false,
-        task: Some(task.clone()),
-    })
-}
-
-/// So often a change may be acknowledged and not be seen before it is asked for more seldom.
-pub(super) const ACKNOWLEDGED_IN_VAIN: u32 = 3;
-
-fn grown(tries: u32) -> Duration {
-    FIRST.saturating_mul(1 << (tries - 1).min(8)).min(LONGEST)
+/// What to remember of a write and its answer.
+pub(super) fn remembered(p: &Pass, s: &ExtractRefreshStatus, sent: &Write, ack: &Ack) -> Memory {
+    match ack {
+        Ack::Done(_) => memory::acknowledged(p, s, sent),
+        Ack::Failed(failure) => memory::failed(p, s, sent, failure),
+    }
 }

@@ -25,7 +25,9 @@ pub(super) enum Next {
 /// Moves the intent on by what was read.
 pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, wants: &[Want], target: &Luid) -> Next {
     let Some(intent) = s.schedule_intent.clone() else { return Next::Free };
-    let TasksView::Read { asked, tasks } = &p.o.schedules.tasks else { return Next::Wait { until: None } };
+    let TasksView::Read { asked, tasks, .. } = &p.o.schedules.tasks else {
+        return Next::Wait { until: None };
+    };
     let new = tasks.iter().find(|task| {
         task.content.as_ref().is_some_and(|luid| luid.as_str() == intent.luid)
             && !intent.known_tasks.iter().any(|known| known == task.id.as_str())
@@ -95,10 +97,10 @@ fn write(p: &Pass, intent: &ScheduleIntent, want: &Want) -> Option<Write> {
         luid: Luid::from(intent.luid.as_str()),
         refresh_type: want.refresh_type,
     };
-    let intent = intent.id.clone();
+    let (name, intent) = (intent.name.clone(), intent.id.clone());
     match &want.when {
-        When::Own(timing) => Some(Write::Create { intent, content, timing: timing.clone() }),
-        When::Shared(schedule) => Some(Write::Attach { intent, content, schedule: schedule.clone() }),
+        When::Own(timing) => Some(Write::Create { intent, name, content, timing: timing.clone() }),
+        When::Shared(schedule) => Some(Write::Attach { intent, name, content, schedule: schedule.clone() }),
         When::ToMake(..) => None,
     }
 }

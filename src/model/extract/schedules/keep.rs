@@ -5,13 +5,14 @@ use super::intent;
 use super::plan::{Round, Todo};
 use super::told;
 use super::want::{Refused, Want, When};
-use super::{Write, definition_of};
+use super::{Unlisted, Write, definition_of};
 use crate::api::{
     AdoptionPolicy, Drift, DriftMode, ExtractRefreshStatus, ForeignSchedules, ManagementPolicy,
     ScheduleStatus, SuspendedSchedules, Time,
 };
+use crate::model::ids::TaskId;
 use crate::model::tasks::{Task, TaskSchedule};
-use crate::model::time::add;
+use crate::model::time::{add, sub};
 use std::time::Duration;
 
 /// Runs that fail one after another until Tableau stops a schedule (tableau-rest.md 6.10).
@@ -20,18 +21,12 @@ const FAILURES: u32 = 5;
 const RECREATE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Round {
-    /// Schedules that were declared and are no more.
-    pub(super) fn leave(&mut self, p: &mut Pass, s: &mut ExtractRefreshStatus, declared: &[&str]) {
-        let left: Vec<_> =
-            s.schedules.iter().filter(|entry| !declared.contains(&entry.name.as_str())).cloned().collect();
-        for entry in left {
-            if let Some(task) = self.task(entry.task_id.as_deref()).map(|task| task.id.clone()) {
+    /// Schedules that were declared and are no more. A deletion needs no list: the id says what goes, and what is gone already is no error.
+    pub(super) fn leave(&mut self, s: &ExtractRefreshStatus, declared: &[&str]) {
+        for entry in s.schedules.iter().filter(|entry| !declared.contains(&entry.name.as_str())) {
+            if let Some(task) = entry.task_id.as_deref().map(TaskId::from) {
                 self.write(Write::Delete { task }, format!("delete schedule `{}`", entry.name));
-                continue;
             }
-            s.schedules.retain(|known| known.name != entry.name);
-            let message = format!("Tableau does not have the schedule `{}` any more", entry.name);
-            p.tell("ScheduleDeleted", message);
         }
     }
 
@@ -70,8 +65,7 @@ impl Round {
         if pending {
             return false;
         }
-        let same =
-            self.others(s).find(|task| definition_of(task) == want.definition).map(|task| task.id.clone());
+        let same = self.others(s).find(|task| want.fits(&definition_of(task))).map(|task| task.id.clone());
         match (same, p.d.schedules.adoption) {
             (Some(task), AdoptionPolicy::Adopt) if p.d.schedules.management == ManagementPolicy::Manage => {
                 p.tell(
@@ -82,10 +76,7 @@ impl Round {
                 true
             }
             (Some(_), AdoptionPolicy::Adopt) => {
-                self.todo.push((
-                    Todo::Make(want.clone()),
-                    format!("adopt schedule `{}`: {}", want.name, want.definition),
-                ));
+                self.make(p, want, "adopt", "is somebody else's");
                 false
             }
             (Some(_), AdoptionPolicy::Fail) if p.d.schedules.foreign == ForeignSchedules::Report => {
@@ -93,17 +84,28 @@ impl Round {
                     "schedule `{}`: somebody else has given the extract the same schedule: take it over with adoptionPolicy: Adopt, or delete it in Tableau",
                     want.name
                 );
-                let refused = Refused { reason: "AdoptionRequired", message };
+                let refused = Refused::new("AdoptionRequired", message);
                 self.told.ready = self.told.ready.take().or_else(|| Some(told::refused(&refused)));
                 false
             }
             (Some(_) | None, _) => {
-                self.todo.push((
-                    Todo::Make(want.clone()),
-                    format!("create schedule `{}`: {}", want.name, want.definition),
-                ));
+                self.make(p, want, "create", "is not in Tableau");
                 false
             }
+        }
+    }
+
+    /// To be made. `is`: what is so until then.
+    fn make(&mut self, p: &Pass, want: &Want, verb: &str, is: &str) {
+        let what = format!("{verb} schedule `{}`: {}", want.name, want.definition);
+        self.todo.push((Todo::Make(want.clone()), what));
+        self.left(p, want, is);
+    }
+
+    /// Where nothing is written, what would be is a difference that stays.
+    fn left(&mut self, p: &Pass, want: &Want, is: &str) {
+        if !writes(p) && !self.drift.iter().any(|(name, _)| *name == want.name) {
+            self.drift.push((want.name.clone(), is.to_owned()));
         }
     }
 
@@ -118,31 +120,37 @@ impl Round {
         let here = task.content.as_ref() == Some(&self.target);
         entry.next_run_at = task.next_run_at.map(Time);
         entry.consecutive_failed_count = Some(i32::try_from(task.failures.min(100_000)).unwrap_or(0));
-        if here && definition_of(task) == want.definition {
+        let is = definition_of(task);
+        if here && want.fits(&is) {
             // Written before it is deleted to be made anew.
             let announced = entry.definition.is_none() && entry.made_at.is_none() && lately(p, entry);
-            if entry.definition.as_ref() != Some(&want.definition) || s.observed_generation != p.generation {
+            if entry.definition.as_ref() != Some(&is) || s.observed_generation != p.generation {
                 self.new_names.push(want.name.clone());
             }
-            (entry.definition, entry.made_at) = (Some(want.definition.clone()), None);
+            (entry.definition, entry.made_at) = (Some(is), None);
             self.suspended(p, want, entry, task, announced);
             return;
         }
-        let drifted = here && entry.definition.as_ref() == Some(&want.definition);
+        let drifted = here && want.was(entry.definition.as_ref());
         if drifted && !self.corrects(p, s, want, entry, "was changed in Tableau") {
             return;
         }
-        let write = match (&want.when, &task.schedule) {
+        let what = format!("change schedule `{}`: {}", want.name, want.definition);
+        self.left(p, want, "is not as declared");
+        let todo = match (&want.when, &task.schedule) {
             (When::Own(timing), TaskSchedule::Own(_)) if here && task.refresh_type == want.refresh_type => {
-                Write::Update { name: want.name.clone(), task: task.id.clone(), timing: timing.clone() }
+                let (name, task, timing) = (want.name.clone(), task.id.clone(), timing.clone());
+                Todo::Write(Write::Update { name, task, timing })
             }
+            // What there is goes on until there is what it is to be added to.
+            (When::ToMake(..), _) => Todo::Make(want.clone()),
             // It is made anew once it is gone.
-            _ => Write::Delete { task: task.id.clone() },
+            (When::Own(_) | When::Shared(_), _) => Todo::Write(Write::Delete { task: task.id.clone() }),
         };
-        self.write(write, format!("change schedule `{}`: {}", want.name, want.definition));
+        self.todo.push((todo, what));
     }
 
-    /// Somebody has deleted it.
+    /// The list does not have it. It is deleted only if Tableau says so of its id: lists lag, and leave out what the account may not see.
     fn missing(
         &mut self,
         p: &mut Pass,
@@ -150,26 +158,39 @@ impl Round {
         want: &Want,
         entry: &mut ScheduleStatus,
     ) {
-        // Tableau's list may lag behind what it has acknowledged.
-        if let Some(Time(made)) = entry.made_at
-            && add(made, p.o.settle) > p.now
+        // What was acknowledged may not be shown yet: an older look says nothing.
+        if let Some(settled) = entry.made_at.map(|Time(made)| add(made, p.o.settle))
+            && sub(p.now, p.o.moment.since(self.asked)) < settled
         {
-            self.again = [self.again, Some(add(made, p.o.settle))].into_iter().flatten().min();
+            if settled > p.now {
+                self.again = [self.again, Some(settled)].into_iter().flatten().min();
+            } else {
+                self.look = true;
+            }
             return;
+        }
+        let unlisted = entry.task_id.as_deref().and_then(|id| self.unlisted.get(&TaskId::from(id)));
+        match unlisted {
+            None => {
+                self.look = true;
+                return;
+            }
+            Some(Unlisted::Unclear) => return,
+            Some(Unlisted::Hidden) => {
+                self.told.ready = self.told.ready.take().or_else(|| Some(told::hidden(&want.name)));
+                return;
+            }
+            Some(Unlisted::Gone) => {}
         }
         // Our own deletion, to make it anew, is not to be reported.
-        if entry.definition.as_ref() == Some(&want.definition)
-            && !self.corrects(p, s, want, entry, "was deleted in Tableau")
+        if want.was(entry.definition.as_ref()) && !self.corrects(p, s, want, entry, "was deleted in Tableau")
         {
             return;
         }
-        if p.d.schedules.management == ManagementPolicy::Manage {
+        if writes(p) {
             (entry.task_id, entry.made_at) = (None, None);
         }
-        self.todo.push((
-            Todo::Make(want.clone()),
-            format!("create schedule `{}`: {}", want.name, want.definition),
-        ));
+        self.make(p, want, "create", "is not in Tableau");
     }
 
     /// Whether a difference that nobody declared is put right. It is told first, and once: from then on nothing is known of the task.
@@ -188,11 +209,13 @@ impl Round {
                 false
             }
             DriftMode::Enabled => {
-                if p.d.schedules.management == ManagementPolicy::Manage && !p.d.suspend {
+                if writes(p) {
                     p.warn("DriftDetected", format!("The schedule `{}` {what}: it is put right", want.name));
                     s.last_drift =
                         Some(Drift { at: Time(p.now), fields: vec![format!("schedules/{}", want.name)] });
                     entry.definition = None;
+                } else {
+                    self.left(p, want, what);
                 }
                 true
             }
@@ -252,6 +275,11 @@ impl Round {
             .filter(|task| task.content.as_ref() == Some(&self.target))
             .filter(move |task| !ours(task))
     }
+}
+
+/// Whether what differs is put right.
+fn writes(p: &Pass) -> bool {
+    p.d.schedules.management == ManagementPolicy::Manage && !p.d.suspend
 }
 
 /// Whether it was made anew within the last day.

@@ -6,13 +6,16 @@
 mod fold;
 mod intent;
 mod keep;
+mod memory;
 mod parting;
 mod plan;
 mod told;
 mod want;
 
 pub use fold::fold_schedule;
-pub use parting::{Parting, part, parted};
+pub use memory::Memory;
+pub(super) use parting::part;
+pub use parting::{Parting, parted};
 pub(super) use plan::{Act, plan};
 pub(super) use told::{Told, kept};
 pub use want::is_ours;
@@ -26,7 +29,7 @@ use crate::model::ids::{Luid, ServerScheduleId, TaskId};
 use crate::model::tasks::{ServerSchedule, Task, TaskSchedule};
 use crate::model::time::Moment;
 use crate::model::timing::Timing;
-use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What the spec says about schedules.
@@ -109,13 +112,28 @@ pub enum TasksView {
     Unread,
     /// We wrote, and no read begun since has come back.
     Dirty,
+    /// The account may not list them.
+    Forbidden,
     /// Read, and what is missing was missing twice.
     Read {
         /// Just before the request went out.
         asked: Moment,
         /// Tasks of the target and tasks in status.
         tasks: Vec<Task>,
+        /// Tasks in status that the list leaves out, as far as they were asked for by their ids.
+        unlisted: BTreeMap<TaskId, Unlisted>,
     },
+}
+
+/// What Tableau says of a task that its list leaves out, asked for it by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// 404: it is deleted.
+    Gone,
+    /// 403: it may be there.
+    Hidden,
+    /// Neither: it is asked for again.
+    Unclear,
 }
 
 /// The shared schedules of a Server.
@@ -136,6 +154,8 @@ pub enum Write {
     Create {
         /// The intent, also in status.
         intent: String,
+        /// Name in the spec.
+        name: String,
         /// What it refreshes.
         content: Subject,
         /// When.
@@ -145,6 +165,8 @@ pub enum Write {
     Attach {
         /// The intent, also in status.
         intent: String,
+        /// Name in the spec.
+        name: String,
         /// What it refreshes.
         content: Subject,
         /// When.
@@ -228,23 +250,6 @@ pub enum Failure {
     Ambiguous,
 }
 
-/// What is remembered between two passes, in memory: it may be lost at any time and then costs one more try.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// The generation it speaks about; another one tries at once.
-    pub generation: i64,
-    /// Tries in a row that did not succeed.
-    pub tries: u32,
-    /// Not before this time.
-    pub until: Timestamp,
-    /// What failed; none: Tableau acknowledged, yet the difference may have stayed.
-    pub failure: Option<Failure>,
-    /// It was a shared schedule that could not be made.
-    pub sharing: bool,
-    /// The task whose change was acknowledged.
-    pub task: Option<TaskId>,
-}
-
 /// A definition with what it refreshes by: what status and intents say, and equal exactly if the tasks do the same.
 pub(super) fn told_definition(when: &str, refresh_type: RefreshType) -> String {
     format!("{when}, {refresh_type:?}")
@@ -253,7 +258,8 @@ pub(super) fn told_definition(when: &str, refresh_type: RefreshType) -> String {
 /// The same of a task; one that this build does not understand is like nothing that is declared.
 pub(super) fn definition_of(task: &Task) -> String {
     let when = match &task.schedule {
-        TaskSchedule::Own(Some(timing)) => timing.to_string(),
+        // Only on Cloud does a task carry its own.
+        TaskSchedule::Own(Some(timing)) => timing.told(Edition::Cloud),
         TaskSchedule::Own(None) => "a schedule that this version does not understand".to_owned(),
         TaskSchedule::Shared { name, .. } => shared(name),
     };

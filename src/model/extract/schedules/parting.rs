@@ -1,10 +1,11 @@
-//! The resource is being deleted: its schedules go with it, by `deletionPolicy`.
+//! The resource is being deleted: its schedules go with it, by `deletionPolicy`; then the warning does (`warning/parting.rs`).
 
 use super::super::observed::{IntentView, SiteView};
-use super::super::{Desired, Observed};
-use super::{Ack, TasksView, Write, definition_of};
-use crate::api::{DeletionPolicy, ExtractRefreshStatus};
+use super::super::{Desired, Observed, Pass, WarningWrite};
+use super::{Ack, Memory, TasksView, Write, definition_of, fold, told};
+use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy};
 use crate::model::conditions::{self, Truth, Verdict};
+use crate::model::ids::{Luid, TaskId};
 use crate::model::time::add;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -21,6 +22,17 @@ pub enum Parting {
     },
     /// Delete this task.
     Write(Write),
+    /// Take this warning away.
+    Clear(WarningWrite),
+    /// Read the warnings on this data source, if it is one, publish this status, look again then.
+    WaitForWarning {
+        /// What is told meanwhile.
+        status: Box<ExtractRefreshStatus>,
+        /// When.
+        until: Timestamp,
+        /// See above.
+        look: Option<Luid>,
+    },
     /// Read the tasks, publish this status, look again then.
     Wait {
         /// What is told meanwhile.
@@ -33,7 +45,7 @@ pub enum Parting {
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Plans one pass. `since`: the deletion timestamp; `deadline`: how long after it the schedules are left behind.
-pub fn part(
+pub(crate) fn part(
     d: &Desired,
     o: &Observed,
     s: &ExtractRefreshStatus,
@@ -45,25 +57,42 @@ pub fn part(
         return Parting::Rest;
     }
     let nothing = s.schedules.iter().all(|entry| entry.task_id.is_none()) && s.schedule_intent.is_none();
-    if nothing || d.schedules.deletion == DeletionPolicy::Orphan {
+    let leaves =
+        d.schedules.deletion == DeletionPolicy::Orphan || d.schedules.management == ManagementPolicy::Observe;
+    if nothing || leaves {
         return Parting::Release { orphaned: false };
     }
     let deadline = add(since, deadline);
-    let ready = matches!(o.site, SiteView::Ready { .. });
-    let TasksView::Read { asked, tasks } = &o.schedules.tasks else {
-        return wait(s, ready, deadline, now);
-    };
-    if !ready {
-        return wait(s, ready, deadline, now);
+    let look = add(now, LOOK);
+    if !matches!(o.site, SiteView::Ready { .. }) {
+        return wait(s, Some("while the site cannot be used".to_owned()), look, deadline, now);
     }
-    let mine = |id: &str| s.schedules.iter().any(|entry| entry.task_id.as_deref() == Some(id));
-    if let Some(task) = tasks.iter().find(|task| mine(task.id.as_str())) {
-        if o.schedules.memory.as_ref().is_some_and(|memory| memory.until > now) {
-            return wait(s, ready, deadline, now);
-        }
-        return Parting::Write(Write::Delete { task: task.id.clone() });
+    // By their ids: whether a list has them makes no difference.
+    let ours = s.schedules.iter().filter_map(|entry| entry.task_id.as_deref());
+    let deletions: Vec<_> = ours.map(|id| Write::Delete { task: TaskId::from(id) }).collect();
+    let mut waits = None;
+    for write in deletions {
+        let about = write.about(s);
+        let memory = o.schedules.memory.as_ref();
+        let Some(wait) = memory.and_then(|memory| memory.waits(&about, d.generation, now)) else {
+            return Parting::Write(write);
+        };
+        let tried = memory.and_then(|memory| memory.of(&about, d.generation));
+        let why = tried.and_then(told::undeletable);
+        waits.get_or_insert((why, wait.until().unwrap_or(deadline)));
+    }
+    if let Some((why, until)) = waits {
+        return wait(s, why, until, deadline, now);
     }
     if let Some(intent) = &s.schedule_intent {
+        let (asked, tasks) = match &o.schedules.tasks {
+            TasksView::Read { asked, tasks, .. } => (asked, tasks),
+            TasksView::Forbidden => {
+                let why = "while this account may not list the schedules of the site".to_owned();
+                return wait(s, Some(why), look, deadline, now);
+            }
+            TasksView::Unread | TasksView::Dirty => return wait(s, None, look, deadline, now),
+        };
         let new = tasks.iter().find(|task| {
             task.content.as_ref().is_some_and(|luid| luid.as_str() == intent.luid)
                 && !intent.known_tasks.iter().any(|known| known == task.id.as_str())
@@ -75,36 +104,51 @@ pub fn part(
         };
         match new {
             Some(task) => return Parting::Write(Write::Delete { task: task.id.clone() }),
-            None if !arrived => return wait(s, ready, deadline, now),
+            None if !arrived => return wait(s, None, look, deadline, now),
             None => {}
         }
     }
     Parting::Release { orphaned: false }
 }
 
-/// What an acknowledged deletion changes in the status of a resource that is leaving; its conditions stay.
-pub fn parted(s: &ExtractRefreshStatus, sent: &Write, ack: &Ack) -> ExtractRefreshStatus {
+/// What an answer changes in the status of a resource that is leaving, whose conditions stay; and what is to be remembered.
+pub fn parted(
+    d: &Desired,
+    o: &Observed,
+    s: &ExtractRefreshStatus,
+    sent: &Write,
+    ack: &Ack,
+    now: Timestamp,
+) -> (ExtractRefreshStatus, Memory) {
+    let memory = fold::remembered(&Pass::new(d, o, now), s, sent, ack);
     let mut next = s.clone();
     if let (Write::Delete { task }, Ack::Done(_)) = (sent, ack) {
         next.schedules.retain(|entry| entry.task_id.as_deref() != Some(task.as_str()));
     }
-    next
+    (next, memory)
 }
 
-fn wait(s: &ExtractRefreshStatus, ready: bool, deadline: Timestamp, now: Timestamp) -> Parting {
+/// Until then, or the deadline. `blocked`: what has to change for the schedules to be deleted.
+fn wait(
+    s: &ExtractRefreshStatus,
+    blocked: Option<String>,
+    until: Timestamp,
+    deadline: Timestamp,
+    now: Timestamp,
+) -> Parting {
     if now >= deadline {
         return Parting::Release { orphaned: true };
     }
-    let (truth, reason, message) = if ready {
-        (Truth::False, "Deleting", "The schedules of this resource are being deleted in Tableau")
-    } else {
-        (
-            Truth::False,
+    let (reason, message) = match blocked {
+        None => ("Deleting", "The schedules of this resource are being deleted in Tableau".to_owned()),
+        Some(why) => (
             "DeletionBlocked",
-            "The schedules in Tableau cannot be deleted while the site cannot be used. They are left behind at the cleanup deadline; deletionPolicy: Orphan lets go at once",
-        )
+            format!(
+                "The schedules in Tableau cannot be deleted {why}. They are left behind at the cleanup deadline; deletionPolicy: Orphan lets go at once"
+            ),
+        ),
     };
     let mut status = s.clone();
-    conditions::replace(&mut status, &Verdict::new("Ready", truth, reason, message), now);
-    Parting::Wait { status: Box::new(status), until: add(now, LOOK).min(deadline) }
+    conditions::replace(&mut status, &Verdict::new("Ready", Truth::False, reason, message), now);
+    Parting::Wait { status: Box::new(status), until: until.min(deadline) }
 }

@@ -2,23 +2,29 @@
 
 use super::super::Pass;
 use super::super::observed::{Claim, SiteView, TargetView};
-use super::fold::ACKNOWLEDGED_IN_VAIN;
 use super::intent::{self, Next};
+use super::memory::About;
 use super::told::{self, Told};
 use super::want::{Want, When, wants};
-use super::{Memory, TasksView, Write, concerns, definition_of};
+use super::{TasksView, Unlisted, Write, concerns, definition_of};
 use crate::api::{
     DeletionPolicy, ExtractRefreshStatus, ForeignSchedule, ForeignSchedules, ManagementPolicy,
     ScheduleIntent, Time,
 };
 use crate::model::conditions::Truth;
+use crate::model::connection::Standing;
 use crate::model::ids::{Luid, TaskId};
 use crate::model::tasks::Task;
+use crate::model::time::Moment;
 use crate::model::windows;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Most that status lists.
 const MOST: usize = 32;
+/// Nothing is made on a look that is older: somebody may have made the same meanwhile.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// What a pass comes to.
 #[derive(Debug, Default)]
@@ -54,6 +60,15 @@ pub(crate) fn plan(
         (s.foreign_schedules, s.applied_fields, s.plan) = (Vec::new(), Vec::new(), Vec::new());
         return Planned::default();
     }
+    if p.d.schedules.management == ManagementPolicy::Manage {
+        s.plan.clear();
+    }
+    if target(p).is_some() && p.o.schedules.tasks == TasksView::Forbidden {
+        let drifted =
+            told::drifted(Truth::Unknown, "NotObserved", "The schedules in Tableau may not be read");
+        let told = Told { ready: Some(told::unlistable()), drifted: Some(drifted) };
+        return Planned { told, ..Planned::default() };
+    }
     let seen = readable(p);
     let Some(seen) = seen else {
         let mut told = told::kept(s, s.observed_generation == p.generation);
@@ -65,7 +80,11 @@ pub(crate) fn plan(
     };
     let mut round = Round {
         target: seen.target,
+        asked: seen.asked,
         tasks: seen.tasks,
+        unlisted: seen.unlisted,
+        look: false,
+        vain: false,
         todo: Vec::new(),
         told: Told::default(),
         drift: Vec::new(),
@@ -85,6 +104,7 @@ pub(crate) fn plan(
         match want {
             Some(Ok(want)) => good.push(want.clone()),
             Some(Err(refused)) => {
+                round.vain |= refused.vain;
                 round.told.ready = round.told.ready.take().or_else(|| Some(told::refused(refused)));
             }
             None => {}
@@ -92,7 +112,7 @@ pub(crate) fn plan(
     }
     let next = intent::advance(p, s, &good, &round.target);
     s.schedules.retain(|entry| entry.task_id.is_some() || all.iter().any(|(name, _)| *name == entry.name));
-    round.leave(p, s, &all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+    round.leave(s, &all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
     for want in &good {
         round.keep(p, s, want);
     }
@@ -103,20 +123,33 @@ pub(crate) fn plan(
 /// What can be planned on.
 struct Seen {
     target: Luid,
+    asked: Moment,
     tasks: Vec<Task>,
+    unlisted: BTreeMap<TaskId, Unlisted>,
+}
+
+fn target(p: &Pass) -> Option<Luid> {
+    let (SiteView::Ready { .. }, Claim::Ours) = (&p.o.site, &p.o.claim) else { return None };
+    let (TargetView::Found(found) | TargetView::NoExtract(found)) = &p.o.target else { return None };
+    Some(found.luid.clone())
 }
 
 fn readable(p: &Pass) -> Option<Seen> {
-    let (SiteView::Ready { .. }, Claim::Ours) = (&p.o.site, &p.o.claim) else { return None };
-    let (TargetView::Found(found) | TargetView::NoExtract(found)) = &p.o.target else { return None };
-    let TasksView::Read { tasks, .. } = &p.o.schedules.tasks else { return None };
-    Some(Seen { target: found.luid.clone(), tasks: tasks.clone() })
+    let TasksView::Read { asked, tasks, unlisted } = &p.o.schedules.tasks else { return None };
+    Some(Seen { target: target(p)?, asked: *asked, tasks: tasks.clone(), unlisted: unlisted.clone() })
 }
 
 /// One look at everything.
 pub(super) struct Round {
     pub(super) target: Luid,
+    /// When the tasks were asked for.
+    pub(super) asked: Moment,
     pub(super) tasks: Vec<Task>,
+    pub(super) unlisted: BTreeMap<TaskId, Unlisted>,
+    /// Something can be said only after another look.
+    pub(super) look: bool,
+    /// What was made is not as it was made.
+    vain: bool,
     /// What would be written, in order; the first is done.
     pub(super) todo: Vec<(Todo, String)>,
     pub(super) told: Told,
@@ -131,6 +164,16 @@ pub(super) enum Todo {
     Write(Write),
     /// By a new intent.
     Make(Want),
+}
+
+impl Todo {
+    fn about(&self, s: &ExtractRefreshStatus) -> About {
+        match self {
+            Self::Write(write) => write.about(s),
+            Self::Make(Want { when: When::ToMake(name, _), .. }) => About::Shared(name.clone()),
+            Self::Make(want) => About::Schedule(want.name.clone()),
+        }
+    }
 }
 
 impl Round {
@@ -181,18 +224,16 @@ impl Round {
         if let Some(verdict) = told::observing(p, &s.plan) {
             self.told.ready = self.told.ready.take().or(Some(verdict));
         }
-        let waits = p.o.schedules.memory.clone().filter(|m| m.generation == p.generation && m.until > p.now);
-        let stays = |m: &Memory| m.failure.is_none() && m.tries >= ACKNOWLEDGED_IN_VAIN;
-        let vain = waits.as_ref().is_some_and(stays) && !self.todo.is_empty();
-        self.tell_of(waits.as_ref(), vain);
+        self.tell_of(p, s);
         let busy = !self.todo.is_empty() || s.schedule_intent.is_some();
         if busy && !observes && !was_in_sync(p, s) {
             self.told.ready = self.told.ready.take().or_else(|| Some(told::progressing()));
         }
-        let act = if observes || p.d.suspend || !idle {
+        let act = if observes || !idle {
             Act::Nothing
-        } else if let Some(memory) = &waits {
-            self.again = [self.again, Some(memory.until)].into_iter().flatten().min();
+        } else if unheld(p) && (managed || s.schedule_intent.is_some()) {
+            Act::Hold
+        } else if p.d.suspend {
             Act::Nothing
         } else {
             self.act(p, s, next, new_id)
@@ -216,17 +257,27 @@ impl Round {
             Next::Wait { until: None } => return Act::Look,
             Next::Free => {}
         }
-        let Some((todo, _)) = self.todo.first() else { return Act::Nothing };
-        match todo {
+        let Some(due) = self.due(p, s) else {
+            return if self.look { Act::Look } else { Act::Nothing };
+        };
+        match (&self.todo[due].0, p.o.standing) {
+            (Todo::Make(_), Standing::Leaving) => {
+                self.told.ready = Some(told::shut(&p.d.site));
+                return Act::Nothing;
+            }
+            // Told of when the site waits for us.
+            (Todo::Make(_), Standing::Unheld) if p.d.schedules.deletion == DeletionPolicy::Delete => {
+                return Act::Nothing;
+            }
+            (Todo::Make(_) | Todo::Write(_), _) => {}
+        }
+        match &self.todo[due].0 {
             Todo::Write(write) => Act::Write(write.clone()),
+            Todo::Make(_) if unheld(p) => Act::Hold,
+            Todo::Make(_) if p.o.moment.since(self.asked) > FRESH => Act::Look,
             Todo::Make(Want { when: When::ToMake(name, timing), .. }) => {
                 let content = self.target.clone();
                 Act::Write(Write::MakeShared { content, name: name.clone(), timing: timing.clone() })
-            }
-            Todo::Make(_)
-                if !p.d.schedules.has_finalizer && p.d.schedules.deletion == DeletionPolicy::Delete =>
-            {
-                Act::Hold
             }
             Todo::Make(want) => {
                 let id = new_id();
@@ -249,10 +300,34 @@ impl Round {
         }
     }
 
+    /// The first thing to do that need not wait. Nothing is made before what others made, and is to go, has gone: it may be the same.
+    fn due(&mut self, p: &Pass, s: &ExtractRefreshStatus) -> Option<usize> {
+        let (mut first, mut removing) = (None, false);
+        for (n, (todo, _)) in self.todo.iter().enumerate() {
+            let about = todo.about(s);
+            let memory = p.o.schedules.memory.as_ref();
+            match memory.and_then(|memory| memory.waits(&about, p.generation, p.now)) {
+                Some(wait) => {
+                    self.again = [self.again, wait.until()].into_iter().flatten().min();
+                    removing |= matches!(about, About::Foreign(_));
+                }
+                None if removing && matches!(todo, Todo::Make(_)) => {}
+                None => {
+                    first = first.or(Some(n));
+                }
+            }
+        }
+        first
+    }
+
     /// The conditions, once everything is known.
-    fn tell_of(&mut self, waits: Option<&Memory>, vain: bool) {
-        if let Some(verdict) = waits.and_then(told::failed) {
-            self.told.ready = self.told.ready.take().or(Some(verdict));
+    fn tell_of(&mut self, p: &Pass, s: &ExtractRefreshStatus) {
+        let pending = s.schedule_intent.iter().map(|intent| About::Schedule(intent.name.clone()));
+        for about in self.todo.iter().map(|(todo, _)| todo.about(s)).chain(pending) {
+            let memory = p.o.schedules.memory.as_ref();
+            let Some(tried) = memory.and_then(|memory| memory.of(&about, p.generation)) else { continue };
+            self.vain |= tried.is_vain();
+            self.told.ready = self.told.ready.take().or_else(|| told::failed(&about, tried));
         }
         let list = |drift: &[(String, String)]| {
             drift
@@ -261,7 +336,7 @@ impl Round {
                 .collect::<Vec<_>>()
                 .join("; ")
         };
-        self.told.drifted = Some(if vain {
+        self.told.drifted = Some(if self.vain {
             told::drifted(
                 Truth::True,
                 "CorrectionFailed",
@@ -281,6 +356,11 @@ impl Round {
             )
         });
     }
+}
+
+/// Our finalizer has to be there while there is something to take away.
+fn unheld(p: &Pass) -> bool {
+    !p.d.schedules.has_finalizer && p.d.schedules.deletion == DeletionPolicy::Delete
 }
 
 /// A correction at once is an Event and no condition that flaps.

@@ -1,8 +1,9 @@
 //! What people are told about schedules: `Ready` where only they can help, and `Drifted`.
 
 use super::super::Pass;
+use super::Failure;
+use super::memory::{About, Tried};
 use super::want::Refused;
-use super::{Failure, Memory};
 use crate::api::ExtractRefreshStatus;
 use crate::model::conditions::{Truth, Verdict};
 
@@ -16,12 +17,13 @@ pub(crate) struct Told {
 }
 
 /// Reasons of `Ready` that come from schedules.
-const READY: [&str; 7] = [
+const READY: [&str; 8] = [
     "ScheduleNotExpressible",
     "ServerSchedulePermission",
     "AdoptionRequired",
     "PermissionDenied",
     "RemoteRejected",
+    "NoExtract",
     "Observing",
     "Progressing",
 ];
@@ -50,6 +52,19 @@ pub(super) fn progressing() -> Verdict {
     )
 }
 
+/// Nothing new is made through a connection that is being deleted.
+pub(super) fn shut(site: &str) -> Verdict {
+    Verdict::new(
+        "Ready",
+        Truth::Unknown,
+        "ConnectionUnavailable",
+        format!(
+            "TableauSite `{site}` is being deleted, so no schedule is made through it; create it anew once it is gone, or correct \
+             spec.siteRef.name"
+        ),
+    )
+}
+
 pub(super) fn refused(refused: &Refused) -> Verdict {
     Verdict::new("Ready", Truth::False, refused.reason, sentence(&refused.message))
 }
@@ -58,25 +73,43 @@ pub(super) fn drifted(truth: Truth, reason: &'static str, message: impl Into<Str
     Verdict::new("Drifted", truth, reason, message)
 }
 
-/// Why a write did not succeed; none: it is only a matter of time.
-pub(super) fn failed(memory: &Memory) -> Option<Verdict> {
-    let (reason, message) = match (memory.failure.as_ref()?, memory.sharing) {
-        (Failure::Forbidden, true) => (
+/// Why a write did not succeed, and what to do; none: it is only a matter of time.
+pub(super) fn failed(about: &About, tried: &Tried) -> Option<Verdict> {
+    let what = &tried.what;
+    let (reason, message) = match tried.failure.as_ref()? {
+        Failure::Forbidden if matches!(about, About::Shared(_)) => (
             "ServerSchedulePermission",
-            "This account may not make schedules on the server: an administrator of Tableau Server has to make one with this definition, for serverSchedule to name".to_owned(),
+            format!(
+                "This account may not make schedules on the server: an administrator of Tableau Server has to make {what} for extracts, or another one for serverSchedule to name"
+            ),
         ),
-        (Failure::Forbidden, false) => (
+        Failure::Forbidden => (
             "PermissionDenied",
-            "Tableau forbids this account to change the schedules of the target: grant it the right; it is asked again later".to_owned(),
+            format!(
+                "Tableau forbids this account to change {what}: make it the owner of the target or a leader of its project; it is asked again later"
+            ),
         ),
-        (Failure::NotExpressible, _) => (
+        Failure::NotExpressible => (
             "ScheduleNotExpressible",
-            "Tableau refuses a schedule of the spec: see its rules for this edition; it is asked again later".to_owned(),
+            format!("Tableau cannot run {what} of the spec: change it by its rules for this edition"),
         ),
-        (Failure::Rejected(code), _) => {
-            ("RemoteRejected", format!("Tableau refuses a schedule of the spec (code {code}); it is asked again later"))
-        }
-        (Failure::NoExtract | Failure::NotFound | Failure::Exists | Failure::NotSent | Failure::Throttled(_) | Failure::Ambiguous, _) => {
+        Failure::NoExtract => (
+            "NoExtract",
+            format!(
+                "Tableau says that the target holds no extract, which {what} needs: publish it with one; it is asked again later"
+            ),
+        ),
+        Failure::Rejected(code) => (
+            "RemoteRejected",
+            format!(
+                "Tableau refuses {what} (code {code}): see what the code means at Tableau; it is asked again later"
+            ),
+        ),
+        Failure::NotFound
+        | Failure::Exists
+        | Failure::NotSent
+        | Failure::Throttled(_)
+        | Failure::Ambiguous => {
             return None;
         }
     };
@@ -91,6 +124,43 @@ pub(super) fn observing(p: &Pass, plan: &[String]) -> Option<Verdict> {
     };
     let observes = p.d.schedules.management == crate::api::ManagementPolicy::Observe;
     observes.then(|| Verdict::new("Ready", Truth::True, "Observing", message))
+}
+
+/// Why a deletion does not succeed, as a clause; none: it is only a matter of time.
+pub(super) fn undeletable(tried: &Tried) -> Option<String> {
+    match tried.failure.as_ref()? {
+        Failure::Forbidden => Some(format!(
+            "while Tableau forbids this account to delete {}: make it the owner of the target or a leader of its project",
+            tried.what
+        )),
+        Failure::Rejected(code) => {
+            Some(format!("while Tableau refuses to delete {} (code {code})", tried.what))
+        }
+        Failure::NotExpressible
+        | Failure::NoExtract
+        | Failure::NotFound
+        | Failure::Exists
+        | Failure::NotSent
+        | Failure::Throttled(_)
+        | Failure::Ambiguous => None,
+    }
+}
+
+/// A task that was ours, and is kept from this account.
+pub(super) fn hidden(name: &str) -> Verdict {
+    let message = format!(
+        "Tableau keeps schedule `{name}` from this account, which made it: make the account the owner of the target or a leader of its project again"
+    );
+    Verdict::new("Ready", Truth::False, "PermissionDenied", message)
+}
+
+pub(super) fn unlistable() -> Verdict {
+    Verdict::new(
+        "Ready",
+        Truth::False,
+        "PermissionDenied",
+        "Tableau forbids this account to list the schedules of the site: grant it a role that may; it is asked again later",
+    )
 }
 
 fn sentence(text: &str) -> String {

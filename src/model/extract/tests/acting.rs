@@ -1,4 +1,4 @@
-//! TRIGGER.md 4: intent, POST, answers, recovery, other jobs, retries, ends.
+//! docs/trigger.md 4: intent, POST, answers, recovery, other jobs, retries, ends.
 
 use super::holding::window;
 use super::*;
@@ -48,11 +48,12 @@ fn a_new_completion_before_the_post_is_named_by_it() {
 fn holds_hold_and_drop_nothing() {
     type Hold = Box<dyn Fn(&mut Bench)>;
     let by = || ObjectName { namespace: "finance".into(), name: "older".into() };
-    let holds: [(&str, Hold); 10] = [
+    let holds: [(&str, Hold); 11] = [
         ("False/HeldByWindow", Box::new(|b| b.d.windows.push(window("* * * * *", "168h")))),
         ("False/Suspended", Box::new(|b| b.d.suspend = true)),
         ("False/ConnectionUnavailable", Box::new(|b| b.o.site = SiteView::Missing)),
         ("False/ConnectionUnavailable", Box::new(|b| b.o.site = SiteView::NotReady { reason: "TlsFailed" })),
+        ("False/ConnectionUnavailable", Box::new(|b| b.o.site = SiteView::NotReady { reason: "Suspended" })),
         ("False/Retrying", Box::new(|b| b.o.target = TargetView::NotFound)),
         ("False/Retrying", Box::new(|b| b.o.target = TargetView::NoExtract(found(LUID)))),
         ("False/Retrying", Box::new(|b| b.o.target = TargetView::Unread)),

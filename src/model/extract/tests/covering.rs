@@ -1,8 +1,9 @@
-//! TRIGGER.md 3: when a job contains an occasion.
+//! docs/trigger.md 3: when a job contains an occasion.
 
 use super::*;
 use crate::api::JobOrigin;
-use crate::model::extract::coverage::{started_after, suffices};
+use crate::model::extract::coverage::started_after;
+use crate::model::extract::kinds::suffices;
 
 #[test]
 fn full_covers_incremental_and_what_is_unknown_counts_as_incremental() {

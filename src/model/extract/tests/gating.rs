@@ -1,4 +1,4 @@
-//! TRIGGER.md 2 and 7: when a set forms, and from where on completions count.
+//! docs/trigger.md 2 and 7: when a set forms, and from where on completions count.
 
 use super::*;
 
@@ -273,6 +273,8 @@ fn prefects_clock_going_back_is_no_deaf_hour() {
     bench.read("a").push(Seen {
         run: "after".into(),
         state: "s-after".into(),
+        state_name: "Completed".into(),
+        parameters: Parameters::default(),
         at: at(1010),
         started_at: None,
         published,

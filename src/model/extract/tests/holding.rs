@@ -20,6 +20,10 @@ fn a_window_says_when_and_a_request_does_not_pass_it() {
     assert_eq!(bench.rest(), Step::Rest);
     assert_eq!(bench.reason("Refreshing"), "False/HeldByWindow");
     assert_eq!(bench.s.next_eligible_time, Some(Time(at(3600))));
+    bench.d.windows = vec![window("0 0 * * *", "30m")];
+    bench.d.generation += 1;
+    bench.rest();
+    assert_eq!(bench.s.next_eligible_time, Some(Time(at(1800))), "an edit opens it earlier");
     bench.wait(3600);
     assert_eq!(bench.posts().demands.len(), 1);
     assert_eq!(bench.s.next_eligible_time, None);
@@ -44,6 +48,75 @@ fn the_budget_says_about_when_and_a_better_guess_is_no_write() {
     bench.wait(600);
     bench.rest();
     assert_eq!(bench.s.next_eligible_time, None, "nobody knows");
+    assert_eq!(
+        bench.again(),
+        Some(add(bench.now(), Duration::from_secs(60))),
+        "whoever has the place may be gone"
+    );
     bench.o.budget = BudgetView::Free;
+    bench.posts();
+}
+
+fn debounced() -> Bench {
+    let mut bench = Bench::any();
+    let seconds = Duration::from_secs;
+    bench.d.debounce = Some(Debounce { quiet: seconds(120), longest: seconds(300) });
+    bench
+}
+
+#[test]
+fn it_waits_for_more_until_it_is_quiet() {
+    let mut bench = debounced();
+    bench.completes("a");
+    assert_eq!(bench.rest(), Step::Rest);
+    assert_eq!(bench.reason("Refreshing"), "False/Debouncing");
+    let due = bench.again().unwrap();
+    assert_eq!(bench.s.next_eligible_time, Some(Time(due)));
+    bench.wait(100);
+    let newer = bench.completes("b");
+    bench.rest();
+    assert_eq!(bench.again(), Some(add(due, Duration::from_secs(101))), "quiet begins anew");
+    bench.wait(120);
+    let sent = bench.posts();
+    assert!(sent.seen.iter().any(|c| c.run_id == newer), "one refresh for both");
+}
+
+#[test]
+fn it_waits_no_longer_than_max() {
+    let mut bench = debounced();
+    bench.completes("a");
+    bench.rest();
+    let formed = bench.s.owed.as_ref().unwrap().formed_at;
+    for _ in 0..2 {
+        bench.wait(110);
+        bench.completes("a");
+        assert_eq!(bench.rest(), Step::Rest);
+    }
+    assert_eq!(bench.again(), Some(add(formed.0, Duration::from_secs(300))));
+    bench.wait(80);
+    bench.posts();
+}
+
+#[test]
+fn quiet_goes_by_the_clock_of_prefect() {
+    let mut bench = debounced();
+    bench.completes("a");
+    let behind = Bounds { lower: at(0), upper: at(1) };
+    match bench.o.upstreams.get_mut("a") {
+        Some(UpstreamView::Read { clock, .. }) => *clock = behind,
+        other => panic!("{other:?}"),
+    }
+    bench.rest();
+    let run_at = bench.s.marks[0].seen.as_ref().unwrap().at.0;
+    let left = Duration::from_secs(120) + run_at.duration_since(at(0)).unsigned_abs();
+    assert_eq!(bench.again(), Some(add(bench.now(), left)));
+}
+
+#[test]
+fn a_request_does_not_wait_for_quiet() {
+    let mut bench = debounced();
+    bench.completes("a");
+    bench.rest();
+    bench.d.refresh_token = Some("now".into());
     bench.posts();
 }

@@ -2,18 +2,29 @@
 
 mod acting;
 mod covering;
+mod declaring;
+mod freshening;
 mod gating;
 mod holding;
+mod holding_running;
+mod kinds;
+mod lasting;
 mod others;
 mod reporting;
 mod scheduling;
 mod scheduling_faults;
+mod scheduling_leaving;
+mod scheduling_server;
 mod targets;
+mod warning;
+mod warning_leaving;
 
 use super::*;
-use crate::api::{Attempt, AttemptPhase, Stopped};
+use crate::api::{Attempt, AttemptPhase, OnCreate, RefreshMode, Stopped};
+use crate::model::feeds::Feed;
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
+use crate::model::parameters::Parameters;
 use crate::model::time::{Moment, add};
 use std::collections::BTreeMap;
 
@@ -36,11 +47,11 @@ pub(super) fn at(seconds: u64) -> Timestamp {
 }
 
 pub(super) fn key_of(name: &str) -> String {
-    key("prod", &DeploymentName { flow: name.into(), deployment: "nightly".into() })
+    Feed::Deployment(DeploymentName { flow: name.into(), deployment: "nightly".into() }).key("prod")
 }
 
 pub(super) fn upstream(name: &str) -> Upstream {
-    Upstream { name: name.into(), source: Source::FlowDeployment(name.into()) }
+    Upstream::new(name, Source::FlowDeployment(name.into()))
 }
 
 pub(super) fn found(luid: &str) -> Found {
@@ -65,10 +76,14 @@ impl Bench {
             created_at: at(0),
             site: "acme".into(),
             target: named("Finance", "Orders"),
-            refresh_type: RefreshType::Full,
+            refresh_type: RefreshMode::Full,
             upstreams: vec![upstream("a"), upstream("b")],
             require: Require::All,
             within: None,
+            debounce: None,
+            running: None,
+            on_create: OnCreate::Ignore,
+            freshness: Freshness::default(),
             retry: Retry {
                 limit: 2,
                 backoff: Backoff {
@@ -87,6 +102,7 @@ impl Bench {
         };
         let o = Observed {
             site: SiteView::Ready { luid: SITE.into() },
+            standing: crate::model::connection::Standing::Held,
             credential: Some("first".into()),
             target: TargetView::Found(found(LUID)),
             claim: Claim::Ours,
@@ -95,6 +111,7 @@ impl Bench {
             tableau_clock: None,
             jobs: JobsView { list: JobList::Unread, details: BTreeMap::new() },
             schedules: Schedules::nothing(),
+            warnings: Warnings::nothing(),
             budget: BudgetView::Free,
             intent: IntentView::None,
             moment: Moment::default(),
@@ -135,6 +152,7 @@ impl Bench {
             occasions: Vec::new(),
             newest_ended: None,
             paused: false,
+            running: None,
             clock,
         };
         match self.o.upstreams.entry(name.into()).or_insert_with(empty) {
@@ -169,6 +187,8 @@ impl Bench {
         let seen = Seen {
             run: run.as_str().into(),
             state: format!("s-{run}").into(),
+            state_name: "Completed".into(),
+            parameters: Parameters::default(),
             at: self.now(),
             started_at: Some(at(self.now - 1)),
             published,
@@ -255,6 +275,7 @@ impl Bench {
             created_at: None,
             started_at: started,
             completed_at: ended.then(|| self.now()),
+            failure: None,
         };
         self.o.jobs.details.insert(id.into(), JobAnswer { asked, job: Some(job) });
     }
@@ -292,6 +313,15 @@ impl Bench {
     pub(super) fn reason(&self, kind: &str) -> String {
         let condition = self.s.conditions.iter().find(|c| c.type_ == kind);
         condition.map_or_else(String::new, |c| format!("{}/{}", c.status, c.reason))
+    }
+
+    pub(super) fn message(&self, kind: &str) -> &str {
+        self.s.conditions.iter().find(|c| c.type_ == kind).map_or("", |c| &c.message)
+    }
+
+    /// When it wants to be looked at again.
+    pub(super) fn again(&self) -> Option<Timestamp> {
+        decide(&self.d, &self.o, &self.s, self.now(), || "again".into()).again
     }
 
     pub(super) fn owed(&self) -> Vec<String> {

@@ -115,6 +115,8 @@ fn an_unsupported_spec_keeps_the_machine() {
     let why = Unsupported { message: "another version wrote this".into() };
     let status = unsupported(&bench.s, &why, 9, bench.now());
     assert_eq!(status.observed_generation, 9);
+    let fresh = status.conditions.iter().find(|c| c.type_ == "Fresh").unwrap();
+    assert_eq!(fresh.observed_generation, Some(1), "nobody is told that the data of this spec is fresh");
     assert_eq!((&status.owed, &status.marks), (&bench.s.owed, &bench.s.marks));
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.reason == "UnsupportedSpec"));
     assert_eq!(unsupported(&status, &why, 9, add(bench.now(), Duration::from_secs(60))), status);

@@ -3,6 +3,7 @@
 use super::scheduling::{Site, nightly, schedule, weekly};
 use super::*;
 use crate::api::{DeletionPolicy, Edition, ManagementPolicy};
+use crate::model::connection::Standing;
 use serde_json::json;
 
 #[test]
@@ -85,7 +86,7 @@ fn an_edit_before_the_call_and_one_after_it() {
 #[test]
 fn refusals_are_told_by_cause_and_tried_again_later() {
     let table = [
-        (ScheduleFailure::NotExpressible, "False/ScheduleNotExpressible"),
+        (ScheduleFailure::NoExtract, "False/NoExtract"),
         (ScheduleFailure::Forbidden, "False/PermissionDenied"),
         (ScheduleFailure::Rejected("400000".into()), "False/RemoteRejected"),
         (ScheduleFailure::NotSent, "Unknown/Progressing"),
@@ -112,10 +113,73 @@ fn refusals_are_told_by_cause_and_tried_again_later() {
     site.read();
     site.settle();
     assert_eq!(site.bench.reason("Ready"), "False/ServerSchedulePermission");
+    let told = site.message("Ready");
+    assert!(told.contains("make schedule `feedwater Daily 02:00` (Daily 02:00) for extracts"), "{told}");
     site.bench.o.schedules.server = ServerView::Forbidden;
     site.bench.o.schedules.memory = None;
     site.settle();
     assert_eq!(site.bench.reason("Ready"), "False/ServerSchedulePermission");
+}
+
+/// Until nothing more happens, with one answer for all that this schedule is written.
+fn settle_refused(site: &mut Site, refused: &str, failure: &ScheduleFailure, ready: &mut Vec<String>) {
+    for _ in 0..40 {
+        let (step, changed) = site.pass();
+        ready.push(site.bench.reason("Ready"));
+        match step {
+            Step::Schedule(write) => {
+                let is = matches!(&write, ScheduleWrite::Create { name, .. } if name == refused);
+                let ack = if is { ScheduleAck::Failed(failure.clone()) } else { site.perform(&write) };
+                site.fold(&write, &ack);
+                ready.push(site.bench.reason("Ready"));
+                site.read();
+            }
+            Step::LookAtTasks => site.read(),
+            _ if changed => {}
+            _ => return,
+        }
+    }
+    panic!("no rest: {ready:?}");
+}
+
+#[test]
+fn a_refusal_stays_told_until_a_success_and_holds_up_no_other_schedule() {
+    for (failure, told) in [
+        (ScheduleFailure::Forbidden, "False/PermissionDenied"),
+        (ScheduleFailure::Rejected("400000".into()), "False/RemoteRejected"),
+        (ScheduleFailure::NotExpressible, "False/ScheduleNotExpressible"),
+        (ScheduleFailure::NoExtract, "False/NoExtract"),
+    ] {
+        let mut site = Site::new(Edition::Cloud, vec![nightly(), weekly()]);
+        let mut ready = Vec::new();
+        settle_refused(&mut site, "nightly", &failure, &mut ready);
+        assert_eq!(site.taken(), ["create Weekly 05:00 on Sunday"], "{failure:?}");
+        assert_eq!(site.bench.reason("Ready"), told);
+        assert!(
+            site.message("Ready").contains("schedule `nightly` (Daily 02:00)"),
+            "{}",
+            site.message("Ready")
+        );
+        ready.clear();
+        for _ in 0..6 {
+            site.bench.wait(400);
+            site.read();
+            settle_refused(&mut site, "nightly", &failure, &mut ready);
+        }
+        assert!(ready.iter().all(|ready| ready == told), "{failure:?}: {ready:?}");
+        let events = site.bench.notes.iter().filter(|note| **note == "ScheduleRefused").count();
+        assert_eq!(events, 1, "{failure:?}");
+        // What Tableau cannot run it is not asked for again before an edit.
+        site.bench.wait(400);
+        site.read();
+        site.settle();
+        let again: &[&str] =
+            if failure == ScheduleFailure::NotExpressible { &[] } else { &["create Daily 02:00"] };
+        assert_eq!(site.taken(), again, "{failure:?}");
+        site.edit(|d| d.schedules.all[0].start = Some("02:05".into()));
+        site.settle();
+        assert_eq!(site.bench.reason("Ready"), "True/InSync");
+    }
 }
 
 #[test]
@@ -146,6 +210,34 @@ fn nothing_is_planned_on_what_is_not_known_or_not_ours() {
 }
 
 #[test]
+fn no_schedule_is_made_through_a_site_before_it_is_held_nor_while_it_is_being_deleted() {
+    for deletion in [DeletionPolicy::Delete, DeletionPolicy::Orphan] {
+        let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+        site.bench.d.schedules.deletion = deletion;
+        site.bench.o.standing = Standing::Leaving;
+        site.settle();
+        assert!(site.taken().is_empty(), "{deletion:?}");
+        let ready = site.bench.s.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", "ConnectionUnavailable"));
+        assert!(ready.message.contains("is being deleted"), "{}", ready.message);
+        site.bench.o.standing = Standing::Unheld;
+        site.settle();
+        let none: &[&str] = &[];
+        let made: &[&str] = &["create Daily 02:00"];
+        let expected = if deletion == DeletionPolicy::Delete { none } else { made };
+        assert_eq!(site.taken(), expected, "what is left behind needs nobody to wait for it");
+    }
+    // What is there is changed and deleted through a site that goes.
+    let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+    site.settle();
+    site.taken();
+    site.bench.o.standing = Standing::Leaving;
+    site.bench.d.schedules.all.clear();
+    site.settle();
+    assert_eq!(site.taken(), ["delete t1"]);
+}
+
+#[test]
 fn what_is_deleted_takes_its_schedules_along_by_policy() {
     let deadline = Duration::from_secs(600);
     let mut site = Site::new(Edition::Cloud, vec![nightly(), weekly()]);
@@ -158,7 +250,7 @@ fn what_is_deleted_takes_its_schedules_along_by_policy() {
         let next = part(&site.bench.d, &site.bench.o, &site.bench.s, since, deadline, site.bench.now());
         let Parting::Write(write) = next else { panic!("{next:?}") };
         let ack = site.perform(&write);
-        site.bench.s = parted(&site.bench.s, &write, &ack);
+        site.part(&write, &ack);
         site.read();
         assert_eq!(site.taken(), [expected]);
     }

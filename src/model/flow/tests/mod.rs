@@ -1,13 +1,20 @@
 //! What each rule comes to: one table a concern.
 
+mod adopting;
+mod contesting;
+mod observing;
 mod parting;
+mod repairing;
+mod standing;
+mod tolerating;
+mod turning;
 
 use super::*;
 use crate::api::{DeletionPolicy, FlowDeployment, PendingWrite, Time};
 use crate::model::conditions::reason_of;
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::time::add;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn object(spec: &Value) -> FlowDeployment {
     let mut object = json!({
@@ -40,8 +47,9 @@ pub(super) fn there(fields: &Value) -> Deployment {
         name: DeploymentName { flow: "orders".into(), deployment: "nightly".into() },
         tags: serde_json::from_value(tags).unwrap(),
         paused: false,
-        fields,
+        fields: fields.into(),
         schedules: vec![],
+        touched: crate::model::deployments::Touched::default(),
     }
 }
 
@@ -49,17 +57,21 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     at("2026-11-24T10:00:00Z")
 }
 
-fn later(seconds: u64) -> Timestamp {
+pub(super) fn later(seconds: u64) -> Timestamp {
     add(now(), Duration::from_secs(seconds))
 }
 
 fn seen(deployment: View<Deployment>) -> Observed {
     Observed {
         workspace: WorkspaceView::Ready,
+        turn: Turn::None,
+        standing: Standing::Held,
+        cloud: false,
+        values: Values::Put(std::collections::BTreeMap::new()),
         deployment,
         claim: Claim::Ours,
         heir: Heir::None,
@@ -69,12 +81,12 @@ fn seen(deployment: View<Deployment>) -> Observed {
     }
 }
 
-fn present(fields: &Value) -> Observed {
+pub(super) fn present(fields: &Value) -> Observed {
     seen(View::Present(there(fields)))
 }
 
 /// The status once all is as declared.
-fn settled(d: &Desired) -> FlowDeploymentStatus {
+pub(super) fn settled(d: &Desired) -> FlowDeploymentStatus {
     let decision = decide(d, &present(&json!({})), &FlowDeploymentStatus::default(), now());
     assert_eq!(reason_of(&decision.status, "Ready"), Some("InSync"));
     decision.status
@@ -193,7 +205,7 @@ fn drift_is_told_once_and_put_right_without_a_flapping_condition() {
     assert_eq!(intent.step, Step::Intend);
     assert_eq!(intent.status.conditions, status.conditions);
     assert_eq!(intent.status.last_drift.as_ref().unwrap().fields, ["entrypoint"]);
-    assert_eq!(intent.status.pending_write, Some(PendingWrite { since: Time(o.clock.unwrap()) }));
+    assert_eq!(intent.status.pending_write, Some(PendingWrite { since: Time(o.clock.unwrap()), late: None }));
     assert_eq!(intent.notes[0].reason, "DriftDetected");
     let act = decide(&d, &o, &intent.status, later(61));
     let Step::Do(writes) = &act.step else { panic!("{:?}", act.step) };
@@ -227,7 +239,8 @@ fn the_mark_taken_away_by_hand_is_put_back_by_the_id() {
 fn a_crash_after_the_write_leaves_the_repair() {
     let d = desired(&json!({}));
     let since = Time(later(1));
-    let status = FlowDeploymentStatus { pending_write: Some(PendingWrite { since }), ..settled(&d) };
+    let status =
+        FlowDeploymentStatus { pending_write: Some(PendingWrite { since, late: None }), ..settled(&d) };
     for spec in [json!({}), json!({"suspend": true})] {
         let d = desired(&spec);
         let decision = decide(&d, &present(&json!({})), &status, later(60));
@@ -272,8 +285,8 @@ fn a_refused_correction_is_told_in_drifted() {
     let o = present(&json!({"entrypoint": "hand.py:f"}));
     let intent = decide(&d, &o, &settled(&d), later(60));
     let refused =
-        fold(&d, &o, &intent.status, &[Ack::Failed(WriteKind::Patch, Failure::Rejected)], later(61));
-    assert_eq!(ready(&refused), ("False", "RemoteRejected"));
+        fold(&d, &o, &intent.status, &[Ack::Failed(WriteKind::Patch, Failure::Rejected(500))], later(61));
+    assert_eq!(ready(&refused), ("False", "RemoteFailed"));
     assert_eq!(reason_of(&refused.status, "Drifted"), Some("CorrectionFailed"));
 }
 
@@ -357,92 +370,4 @@ fn an_unusable_spec_stalls() {
     let decision = unsupported(&FlowDeploymentStatus::default(), 4, &why, now());
     assert_eq!((ready(&decision), has(&decision, "Stalled")), (("False", "UnsupportedSpec"), true));
     assert_eq!(decision.status.observed_generation, 4);
-}
-
-#[test]
-fn observe_says_what_would_be_written_and_writes_nothing() {
-    let mut d = desired(&json!({"managementPolicy": "Observe", "description": "a"}));
-    assert_eq!(decide(&d, &present(&json!({})), &FlowDeploymentStatus::default(), now()).step, Step::Release);
-    d.has_finalizer = false;
-    let of = |o: &Observed| {
-        let decision = decide(&d, o, &FlowDeploymentStatus::default(), now());
-        assert_eq!(decision.step, Step::Rest);
-        let reason = reason_of(&decision.status, "Ready").map(str::to_owned);
-        (decision.status.plan, reason)
-    };
-    let observing = Some("Observing".to_owned());
-    assert_eq!(
-        of(&seen(View::Absent)),
-        (vec!["create deployment `orders/nightly`".to_owned()], observing.clone())
-    );
-    assert_eq!(of(&present(&json!({}))), (vec!["change description".to_owned()], observing.clone()));
-    assert_eq!(of(&present(&json!({"description": "a"}))), (vec![], observing.clone()));
-    let (plan, ready) = of(&present(&json!({"tags": ["x"]})));
-    assert!(plan[0].starts_with("nothing: "), "{plan:?}");
-    assert_eq!(ready, observing);
-    // Nothing is written: its deletion neither.
-    assert_eq!(d.deletion_policy, DeletionPolicy::Orphan);
-}
-
-#[test]
-fn what_is_nobodys_is_taken_over_when_that_is_declared_and_left_in_the_end() {
-    let spec = json!({"adoptionPolicy": "Adopt", "description": "a"});
-    let theirs = present(&json!({"tags": ["x"], "description": "b"}));
-    let first = decide(&desired(&spec), &theirs, &FlowDeploymentStatus::default(), now());
-    assert_eq!((first.step, first.status.adopted), (Step::Intend, Some(true)));
-    assert_eq!(first.notes[0].reason, "Adopted");
-    let mut adopted = object(&spec);
-    adopted.metadata.finalizers = None;
-    adopted.status = Some(first.status.clone());
-    let d = Desired::parse(&adopted, "abc").unwrap();
-    assert_eq!(d.deletion_policy, DeletionPolicy::Orphan, "unset: what was there before stays");
-    let second = decide(&d, &theirs, &first.status, now());
-    assert_eq!(second.step, Step::Intend);
-    let third = decide(&d, &theirs, &second.status, now());
-    let Step::Do(writes) = third.step else { panic!("{:?}", third.step) };
-    let Write::Patch { fields, .. } = &writes[0] else { panic!("{writes:?}") };
-    assert_eq!(fields["description"], "a");
-    assert_eq!(fields["tags"], json!(["x", "feedwater:abc/finance/orders"]));
-    // Somebody else's mark is never taken.
-    let marked = present(&json!({"tags": ["feedwater:other/finance/orders"]}));
-    let refused = decide(&desired(&spec), &marked, &FlowDeploymentStatus::default(), now());
-    assert_eq!(reason_of(&refused.status, "Ready"), Some("TargetConflict"));
-}
-
-#[test]
-fn what_people_change_is_left_by_mode_until_the_spec_is_edited() {
-    for (mode, drifted) in [("Warn", "DriftDetected"), ("Disabled", "NoDrift")] {
-        let spec = json!({"description": "a", "driftDetection": {"mode": mode}});
-        let d = desired(&spec);
-        let settled =
-            decide(&d, &present(&json!({"description": "a"})), &FlowDeploymentStatus::default(), now())
-                .status;
-        let changed = present(&json!({"description": "b"}));
-        let decision = decide(&d, &changed, &settled, now());
-        assert_eq!(decision.step, Step::Rest, "{mode}");
-        assert_eq!(reason_of(&decision.status, "Drifted"), Some(drifted));
-        assert_eq!(reason_of(&decision.status, "Ready"), Some("InSync"));
-        let again = decide(&d, &changed, &decision.status, later(60));
-        assert_eq!((again.step, &again.status), (Step::Rest, &decision.status), "{mode} rests");
-        let edited = Desired { generation: 2, ..d };
-        assert_eq!(decide(&edited, &changed, &decision.status, now()).step, Step::Intend, "{mode}");
-    }
-}
-
-#[test]
-fn labels_are_set_at_creation_and_a_difference_is_told() {
-    let d = desired(&json!({"labels": {"team": "bi", "n": 1}}));
-    let first = decide(&d, &seen(View::Absent), &FlowDeploymentStatus::default(), now());
-    let second = decide(&d, &seen(View::Absent), &first.status, now());
-    let Step::Do(writes) = second.step else { panic!("{:?}", second.step) };
-    let Write::Create { new, .. } = &writes[0] else { panic!("{writes:?}") };
-    assert_eq!(new.fields["labels"], json!({"team": "bi", "n": 1}));
-    let labelled = json!({"labels": {"team": "bi", "n": 1.0, "prefect.flow.id": "x"}});
-    let of = |labels: &Value| decide(&d, &present(labels), &FlowDeploymentStatus::default(), now()).status;
-    assert_eq!(reason_of(&of(&labelled), "Drifted"), Some("NoDrift"));
-    let told = of(&json!({"labels": {"team": "old"}}));
-    assert_eq!(
-        (reason_of(&told, "Drifted"), reason_of(&told, "Ready")),
-        (Some("DriftDetected"), Some("InSync"))
-    );
 }

@@ -63,6 +63,7 @@ fn a_blocked_deletion_ends_at_the_deadline() {
     let d = Desired { deleting: Some(now()), generation: 2, ..live };
     let refused = Memory {
         generation: 2,
+        secrets: Vec::new(),
         tries: 5,
         until: later(100_000),
         failure: Some((WriteKind::Delete, Failure::Forbidden)),
@@ -80,6 +81,12 @@ fn a_blocked_deletion_ends_at_the_deadline() {
         let end = decide(&d, &o, &status, later(600));
         assert_eq!((end.step, end.notes[0].reason), (Step::Release, "Orphaned"));
     }
+    // What never made anything has nothing to wait for.
+    let away = Observed {
+        workspace: WorkspaceView::NotReady { reason: "Unreachable".into() },
+        ..seen(View::Unread)
+    };
+    assert_eq!(decide(&d, &away, &FlowDeploymentStatus::default(), now()).step, Step::Release);
     // A process that has just started has not tried yet.
     let starting = Observed {
         workspace: WorkspaceView::NotReady { reason: "Progressing".into() },
@@ -98,6 +105,13 @@ fn a_renamed_deployment_is_left_before_the_new_one_is_made() {
         assert_eq!(writes[0].kind(), WriteKind::Delete);
         let left = fold(&d, &present(&json!({})), &status, &[Ack::Done(WriteKind::Delete)], now());
         assert_eq!(d.place(&left.status), d.wanted_place());
+        // That Prefect was busy at first does not hold up the new one.
+        let busy = [Ack::Failed(WriteKind::Delete, Failure::Unavailable)];
+        let memory = fold(&d, &present(&json!({})), &status, &busy, now()).memory;
+        let there = Observed { memory, ..present(&json!({})) };
+        let left = fold(&d, &there, &status, &[Ack::Done(WriteKind::Delete)], later(10));
+        let absent = Observed { memory: left.memory, ..seen(View::Absent) };
+        assert_eq!(decide(&d, &absent, &left.status, later(11)).step, Step::Intend);
     }
     let d = Desired {
         has_finalizer: false,

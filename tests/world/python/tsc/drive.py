@@ -12,6 +12,9 @@ from datetime import timedelta
 
 import tableauserverclient as TSC
 
+# 0.41 does not give it out at the top, as 0.42 does.
+from tableauserverclient.server.endpoint.exceptions import JobFailedException
+
 
 class Warnings(logging.Handler):
     """Keeps what the client warns of: the only trace that it leaves of a duplicate refresh."""
@@ -28,7 +31,7 @@ def raised(call):
     """What the call raised, or returned."""
     try:
         return {"returned": describe(call())}
-    except TSC.JobFailedException as error:
+    except JobFailedException as error:
         return {"raised": type(error).__name__, "notes": error.notes, "finishCode": error.job.finish_code}
     except Exception as error:
         return {"raised": type(error).__name__, "code": getattr(error, "code", None)}

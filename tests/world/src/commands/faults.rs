@@ -13,7 +13,8 @@ use super::{Failure, say, until_interrupted};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only this workload: create, edit, rotate, trigger, retry, schedule, delete, tasks or shared
+    /// Only this workload: create, edit, rotate, trigger, retry, schedule, delete, tasks, shared, settings,
+    /// take-over, rename, foreign, cancel, vanish, incremental, runs, warn, clear or wait
     #[arg(long, value_parser = workload)]
     workload: Vec<Workload>,
     /// A fixed part of the runs

@@ -46,14 +46,15 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs a subcommand; a failure is told on stderr.
 pub async fn run(command: Command) -> ExitCode {
     let outcome = match command {
-        Command::Demo(arguments) => demo::run(arguments).await,
-        Command::Test(arguments) => test::run(arguments).await,
-        Command::Up(arguments) => up::run(arguments).await,
+        Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
+        Command::Test(arguments) => Box::pin(test::run(arguments)).await,
+        // On the heap: these hold whole worlds.
+        Command::Up(arguments) => Box::pin(up::run(arguments)).await,
         Command::Down(arguments) => down::run(&arguments).await,
         Command::Guards(arguments) => guards::run(arguments).await,
-        Command::Bench(arguments) => bench::run(arguments).await,
-        Command::Faults(arguments) => faults::run(arguments).await,
-        Command::Upgrade(arguments) => upgrade::run(arguments).await,
+        Command::Bench(arguments) => Box::pin(bench::run(arguments)).await,
+        Command::Faults(arguments) => Box::pin(faults::run(arguments)).await,
+        Command::Upgrade(arguments) => Box::pin(upgrade::run(arguments)).await,
         Command::Supervise(arguments) => supervise::run(arguments).await,
     };
     outcome.unwrap_or_else(|failure| {

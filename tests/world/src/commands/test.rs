@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use world::progress::Progress;
-use world::tools::Tools;
+use world::tools::{self, Tools};
 use world::{Options, World, cargo, info, layout, python};
 
 use super::{Failure, interrupted, say, until_interrupted};
@@ -54,6 +54,9 @@ async fn prepare(progress: &Progress) -> Result<Option<(Nextest, World)>, Failur
         return Ok(None);
     }
     task.done();
+    // A test that has to build them first is a test that takes too long.
+    tools::gitops(progress).await?;
+    tools::helm(progress).await?;
     let options = Options { prefect: true, worker: true, progress: progress.clone(), ..Options::default() };
     Ok(Some((nextest, World::start(options).await?)))
 }

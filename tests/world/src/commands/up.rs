@@ -22,6 +22,9 @@ pub struct Arguments {
     /// Leave this part out
     #[arg(long, value_enum)]
     without: Vec<Part>,
+    /// Prefect keeps its data in PostgreSQL, not in SQLite
+    #[arg(long)]
+    postgres: bool,
     /// Where everything is written; a fresh directory when unset
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -103,6 +106,7 @@ async fn start(arguments: &Arguments, directory: &Path) -> Result<World, Failure
     };
     let options = Options {
         prefect: with(Part::Prefect),
+        postgres: arguments.postgres,
         worker: with(Part::Prefect) && with(Part::Worker),
         tableau: with(Part::Tableau),
         operator,
@@ -121,6 +125,9 @@ async fn detach(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let log = directory.with_extension("log");
     let mut command = tokio::process::Command::new(std::env::current_exe()?);
     command.args(["up", "--daemon", "--directory"]).arg(&directory).stdin(Stdio::null());
+    if arguments.postgres {
+        command.arg("--postgres");
+    }
     for part in &arguments.without {
         if let Some(value) = part.to_possible_value() {
             command.args(["--without", value.get_name()]);

@@ -48,6 +48,8 @@ pub enum Subset {
 
 /// Runs of each workload and position in [`Subset::Ci`].
 const CI_RUNS: usize = 5;
+/// The same of workloads that are like others.
+const CI_FEW: usize = 2;
 /// Runs without kills, which tell the calls, and whether the end is always the same.
 const REFERENCES: usize = 3;
 
@@ -141,7 +143,8 @@ impl Matrix {
         let wanted = |workload: &Workload| {
             let named = self.options.workloads.is_empty() || self.options.workloads.contains(workload);
             let only = &self.options.only;
-            named && (only.is_empty() || only.iter().any(|case| case.workload == *workload))
+            let soon = self.options.subset != Some(Subset::Ci) || !workload.takes_a_minute();
+            named && soon && (only.is_empty() || only.iter().any(|case| case.workload == *workload))
         };
         Workload::ALL.into_iter().filter(wanted).collect()
     }
@@ -168,7 +171,11 @@ impl Matrix {
         let every: Vec<Vec<Case>> =
             references.iter().map(|r| plan::every_call(r.workload, &r.calls)).collect();
         if self.options.subset == Some(Subset::Ci) {
-            return every.iter().flat_map(|cases| plan::some_of_each_position(cases, CI_RUNS)).collect();
+            let some = |cases: &Vec<Case>| {
+                let few = cases.first().is_some_and(|case| case.workload.is_one_of_many());
+                plan::some_of_each_position(cases, if few { CI_FEW } else { CI_RUNS })
+            };
+            return every.iter().flat_map(some).collect();
         }
         let mut cases = plan::some(every.concat(), usize::MAX);
         let missing = self.options.runs.saturating_sub(cases.len());

@@ -11,6 +11,7 @@ mod observe;
 mod oracle;
 mod plan;
 mod point;
+mod refreshes;
 mod report;
 mod run;
 mod stage;

@@ -1,15 +1,16 @@
 //! What there is at the end of a run, without what differs from run to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::FaultsError;
 use super::admin::crs;
 use super::point::{Key, System, is_position};
 use super::stage::{Stage, expected};
-use crate::tableau::TaskTruth;
+use crate::tableau::{Refresh, TaskTruth};
 
 /// The end of a run.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Observation {
     pub calls: BTreeMap<Key, usize>,
     /// How many refreshes were started.
     pub refreshes: usize,
+    /// How many of those that have ended Prefect was not told of to the last: the artifact, which comes after all else.
+    pub untold: usize,
     /// The earliest run that is still to come; `None` when there is none.
     pub next_run: Option<Timestamp>,
     /// When the runs of schedules were expected, in order.
@@ -62,6 +65,11 @@ pub async fn observe(stage: &Stage, since: Mark, metrics: &str) -> Result<Observ
     let mut shared: Vec<String> = truth.schedules.iter().map(|(name, _)| name.clone()).collect();
     shared.sort();
     kinds.insert("serverSchedules".to_owned(), json!(shared));
+    let warnings = truth
+        .warnings
+        .iter()
+        .map(|warning| text_of(&format!("{} {} by {}", warning.kind, warning.message, warning.by), stage));
+    kinds.insert("warnings".to_owned(), warnings.collect());
     let log = std::fs::read_to_string(stage.directory.join("operator.log")).unwrap_or_default();
     let panics = log.lines().filter(|line| line.contains("panicked")).map(str::to_owned).collect();
     seen.push(("log".to_owned(), log));
@@ -80,12 +88,21 @@ pub async fn observe(stage: &Stage, since: Mark, metrics: &str) -> Result<Observ
         calls: calls(stage, since, |entry| {
             is_position(entry) && entry.status.is_some_and(|status| (200..300).contains(&status))
         }),
-        refreshes: stage.simulator.truth().refreshes.len(),
+        refreshes: truth.refreshes.len(),
+        untold: untold(stage, &truth.refreshes).await?,
         next_run: ticks.iter().copied().find(|tick| *tick > now),
         ticks,
         leaks: leaks(stage, &seen),
         panics,
     })
+}
+
+async fn untold(stage: &Stage, refreshes: &[Refresh]) -> Result<usize, FaultsError> {
+    let ended: Vec<&str> = refreshes.iter().filter(|r| r.ended.is_some()).map(|r| r.job.as_str()).collect();
+    let runs = json!({"flow_runs": {"idempotency_key": {"any_": ended}}});
+    let artifacts = stage.prefect.call(Method::POST, "/artifacts/filter", Some(runs)).await?;
+    let told = artifacts.as_array().into_iter().flatten().map(|artifact| artifact["flow_run_id"].to_string());
+    Ok(ended.len().saturating_sub(told.collect::<BTreeSet<_>>().len()))
 }
 
 /// How many requests of each kind there were since `since`, of those that are `wanted`.

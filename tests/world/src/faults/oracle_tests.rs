@@ -12,6 +12,7 @@ fn end() -> Observation {
     let calls = BTreeMap::from([
         (key(System::Prefect, "PATCH:deployments/*"), 1),
         (key(System::Prefect, "POST:deployments"), 1),
+        (key(System::Prefect, "POST:logs"), 5),
         (key(System::Kubernetes, "PATCH:extractrefreshes/orders/status"), 4),
         (key(System::Kubernetes, "PATCH:flowdeployments/orders"), 1),
         (key(System::Tableau, "POST:auth/signin"), 1),
@@ -20,6 +21,7 @@ fn end() -> Observation {
         state: json!({"deployments": [{"description": "a"}], "extractrefreshes": [{"status": {"owed": 1}}]}),
         calls,
         refreshes: 1,
+        untold: 0,
         next_run: Some(tick(6)),
         ticks: vec![tick(2), tick(4), tick(6)],
         leaks: Vec::new(),
@@ -54,6 +56,7 @@ fn refreshes_ticks_and_deployments_are_counted() {
     let of = |change: fn(&mut Observation)| found(Workload::Schedule, change).join("; ");
     assert_eq!(of(|seen| seen.refreshes = 2), "DOUBLED: 2 refreshes instead of 1");
     assert_eq!(of(|seen| seen.refreshes = 0), "LOST: 1 of 1 refreshes");
+    assert_eq!(of(|seen| seen.untold = 1), "LOST: what Prefect shows of 1 refreshes");
     assert!(
         of(|seen| seen.ticks.retain(|tick| tick.as_second() != 4))
             .starts_with("LOST: the scheduled runs between")
@@ -63,6 +66,20 @@ fn refreshes_ticks_and_deployments_are_counted() {
     assert!(of(|seen| seen.state["deployments"] = json!([])).starts_with("LOST: 1 of 1 deployments"));
     let twice = |seen: &mut Observation| seen.state["deployments"] = json!([{"description": "a"}, {}]);
     assert!(of(twice).starts_with("DOUBLED: 2 deployments"));
+}
+
+/// A kill may cost the log lines of one state; more than that is lost, and one too many is there twice.
+#[test]
+fn log_lines_may_be_fewer_by_one_for_each_kill_and_never_more() {
+    let of = |count: usize| {
+        let logs = Key { system: System::Prefect, call: "POST:logs".to_owned() };
+        found(Workload::Trigger, |seen| {
+            seen.calls.insert(logs, count);
+        })
+    };
+    for (count, good) in [(2, false), (3, true), (4, true), (5, true), (6, false)] {
+        assert_eq!(of(count).is_empty(), good, "{count}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! by those that come one after the other.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ pub const SITE: &str = "acme";
 const POLL: Duration = Duration::from_secs(1);
 /// How long no call that changes something, and no job, means that nothing more will come: three polls.
 pub const QUIET: Duration = POLL.saturating_mul(3);
-/// How long anything that is waited for may take.
-pub const LIMIT: Duration = Duration::from_secs(40);
+/// How long anything that is waited for may take. Only a run that fails takes it.
+pub const LIMIT: Duration = Duration::from_secs(90);
 
 /// What all runs share.
 #[derive(Clone)]
@@ -61,6 +62,8 @@ pub struct Stage {
     /// Each is random, so that it can be looked for.
     secrets: Mutex<Secrets>,
     proxies: [Proxy; 3],
+    /// A job waits for the act: that is quiet.
+    held: AtomicBool,
 }
 
 #[derive(Default)]
@@ -80,15 +83,15 @@ impl Stage {
         prefect_url: &str,
         namespace: &str,
         directory: &Path,
-        edition: Edition,
+        tableau: Config,
     ) -> Result<(Self, Operator), FaultsError> {
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| FaultsError::File { path, source }
         };
         std::fs::create_dir_all(directory).map_err(file(directory))?;
-        let simulator =
-            Simulator::start(Config { edition, ..Config::default() }).await.map_err(file(directory))?;
+        let edition = tableau.edition;
+        let simulator = Simulator::start(tableau).await.map_err(file(directory))?;
         simulator.add_site(SITE);
         let proxies = [
             Proxy::of_cluster(&shared.kubeconfig).await.map_err(file(&shared.kubeconfig))?,
@@ -116,6 +119,7 @@ impl Stage {
             directory: directory.to_owned(),
             secrets: Mutex::default(),
             proxies,
+            held: AtomicBool::new(false),
         };
         stage.new_secrets();
         Ok((stage, operator))
@@ -225,10 +229,14 @@ impl Stage {
 
     /// A run of the flow, from its beginning to its end.
     pub async fn complete(&self) -> Result<(), FaultsError> {
-        let found = self.prefect.deployment(&format!("{}-orders", self.namespace), "orders").await?;
-        let id = found.map(|found| found["id"].as_str().unwrap_or_default().to_owned());
-        self.prefect.complete(&id.unwrap_or_default()).await?;
+        self.prefect.complete(&self.deployment().await?).await?;
         Ok(())
+    }
+
+    /// The id of the flow's deployment.
+    pub async fn deployment(&self) -> Result<String, FaultsError> {
+        let found = self.prefect.deployment(&format!("{}-orders", self.namespace), "orders").await?;
+        Ok(found.map(|found| found["id"].as_str().unwrap_or_default().to_owned()).unwrap_or_default())
     }
 
     /// The oldest run that the schedule has made and nobody has taken runs to its end, as a worker would do it.
@@ -256,6 +264,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether a job waits for the act.
+    pub fn hold_jobs(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+
     /// For how much longer it must be quiet until it has been so for `time`: no call that changes something, no job under way.
     pub fn until_quiet(&self, time: Duration) -> Duration {
         let now = crate::clock::now();
@@ -269,7 +282,8 @@ impl Stage {
             })
         });
         let jobs = self.simulator.truth().refreshes;
-        let jobs = jobs.iter().map(|refresh| refresh.ended.unwrap_or(now)).max();
+        let held = self.held.load(Ordering::SeqCst);
+        let jobs = jobs.iter().filter_map(|refresh| refresh.ended.or((!held).then_some(now))).max();
         let last = last.into_iter().chain([jobs]).flatten().max();
         let quiet = last.map_or(time, |last| duration(now.duration_since(last)));
         time.saturating_sub(quiet)

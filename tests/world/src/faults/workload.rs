@@ -3,13 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::FaultsError;
 use super::admin::crs;
+use super::point::System;
 use super::stage::{SITE, Stage};
+use crate::proxy::Entry;
 use crate::resources;
-use crate::tableau::{Edition, Outcome, Script, Step};
+use crate::tableau::{Config, Edition, Outcome, Script, Step};
 
 /// A workload: something is prepared, then one thing is done, of which every call is a place to be killed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,11 +35,33 @@ pub enum Workload {
     Tasks,
     /// The same on a Server, where schedules are shared.
     Shared,
+    /// A deployment's settings are edited: its variables, limit, pause, a schedule's parameters.
+    Settings,
+    /// A deployment that somebody made by hand was observed, and is now taken over.
+    TakeOver,
+    /// A deployment gets another name.
+    Rename,
+    /// Schedules that others made are to go.
+    Foreign,
+    /// A refresh runs longer than it may: it is cancelled, and tried again.
+    Cancel,
+    /// The record of a job that runs is gone, and the refresh is tried again.
+    Vanish,
+    /// Tableau refuses an incremental refresh, and a full one is started.
+    Incremental,
+    /// Runs complete that are chosen by tag and parameters, close to one another.
+    Runs,
+    /// What is refreshed is stale at once, and Tableau is to say so.
+    Warn,
+    /// Tableau says that the data is stale, and it is refreshed.
+    Clear,
+    /// A refresh is due while another run goes on, and then that ends.
+    Wait,
 }
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 20] = [
         Self::Create,
         Self::Edit,
         Self::Rotate,
@@ -46,32 +71,80 @@ impl Workload {
         Self::Delete,
         Self::Tasks,
         Self::Shared,
+        Self::Settings,
+        Self::TakeOver,
+        Self::Rename,
+        Self::Foreign,
+        Self::Cancel,
+        Self::Vanish,
+        Self::Incremental,
+        Self::Runs,
+        Self::Warn,
+        Self::Clear,
+        Self::Wait,
     ];
 
     /// Which Tableau it is about.
-    pub fn edition(self) -> Edition {
-        if self == Self::Tasks { Edition::Cloud } else { Edition::Server }
+    pub fn tableau(self) -> Config {
+        let edition = if self == Self::Tasks { Edition::Cloud } else { Edition::Server };
+        let usual = Config { edition, ..Config::default() };
+        match self {
+            // It does not know incremental refreshes yet.
+            Self::Incremental => Config { rest_api_version: "3.24".to_owned(), ..usual },
+            _ => usual,
+        }
     }
 
     /// Calls that may be applied more often than in the reference, because being applied again changes nothing.
     pub fn may_repeat(self) -> &'static [&'static str] {
         match self {
             // Asking Prefect to schedule creates only what is missing; a flow of that name is made once.
-            Self::Create | Self::Edit | Self::Schedule => {
+            Self::Create
+            | Self::Edit
+            | Self::Schedule
+            | Self::Settings
+            | Self::TakeOver
+            | Self::Rename
+            | Self::Foreign => {
                 &["prefect:POST:deployments/*/schedule", "prefect:POST:flows", "prefect:PATCH:deployments/*"]
             }
             // The whole schedule is sent.
             Self::Tasks => &["tableau:POST:tasks/extractRefreshes/*"],
-            Self::Rotate | Self::Trigger | Self::Retry | Self::Delete | Self::Shared => &[],
+            Self::Rotate
+            | Self::Trigger
+            | Self::Retry
+            | Self::Delete
+            | Self::Shared
+            | Self::Cancel
+            | Self::Vanish
+            | Self::Incremental
+            | Self::Runs
+            | Self::Warn
+            | Self::Clear
+            | Self::Wait => &[],
         }
     }
 
     /// How often an extract is refreshed.
     pub fn refreshes(self) -> usize {
         match self {
-            Self::Create | Self::Edit | Self::Rotate | Self::Trigger | Self::Schedule => 1,
-            Self::Retry => 2,
-            Self::Delete | Self::Tasks | Self::Shared => 0,
+            Self::Create
+            | Self::Edit
+            | Self::Rotate
+            | Self::Trigger
+            | Self::Schedule
+            | Self::Incremental
+            | Self::Runs
+            | Self::Warn
+            | Self::Wait => 1,
+            Self::Retry | Self::Cancel | Self::Vanish | Self::Clear => 2,
+            Self::Delete
+            | Self::Tasks
+            | Self::Shared
+            | Self::Settings
+            | Self::TakeOver
+            | Self::Rename
+            | Self::Foreign => 0,
         }
     }
 
@@ -89,10 +162,19 @@ impl Workload {
             stage.simulator.script(&luid, Script { running: short, outcome: failed, ..Script::default() });
             stage.simulator.script(&luid, Script::default());
         }
+        if self == Self::TakeOver {
+            let flow = stage.prefect.ensure_flow(&format!("{}-orders", stage.namespace)).await?;
+            let by_hand =
+                json!({"name": "orders", "flow_id": flow, "description": "by hand", "tags": ["crm"]});
+            stage.prefect.create_deployment(by_hand).await?;
+        }
         stage.admin.apply(&resources::list(&self.objects(stage))).await?;
         stage
             .until("everything is ready", async || {
                 let flow = stage.flow().await?;
+                if self.is_about_deployments() {
+                    return Ok(ready(&flow) && flow["status"]["pendingWrite"].is_null());
+                }
                 let extract = stage.extract().await?;
                 let annotated = !extract["metadata"]["annotations"]["feedwater.dev/baseline"].is_null();
                 let ticks = self != Self::Schedule || stage.runs_due().await?.len() >= 2;
@@ -100,7 +182,22 @@ impl Workload {
                 let scheduled = !self.is_about_schedules() || (tasks == 3 && scheduled(&extract, 2));
                 Ok(ready(&flow) && ready(&extract) && annotated && ticks && scheduled)
             })
-            .await
+            .await?;
+        if self == Self::Foreign {
+            let id = stage.flow().await?["status"]["deploymentId"].as_str().unwrap_or_default().to_owned();
+            let theirs = json!([
+                {"active": true, "slug": "by-hand", "schedule": {"cron": "30 3 * * *", "timezone": "UTC"}},
+                {"active": false, "schedule": {"cron": "0 7 * * *", "timezone": "UTC"}},
+            ]);
+            stage.prefect.call(Method::POST, &format!("/deployments/{id}/schedules"), Some(theirs)).await?;
+            // What the operator has not seen when it is edited would be drift in one run and no drift in the next.
+            let proxy = stage.proxy(System::Prefect);
+            let by_then = proxy.total();
+            let read = |entry: &Entry| entry.path.ends_with("/deployments/filter") && entry.ended.is_some();
+            let reads = || proxy.read(|all| all.iter().skip(by_then).filter(|entry| read(entry)).count());
+            stage.until("the schedules are seen", async || Ok(reads() >= 2)).await?;
+        }
+        self.prepare_refresh(stage).await
     }
 
     /// What there is to be declared.
@@ -139,7 +236,15 @@ impl Workload {
             other["spec"]["schedules"] = json!([{"name": "nightly", "frequency": "Daily", "start": "03:00"}]);
             objects.push(other);
         }
-        objects.extend([flow, extract]);
+        self.declare_refresh(&mut extract["spec"]);
+        if self == Self::TakeOver {
+            flow["spec"]["adoptionPolicy"] = "Adopt".into();
+            flow["spec"]["managementPolicy"] = "Observe".into();
+        }
+        objects.push(flow);
+        if !self.is_about_deployments() {
+            objects.push(extract);
+        }
         objects
     }
 
@@ -166,6 +271,13 @@ impl Workload {
                 stage.complete().await
             }
             Self::Trigger | Self::Retry => stage.complete().await,
+            Self::Cancel
+            | Self::Vanish
+            | Self::Incremental
+            | Self::Runs
+            | Self::Warn
+            | Self::Clear
+            | Self::Wait => self.act_on_refresh(stage).await,
             Self::Schedule => {
                 stage.complete_a_tick().await?;
                 let spec = json!({"description": "Loads all orders", "parameters": {"region": "us"}});
@@ -179,6 +291,18 @@ impl Workload {
                 stage.admin.merge(&extract, json!({"spec": {"schedules": schedules}})).await?;
                 stage.admin.delete(&format!("{}/other", crs(&stage.namespace, "extractrefreshes"))).await
             }
+            Self::Settings => {
+                let schedules = json!([
+                    {"slug": "nightly", "cron": {"expression": "0 2 * * *"}, "timeZone": "Europe/Berlin", "parameters": {"region": "us"}},
+                    {"slug": "weekly", "cron": {"expression": "0 4 * * 1"}, "maxScheduledRuns": 5},
+                ]);
+                let spec = json!({"jobVariables": {"env": {"LOG_LEVEL": "INFO"}}, "enforceParameterSchema": false,
+                    "concurrencyLimit": {"limit": 2, "collisionStrategy": "CancelNew"}, "schedules": schedules});
+                stage.admin.merge(&flow, json!({"spec": spec})).await
+            }
+            Self::TakeOver => stage.admin.merge(&flow, json!({"spec": {"managementPolicy": "Manage"}})).await,
+            Self::Rename => stage.admin.merge(&flow, json!({"spec": {"deploymentName": "nightly"}})).await,
+            Self::Foreign => stage.admin.merge(&flow, json!({"spec": {"foreignSchedules": "Remove"}})).await,
             Self::Delete => {
                 stage.admin.delete(&extract).await?;
                 stage.admin.delete(&flow).await
@@ -198,14 +322,37 @@ impl Workload {
                 let gone = stage.admin.get(&other).await?.is_none();
                 ready(&extract) && scheduled(&extract, 2) && gone && status["scheduleIntent"].is_null()
             }
+            Self::Settings | Self::TakeOver | Self::Rename | Self::Foreign => {
+                ready(&flow) && flow["status"]["pendingWrite"].is_null()
+            }
             Self::Create | Self::Edit | Self::Rotate | Self::Trigger | Self::Schedule | Self::Retry => {
                 ready(&flow) && ready(&extract) && refreshed
+            }
+            Self::Warn => ready(&extract) && self.has_shown(stage, status),
+            Self::Cancel | Self::Vanish | Self::Incremental | Self::Runs | Self::Clear | Self::Wait => {
+                ready(&extract) && refreshed && self.has_shown(stage, status)
             }
         })
     }
 }
 
 impl Workload {
+    /// Of which a change need pass a few kills only: those of deployments are like each other, and those of refreshes differ from a trigger in little.
+    pub fn is_one_of_many(self) -> bool {
+        self.is_about_deployments()
+            || matches!(self, Self::Cancel | Self::Vanish | Self::Incremental | Self::Runs | Self::Wait)
+    }
+
+    /// Data is not stale before a minute has passed; a change need not wait for that.
+    pub fn takes_a_minute(self) -> bool {
+        matches!(self, Self::Warn | Self::Clear)
+    }
+
+    /// Without an extract.
+    pub fn is_about_deployments(self) -> bool {
+        matches!(self, Self::Settings | Self::TakeOver | Self::Rename | Self::Foreign)
+    }
+
     fn is_about_schedules(self) -> bool {
         matches!(self, Self::Tasks | Self::Shared)
     }
@@ -217,7 +364,7 @@ fn scheduled(extract: &Value, count: usize) -> bool {
     all.len() == count && all.iter().all(|schedule| schedule["definition"].is_string())
 }
 
-const PROJECT: &[&str] = &["Finance", "Sales"];
+pub(super) const PROJECT: &[&str] = &["Finance", "Sales"];
 const ASKED: &str = "feedwater.dev/refresh-requested";
 
 /// `Ready` at the present generation.
@@ -250,6 +397,17 @@ impl fmt::Display for Workload {
             Self::Delete => "delete",
             Self::Tasks => "tasks",
             Self::Shared => "shared",
+            Self::Settings => "settings",
+            Self::TakeOver => "take-over",
+            Self::Rename => "rename",
+            Self::Foreign => "foreign",
+            Self::Cancel => "cancel",
+            Self::Vanish => "vanish",
+            Self::Incremental => "incremental",
+            Self::Runs => "runs",
+            Self::Warn => "warn",
+            Self::Clear => "clear",
+            Self::Wait => "wait",
         })
     }
 }

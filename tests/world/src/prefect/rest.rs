@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine;
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -51,6 +53,35 @@ impl Rest {
         crate::install_tls_provider();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
+    }
+
+    /// A client of a server that asks for `user:password` and for CSRF tokens; it is good for an hour.
+    pub async fn protected(base: &str, auth: &str) -> Result<Self, RestError> {
+        const CLIENT: &str = "feedwater-world";
+        let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(auth));
+        let with = |headers: &[(&'static str, &str)]| {
+            let headers = headers
+                .iter()
+                .filter_map(|(name, value)| {
+                    Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?))
+                })
+                .collect();
+            reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(30))
+                .default_headers(headers)
+                .build()
+        };
+        let mut rest = Self::new(base)?;
+        rest.client = with(&[("authorization", &basic)])?;
+        let token = rest.call(Method::GET, &format!("/csrf-token?client={CLIENT}"), None).await?;
+        let token = text(&token["token"]);
+        rest.client = with(&[
+            ("authorization", &basic),
+            ("prefect-csrf-token", &token),
+            ("prefect-csrf-client", CLIENT),
+        ])?;
+        Ok(rest)
     }
 
     /// Whether the server answers and has its database.

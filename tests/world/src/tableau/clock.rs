@@ -23,7 +23,10 @@ impl Clock {
 
     /// The date by this machine's clock, as the truth log tells it.
     pub(super) fn true_time(&self, at: Instant) -> Timestamp {
-        self.wall + at.saturating_duration_since(self.origin)
+        match at.checked_duration_since(self.origin) {
+            Some(since) => self.wall + since,
+            None => self.wall - self.origin.duration_since(at),
+        }
     }
 
     /// The date by Tableau's clock, cut to the whole second as all of Tableau's dates are.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// How one simulator is set up. Everything that real Tableau sites differ in is here.
+// Each is a switch of its own, which one test or another turns.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Port of the REST API on 127.0.0.1; a free one when `None`.
@@ -39,6 +41,12 @@ pub struct Config {
     pub failure_threshold: u32,
     /// What is not settled about tasks (`tableau-rest.md` 14).
     pub tasks: TaskHabits,
+    /// What is not settled about scopes.
+    pub scopes: ScopeHabits,
+    /// Whether the site has Data Management, which data quality warnings need (403157 when not).
+    pub data_management: bool,
+    /// What becomes of a second warning on one data source: not settled.
+    pub second_warning: SecondWarning,
     /// How jobs of content without a script of its own behave.
     pub default_script: Script,
 }
@@ -63,6 +71,9 @@ impl Default for Config {
             server_admin: true,
             failure_threshold: 5,
             tasks: TaskHabits::default(),
+            scopes: ScopeHabits::default(),
+            data_management: true,
+            second_warning: SecondWarning::Rejected,
             default_script: Script::default(),
         }
     }
@@ -84,6 +95,8 @@ pub struct TaskHabits {
     pub suspended_runs: bool,
     /// `IncrementalRefresh`, or `IncrementalExtract` as the migration SDK has it.
     pub incremental: &'static str,
+    /// A Server's definition of the first Monday of a month is told as `Customized Monthly`.
+    pub customized: bool,
 }
 
 impl Default for TaskHabits {
@@ -95,6 +108,7 @@ impl Default for TaskHabits {
             typed: true,
             suspended_runs: false,
             incremental: "IncrementalRefresh",
+            customized: false,
         }
     }
 }
@@ -109,8 +123,35 @@ impl TaskHabits {
             typed: false,
             suspended_runs: true,
             incremental: "IncrementalExtract",
+            customized: true,
         }
     }
+}
+
+/// Where the sources leave open which scope a call needs (`tableau-rest.md` 1.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScopeHabits {
+    /// For the update of a task: `tableau:tasks:update`, or `tableau:tasks:write` as one client has it.
+    pub update_task: &'static str,
+    /// For the shared schedules of a Server; none is known, and perhaps a JWT may not call them at all (`None`).
+    pub schedules: Option<&'static str>,
+    /// For data quality warnings; none is known either.
+    pub warnings: Option<&'static str>,
+}
+
+impl Default for ScopeHabits {
+    fn default() -> Self {
+        Self { update_task: "tableau:tasks:update", schedules: None, warnings: None }
+    }
+}
+
+/// What Tableau does with a data quality warning for a data source that has one (`tableau-rest.md` 9.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecondWarning {
+    /// 409.
+    Rejected,
+    /// It takes the place of the first.
+    Replaces,
 }
 
 /// Which Tableau is simulated.

@@ -135,6 +135,17 @@ impl Jobs {
         }
     }
 
+    /// The content's job in the queue turns out to have been started that long ago.
+    pub(super) fn start_late(&mut self, content: &str, ago: Duration, now: Instant) {
+        let started = now.checked_sub(ago).unwrap_or(now);
+        for job in self.all.iter_mut().filter(|job| job.content == content) {
+            if matches!(job.phase, Phase::Queued { .. }) {
+                job.phase = Phase::Running { started, ends: due(job.script.running, now) };
+                self.cursor = Some(now);
+            }
+        }
+    }
+
     /// Ends a job as cancelled. No effect on one that has ended. False when there is no such job.
     pub(super) fn cancel(&mut self, id: &str, now: Instant) -> bool {
         let Some(job) = self.all.iter_mut().find(|job| job.id == id) else { return false };

@@ -30,6 +30,8 @@ mod filter;
 mod hold;
 mod input;
 mod jobs;
+mod keys;
+mod members;
 mod people;
 mod query;
 mod refusal;
@@ -39,7 +41,9 @@ mod shared;
 mod site;
 mod state;
 mod tasks;
+mod trust;
 mod truth;
+mod warnings;
 
 use std::io;
 use std::sync::Arc;
@@ -49,13 +53,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::config::{Availability, Config, Edition, Kind, Outcome, Script, Step, TaskHabits};
+pub use self::config::{
+    Availability, Config, Edition, Kind, Outcome, ScopeHabits, Script, SecondWarning, Step, TaskHabits,
+};
 pub use self::hold::Hold;
 use self::serve::Gate;
 use self::shared::Shared;
 use self::site::ContentKind;
 pub use self::state::{Missing, Refused};
-pub use self::truth::{Refresh, Request, RequestedBy, TaskTruth, Truth};
+pub use self::truth::{Refresh, Request, RequestedBy, TaskTruth, Truth, WarningTruth};
 
 /// A running simulator. Clones are handles on the same one; with the last of them it stops.
 ///
@@ -190,6 +196,11 @@ impl Simulator {
     /// Lets the content's job pass the [`Step::UntilReleased`] it is in.
     pub fn release_jobs(&self, luid: &str) {
         self.shared.change(|state, now| state.jobs.release(luid, now));
+    }
+
+    /// The content's job in the queue runs, and has for that long: Tableau only shows it now.
+    pub fn start_late(&self, luid: &str, ago: Duration) {
+        self.shared.change(|state, now| state.jobs.start_late(luid, ago, now));
     }
 
     /// A refresh that a person starts in the browser; the id of the job.

@@ -65,6 +65,19 @@ impl Simulator {
         self.shared.change(|state, _| state.no_server_admin = !admin);
     }
 
+    /// Whether the signed-in users own the content or lead its project from now on. Those who do not still see it, without its tasks.
+    pub fn set_leads(&self, luid: &str, leads: bool) {
+        must(self.shared.change(|state, _| {
+            state.content(luid)?;
+            if leads {
+                state.not_led.remove(luid);
+            } else {
+                state.not_led.insert(luid.to_owned());
+            }
+            Ok(())
+        }));
+    }
+
     /// As [`hold_answer`](Self::hold_answer), for the next creation, change or removal of a task of this content.
     pub fn hold_task_answer(&self, luid: &str) -> Hold {
         must(self.shared.change(|state, _| {

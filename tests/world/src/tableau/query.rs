@@ -39,6 +39,14 @@ impl Query {
         Self(pairs.into_owned().collect())
     }
 
+    /// 400000 when there is a parameter that is none of `known`. Tableau may well ignore it; who sends it means something by it.
+    pub(super) fn allow(&self, known: &[&str]) -> Result<(), Refusal> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(Refusal::bad_request(format!("Parameter '{name}' is not allowed here."))),
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }

@@ -55,12 +55,31 @@ impl Refusal {
         Self::new("401001", "Signin Error", "Error signing in to Tableau Server")
     }
 
+    /// A JWT is not taken. The number and word of Tableau's help are in the text alone.
+    pub(super) fn jwt(number: u32, word: &str) -> Self {
+        Self::new("401001", "Signin Error", format!("Error signing in to Tableau Server ({number}: {word})"))
+    }
+
     pub(super) fn invalid_credentials() -> Self {
         Self::new("401002", "Unauthorized Access", "Invalid authentication credentials were provided.")
     }
 
     pub(super) fn forbidden(detail: &str) -> Self {
         Self::new("403004", "Forbidden", detail)
+    }
+
+    pub(super) fn no_data_management() -> Self {
+        Self::new("403157", "Forbidden", "The feature is disabled: it needs Data Management.")
+    }
+
+    /// Data has a warning already. (The code is not settled.)
+    pub(super) fn warning_exists() -> Self {
+        Self::new("409120", "Resource Conflict", "The content has a data quality warning already.")
+    }
+
+    /// (The code is not settled.)
+    pub(super) fn warning(id: &str) -> Self {
+        Self::not_found("404120", format!("Data quality warning '{id}' could not be found."))
     }
 
     pub(super) fn site(id: &str) -> Self {

@@ -167,10 +167,22 @@ impl Timing {
     pub(super) fn element(&self) -> Element {
         let mut intervals: Vec<&Interval> = self.intervals.iter().collect();
         intervals.sort_by_key(|i| !matches!(i, Interval::Hours(_) | Interval::Minutes(_)));
+        self.details(intervals.into_iter().map(Interval::element).collect())
+    }
+
+    /// The same where a Server does not tell the first Monday (6.7).
+    pub(super) fn customized(&self) -> Element {
+        if !self.intervals.iter().any(|interval| matches!(interval, Interval::Nth(..))) {
+            return self.element();
+        }
+        self.details(vec![Element::new("interval").attribute("monthDay", "Customized Monthly")])
+    }
+
+    fn details(&self, intervals: Vec<Element>) -> Element {
         Element::new("frequencyDetails")
             .attribute("start", self.start.strftime("%H:%M:%S").to_string())
             .maybe("end", self.end.map(|end| end.strftime("%H:%M:%S").to_string()))
-            .child(Element::list("intervals", intervals.into_iter().map(Interval::element).collect()))
+            .child(Element::list("intervals", intervals))
     }
 
     /// The first run after a moment, by the clock of `zone`. What the clock skips runs when it has been skipped; what it shows twice, once.

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock::Clock;
 use super::config::{Availability, Config};
+use super::keys::KeyStore;
 use super::state::State;
 use super::truth::Truth;
 
@@ -15,6 +16,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) clock: Clock,
     pub(super) availability: watch::Sender<Availability>,
+    pub(super) keys: KeyStore,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
 }
@@ -24,12 +26,14 @@ impl Shared {
         let state = State {
             jobs_list_forbidden: !config.jobs_list_allowed,
             no_server_admin: !config.server_admin,
+            no_data_management: !config.data_management,
             ..State::default()
         };
         Self {
             clock: Clock::start(config.date_skew),
             config,
             availability: watch::Sender::new(Availability::Up),
+            keys: KeyStore::default(),
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::config::Script;
+use super::trust::Trust;
 
 pub(super) struct Site {
     pub(super) luid: String,
@@ -18,6 +19,7 @@ pub(super) struct Site {
     /// When refreshes were started over REST in the last hour.
     pub(super) starts: VecDeque<Instant>,
     pub(super) pats: Vec<Pat>,
+    pub(super) trust: Trust,
 }
 
 #[derive(Clone)]
@@ -76,6 +78,7 @@ impl Site {
             contents: Vec::new(),
             starts: VecDeque::new(),
             pats: Vec::new(),
+            trust: Trust::default(),
         };
         site.user("admin");
         site.project(&["default"], now);

@@ -1,6 +1,6 @@
 //! Everything on the simulated Tableau that changes, and what can be done to it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,9 +10,12 @@ use super::clock::Clock;
 use super::config::{Config, Kind, Script};
 use super::hold::{Hold, Ticket};
 use super::jobs::{Job, Jobs, NewJob};
+use super::refusal::Refusal;
 use super::site::{Site, User};
 use super::tasks::Tasks;
+use super::trust::{self, Keys};
 use super::truth::{Refresh, Request, RequestedBy, Truth};
+use super::warnings::Warning;
 
 /// Everything that changes.
 #[derive(Default)]
@@ -21,20 +24,47 @@ pub(super) struct State {
     pub(super) sessions: HashMap<String, Session>,
     pub(super) jobs: Jobs,
     pub(super) tasks: Tasks,
+    pub(super) warnings: Vec<Warning>,
     pub(super) requests: Vec<Request>,
     pub(super) holds: HashMap<String, VecDeque<Ticket>>,
     pub(super) connections_reset: u64,
     pub(super) jobs_list_forbidden: bool,
     /// The signed-in users are no administrators of the server.
     pub(super) no_server_admin: bool,
+    /// The site has no Data Management.
+    pub(super) no_data_management: bool,
+    /// Contents that the signed-in users see, and whose tasks they may neither see nor change, nor warn of: they neither own them nor lead their project.
+    pub(super) not_led: HashSet<String>,
 }
 
-/// A sign-in. Its site and `pat` name the personal access token that it came from.
+/// A sign-in.
 pub(super) struct Session {
     pub(super) site: String,
     pub(super) user: String,
     pub(super) began: Instant,
-    pat: String,
+    origin: Origin,
+}
+
+/// What a sign-in came from.
+enum Origin {
+    /// The personal access token of this name.
+    Pat(String),
+    /// A JWT with these scopes.
+    Jwt(BTreeSet<String>),
+}
+
+impl Session {
+    /// Whether calls that need this scope may be made; a personal access token has no scopes and may all.
+    pub(super) fn may(&self, scope: &str) -> bool {
+        match &self.origin {
+            Origin::Pat(_) => true,
+            Origin::Jwt(scopes) => trust::covers(scopes, scope),
+        }
+    }
+
+    fn is_of(&self, site: &str, name: &str) -> bool {
+        self.site == site && matches!(&self.origin, Origin::Pat(pat) if pat == name)
+    }
 }
 
 /// Something that was named is not there.
@@ -97,13 +127,31 @@ impl State {
         let site = self.sites.iter().find(|known| known.url_name == site)?;
         let pat = site.pats.iter().find(|pat| pat.name == name && pat.secret == secret)?;
         let user = site.users.iter().find(|user| user.luid == pat.user)?.clone();
-        self.sessions.retain(|_, session| session.site != site.luid || session.pat != name);
-        let random = Uuid::new_v4().simple();
-        let token = format!("{random}|{}|{}", Uuid::new_v4().simple(), site.luid);
-        let session =
-            Session { site: site.luid.clone(), user: user.luid.clone(), began: now, pat: name.to_owned() };
+        self.sessions.retain(|_, session| !session.is_of(&site.luid, name));
+        let origin = Origin::Pat(name.to_owned());
+        let session = Session { site: site.luid.clone(), user: user.luid.clone(), began: now, origin };
+        let token = token(site);
         self.sessions.insert(token.clone(), session);
         Some((token, site, user))
+    }
+
+    /// A sign-in with a JWT; others stay as they are. `keys` are those of the external server that issued it.
+    pub(super) fn sign_in_by_jwt(
+        &mut self,
+        site: &str,
+        jwt: &str,
+        keys: &Keys,
+        (now, date): (Instant, i64),
+    ) -> Result<(String, &Site, User), Refusal> {
+        let site = self.sites.iter_mut().find(|known| known.url_name == site).ok_or_else(Refusal::sign_in)?;
+        let bearer = site.trust.verify(jwt, keys, date)?;
+        let user = site.users.iter().find(|user| user.name == bearer.user).cloned();
+        let user = user.ok_or_else(|| Refusal::jwt(5, "SYSTEM_USER_NOT_FOUND"))?;
+        let origin = Origin::Jwt(bearer.scopes);
+        let session = Session { site: site.luid.clone(), user: user.luid.clone(), began: now, origin };
+        let token = token(site);
+        self.sessions.insert(token.clone(), session);
+        Ok((token, site, user))
     }
 
     /// Adds a token. One of that name with another secret is revoked before.
@@ -126,7 +174,7 @@ impl State {
         let site = self.site(site)?;
         let luid = site.luid.clone();
         site.pats.retain(|pat| pat.name != name);
-        self.sessions.retain(|_, session| session.site != luid || session.pat != name);
+        self.sessions.retain(|_, session| !session.is_of(&luid, name));
         Ok(())
     }
 
@@ -173,6 +221,7 @@ impl State {
         let (site, n) = self.content(luid)?;
         site.contents.remove(n);
         self.drop_tasks_of(luid);
+        self.warnings.retain(|warning| warning.content != luid);
         Ok(())
     }
 
@@ -232,6 +281,7 @@ impl State {
             refreshes: self.jobs.all().iter().map(refresh).collect(),
             tasks: self.task_truths(),
             schedules: self.tasks.schedules.iter().map(|s| (s.name.clone(), s.timing.to_string())).collect(),
+            warnings: self.warnings.iter().map(Warning::truth).collect(),
             connections_reset: self.connections_reset,
         }
     }
@@ -239,4 +289,9 @@ impl State {
 
 pub(super) fn missing(what: &'static str, name: &str) -> Missing {
     Missing { what, name: name.to_owned() }
+}
+
+/// As Tableau makes them: three parts, the last one names the site.
+fn token(site: &Site) -> String {
+    format!("{}|{}|{}", Uuid::new_v4().simple(), Uuid::new_v4().simple(), site.luid)
 }

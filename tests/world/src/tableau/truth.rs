@@ -20,6 +20,8 @@ pub struct Truth {
     pub tasks: Vec<TaskTruth>,
     /// The shared schedules of a Server there are now: name and definition.
     pub schedules: Vec<(String, String)>,
+    /// Every data quality warning there is now, in the order of creation.
+    pub warnings: Vec<WarningTruth>,
     /// Connections that were reset because of [`Availability::Reset`](super::Availability::Reset).
     pub connections_reset: u64,
 }
@@ -33,6 +35,11 @@ impl Truth {
     /// The tasks of one piece of content, oldest first.
     pub fn tasks_of(&self, luid: &str) -> Vec<&TaskTruth> {
         self.tasks.iter().filter(|task| task.content == luid).collect()
+    }
+
+    /// The data quality warnings on one data source, oldest first.
+    pub fn warnings_of(&self, luid: &str) -> Vec<&WarningTruth> {
+        self.warnings.iter().filter(|warning| warning.content == luid).collect()
     }
 
     /// The refreshes of one piece of content, oldest first.
@@ -65,6 +72,24 @@ pub struct TaskTruth {
     pub suspended: bool,
 }
 
+/// One data quality warning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WarningTruth {
+    /// Its id.
+    pub id: String,
+    /// LUID of the data source.
+    pub content: String,
+    /// `STALE`, `WARNING`, …
+    pub kind: String,
+    /// What it says.
+    pub message: String,
+    /// Whether it is shown.
+    pub active: bool,
+    /// Name of the user who set it.
+    pub by: String,
+}
+
 /// One request.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,7 +113,8 @@ pub struct Request {
     /// `cancelJob`, `queryExtractRefreshTasks`, `queryExtractRefreshTask`, `createExtractRefreshTask`,
     /// `updateExtractRefreshTask`, `deleteExtractRefreshTask`, `runExtractRefreshTask`, `querySchedules`, `querySchedule`,
     /// `createSchedule`, `updateSchedule`, `deleteSchedule`, `queryScheduleExtracts`, `addDatasourceToSchedule`,
-    /// `addWorkbookToSchedule` or `unknown`.
+    /// `addWorkbookToSchedule`, `queryDataQualityWarnings`, `addDataQualityWarning`, `deleteDataQualityWarning`,
+    /// `deleteDataQualityWarnings` or `unknown`.
     pub operation: &'static str,
     /// The HTTP status; 0 when no answer was given ([`Availability::Hang`](super::Availability::Hang)).
     pub status: u16,

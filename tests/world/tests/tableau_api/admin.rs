@@ -96,6 +96,15 @@ async fn faults_and_ends_too() {
     admin.post("/availability", json!({"state": "up"})).await;
     admin.post("/jobs-list", json!({"allowed": false})).await;
     assert_eq!(client.get("/jobs").await.code(), "403004");
+    let warning = json!({"luid": orders, "type": "WARNING", "message": "mind the gap", "by": "ann"});
+    let warning = admin.post("/warnings", warning).await["warning"].clone();
+    admin.post("/warnings/change", json!({"warning": warning, "type": "STALE", "message": "old"})).await;
+    let seen = &admin.truth("").await["warnings"][0];
+    assert_eq!((&seen["id"], &seen["kind"], &seen["by"]), (&warning, &json!("STALE"), &json!("ann")));
+    admin.post("/warnings/remove", json!({"warning": warning})).await;
+    admin.post("/data-management", json!({"licensed": false})).await;
+    let path = format!("/dataQualityWarnings/datasource/{orders}");
+    assert_eq!(client.get(&path).await.code(), "403157");
     admin.post("/move", json!({"luid": orders, "project": ["B"]})).await;
     assert_eq!(
         client.get(&format!("/datasources/{orders}")).await.json()["datasource"]["project"]["name"],
@@ -115,6 +124,7 @@ async fn faults_and_ends_too() {
         ("/jobs", json!({"luid": orders})),
         ("/cancel", json!({"job": "x"})),
         ("/holds/release", json!({"hold": "x"})),
+        ("/warnings/remove", json!({"warning": "x"})),
     ];
     for (path, body) in missing {
         let (status, answer) = admin.try_post(path, body).await;

@@ -230,6 +230,43 @@ async fn lists_are_filtered_sorted_and_paged() {
     }
 }
 
+/// Real sites may well ignore some of it; nobody who sends it means nothing by it.
+#[tokio::test]
+async fn what_an_operation_does_not_know_is_refused() {
+    let (tableau, client) = start(Config { edition: Edition::Cloud, ..Config::default() }).await;
+    let orders = tableau.add_datasource("acme", &["A"], "Orders", true);
+    let job = client.refresh(&orders).await.json()["job"]["id"].as_str().unwrap().to_owned();
+    let parameters = [
+        "/datasources?pagesize=5",
+        "/jobs?limit=5",
+        "/tasks/extractRefreshes?pageSize=5",
+        &format!("/datasources/{orders}?x"),
+    ];
+    for path in parameters {
+        assert_eq!(client.get(path).await.code(), "400000", "{path}");
+    }
+    for (method, path) in [(Method::GET, "/datasources".into()), (Method::PUT, format!("/jobs/{job}"))] {
+        let path = format!("/sites/{}{path}", client.site);
+        assert_eq!(client.json(method, &path, &json!({})).await.code(), "400000", "{path}: a body");
+    }
+    let refreshes = [json!({"extractRefresh": {"full": "true"}}), json!({"extract": {}})];
+    for body in refreshes {
+        assert_eq!(
+            client.post(&format!("/datasources/{orders}/refresh"), &body).await.code(),
+            "400000",
+            "{body}"
+        );
+    }
+    let details = json!({"start": "05:00:00", "intervals": {"interval": [{"weekDay": "Monday"}]}});
+    let task = |subject: Value| {
+        let refresh = json!({"type": "FullRefresh", "datasource": subject});
+        json!({"extractRefresh": refresh, "schedule": {"frequency": "Weekly", "frequencyDetails": details}})
+    };
+    let create = async |subject| client.post("/tasks/extractRefreshes", &task(subject)).await;
+    assert_eq!(create(json!({"id": orders, "name": "Orders"})).await.code(), "400000");
+    assert_eq!(create(json!({"id": orders})).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_project_is_found_level_by_level() {
     let (tableau, client) = start(Config::default()).await;
@@ -269,6 +306,10 @@ async fn content_can_be_moved_removed_and_made_anew_and_lists_may_lag() {
 async fn schedules_exist_on_tableau_server_only() {
     for (edition, status) in [(Edition::Server, 200), (Edition::Cloud, 403)] {
         let (_tableau, client) = start(Config { edition, ..Config::default() }).await;
-        assert_eq!(client.json(Method::GET, "/schedules", &json!({})).await.status, status, "{edition:?}");
+        assert_eq!(
+            client.call(Method::GET, "/schedules", &[], String::new()).await.unwrap().status,
+            status,
+            "{edition:?}"
+        );
     }
 }

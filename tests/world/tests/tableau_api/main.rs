@@ -8,3 +8,5 @@ mod client;
 mod documented;
 mod faults;
 mod refreshes;
+mod tokens;
+mod warnings;

@@ -41,7 +41,7 @@ mod example {
 const LIMIT: Duration = Duration::from_secs(90);
 
 pub async fn run(_arguments: Arguments) -> Result<ExitCode, Failure> {
-    match until_interrupted(play(Progress::stderr())).await {
+    match Box::pin(until_interrupted(play(Progress::stderr()))).await {
         Some(outcome) => outcome.map(|()| ExitCode::SUCCESS),
         None => Ok(ExitCode::FAILURE),
     }

@@ -7,6 +7,10 @@
 //! | `POST /sites` | `contentUrl` | `site` (LUID) |
 //! | `POST /pats` | `site`, `name`, `secret`, `user` | |
 //! | `POST /revoke` | `site`, `name` | |
+//! | `POST /users` | `site`, `name` | |
+//! | `POST /connected-apps` | `site`, `clientId`, `secretId`, `secretValue` | |
+//! | `POST /connected-apps/secrets/remove` | `site`, `clientId`, `secretId` | |
+//! | `POST /authorization-servers` | `site`, `issuer`, `jwksUrl` | |
 //! | `POST /sessions/end` | `site` | |
 //! | `POST /projects` | `site`, `path` (list of names) | `luid` |
 //! | `POST /datasources`, `/workbooks` | `site`, `project` (list of names), `name`, `hasExtracts` (true when left out) | `luid` |
@@ -27,12 +31,18 @@
 //! | `POST /tasks/suspend` | `task`, `failures` (0 when left out) | |
 //! | `POST /schedules` | `name`, `schedule` | `id` |
 //! | `POST /schedules/change` | `name`, `schedule` | |
+//! | `POST /warnings` | `luid` of a data source, `type`, `message`, `by` (`somebody` when left out) | `warning` (id) |
+//! | `POST /warnings/change` | `warning`, `type`, `message` | |
+//! | `POST /warnings/remove` | `warning` | |
+//! | `POST /data-management` | `licensed` | |
 //! | `GET /truth?since=n&within=s` | | the [`Truth`](super::Truth), with the requests after the n-th; with `within`, waits up to so many seconds for one |
 //!
 //! A `site` is a LUID or a content URL. What is named and not there is answered 404 with `error`.
 
 mod behave;
+mod members;
 mod schedules;
+mod warnings;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -68,6 +78,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/sites", post(add_site))
         .route("/pats", post(add_pat))
         .route("/revoke", post(revoke))
+        .route("/users", post(members::add_user))
+        .route("/connected-apps", post(members::add_secret))
+        .route("/connected-apps/secrets/remove", post(members::remove_secret))
+        .route("/authorization-servers", post(members::register))
         .route("/sessions/end", post(end_sessions))
         .route("/projects", post(add_project))
         .route("/datasources", post(add_datasource))
@@ -89,6 +103,10 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/tasks/suspend", post(schedules::suspend_task))
         .route("/schedules", post(schedules::add_schedule))
         .route("/schedules/change", post(schedules::change_schedule))
+        .route("/warnings", post(warnings::add))
+        .route("/warnings/change", post(warnings::change))
+        .route("/warnings/remove", post(warnings::remove))
+        .route("/data-management", post(warnings::data_management))
         .route("/truth", get(truth))
         .with_state(admin)
 }

@@ -4,6 +4,7 @@ use super::super::element::Element;
 use super::super::input::Input;
 use super::super::refusal::Refusal;
 use super::super::state::State;
+use super::super::trust::{AuthorizationServer, Keys, Token};
 use super::{Call, Reply};
 
 /// Who is calling, and on which site.
@@ -19,13 +20,34 @@ pub(super) fn server_info(call: &Call<'_>) -> Reply {
     Reply::ok(vec![Element::new("serverInfo").child(product).child(version)])
 }
 
-/// Only personal access tokens are known: every other kind of credentials is refused as wrong ones are.
-pub(super) fn sign_in(state: &mut State, call: &Call<'_>) -> Result<Reply, Refusal> {
+/// The oldest version that knows JWTs.
+const JWT_SINCE: (u32, u32) = (3, 17);
+
+/// The external authorization server of the JWT in a sign-in, and the id of the key it names.
+pub(super) fn server_of(state: &State, call: &Call<'_>) -> Option<(AuthorizationServer, Option<String>)> {
+    let request = Input::parse(call.content_type, call.body).ok()?;
+    let credentials = request.child("credentials")?;
+    let token = Token::parse(credentials.attribute("jwt")?)?;
+    let site = credentials.child("site").and_then(|site| site.attribute("contentUrl")).unwrap_or_default();
+    let site = state.sites.iter().find(|known| known.url_name == site)?;
+    Some((site.trust.server_of(&token)?.clone(), token.kid().map(str::to_owned)))
+}
+
+/// Personal access tokens and JWTs are known: every other kind of credentials is refused as wrong ones are.
+pub(super) fn sign_in(
+    state: &mut State,
+    version: (u32, u32),
+    keys: &Keys,
+    call: &Call<'_>,
+) -> Result<Reply, Refusal> {
     let request = Input::parse(call.content_type, call.body)?;
     request.allow(&[], &["credentials"])?;
     let credentials =
         request.child("credentials").ok_or_else(|| Refusal::bad_request("There are no credentials."))?;
-    let known = ["personalAccessTokenName", "personalAccessTokenSecret", "name", "password", "jwt", "isUat"];
+    let mut known = vec!["personalAccessTokenName", "personalAccessTokenSecret", "name", "password"];
+    if version >= JWT_SINCE {
+        known.extend(["jwt", "isUat"]);
+    }
     credentials.allow(&known, &["site", "user"])?;
     let site = match credentials.child("site") {
         Some(site) => {
@@ -34,9 +56,20 @@ pub(super) fn sign_in(state: &mut State, call: &Call<'_>) -> Result<Reply, Refus
         }
         None => "",
     };
-    let name = credentials.attribute("personalAccessTokenName").ok_or_else(Refusal::sign_in)?;
-    let secret = credentials.attribute("personalAccessTokenSecret").ok_or_else(Refusal::sign_in)?;
-    let (token, site, user) = state.sign_in(site, name, secret, call.now).ok_or_else(Refusal::sign_in)?;
+    let attribute = |name| credentials.attribute(name).ok_or_else(Refusal::sign_in);
+    let (token, site, user) = match credentials.attribute("jwt") {
+        // A unified access token is another thing, and not simulated.
+        Some(_) if credentials.attribute("isUat") == Some("true") => return Err(Refusal::sign_in()),
+        Some(jwt) => {
+            let date = call.clock.tableau_time(call.now).as_second();
+            state.sign_in_by_jwt(site, jwt, keys, (call.now, date))?
+        }
+        None => {
+            let (name, secret) =
+                (attribute("personalAccessTokenName")?, attribute("personalAccessTokenSecret")?);
+            state.sign_in(site, name, secret, call.now).ok_or_else(Refusal::sign_in)?
+        }
+    };
     let left = call.config.token_lifetime.as_secs();
     let left = format!("{}:{:02}:{:02}", left / 3600, left / 60 % 60, left % 60);
     let answer = Element::new("credentials")
@@ -47,16 +80,21 @@ pub(super) fn sign_in(state: &mut State, call: &Call<'_>) -> Result<Reply, Refus
     Ok(Reply::ok(vec![answer]))
 }
 
-/// The caller, whose token must be a live one, and one of the site that the path names.
+/// The caller, whose token must be a live one, one of the site that the path names, and good for what needs `scope`.
 pub(super) fn caller(
     state: &mut State,
     site_in_path: Option<&str>,
+    scope: Option<&str>,
     call: &Call<'_>,
 ) -> Result<Caller, Refusal> {
     let token = call.token.ok_or_else(Refusal::no_credentials)?;
     let lifetime = call.config.token_lifetime;
     state.sessions.retain(|_, session| call.now.saturating_duration_since(session.began) < lifetime);
     let session = state.sessions.get(token).ok_or_else(Refusal::invalid_credentials)?;
+    // A missing scope looks just like a token that has ended.
+    if scope.is_some_and(|scope| !session.may(scope)) {
+        return Err(Refusal::invalid_credentials());
+    }
     if let Some(luid) = site_in_path {
         if !state.sites.iter().any(|site| site.luid == luid) {
             return Err(Refusal::site(luid));

@@ -53,6 +53,16 @@ pub(super) fn get(
     Ok(Reply::ok(vec![row(site, content, &content.project, call).element]))
 }
 
+/// Each workbook has one view here. As TSC's asset `workbook_populate_views.xml` has them; `tabcmd list workbooks --details` asks.
+pub(super) fn views(state: &State, caller: &Caller, id: &str) -> Result<Reply, Refusal> {
+    let workbook = find(site(state, caller)?, ContentKind::Workbook, id)?;
+    let view = Element::new("view")
+        .attribute("id", &workbook.luid)
+        .attribute("name", "Sheet 1")
+        .attribute("contentUrl", format!("{}/sheets/Sheet1", workbook.url_name));
+    Ok(Reply::ok(vec![Element::list("views", vec![view])]))
+}
+
 /// 404004 or 404006 for what is not on the site.
 pub(super) fn find<'a>(site: &'a Site, kind: ContentKind, id: &str) -> Result<&'a Content, Refusal> {
     let found = site.contents.iter().find(|content| content.kind == kind && content.luid == id);

@@ -8,6 +8,7 @@ mod projects;
 mod route;
 mod schedules;
 mod tasks;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use super::query::Query;
 use super::refusal::Refusal;
 use super::shared::Shared;
 use super::state::State;
+use super::trust::Keys;
 use super::truth::Request;
 
 /// No request that the simulator reads is larger.
@@ -103,19 +105,30 @@ async fn handle(Extract(shared): Extract<Arc<Shared>>, request: HttpRequest<Body
             return gateway_page(504, &shared.clock);
         }
     }
+    let call = |now| Call {
+        query: Query::parse(query),
+        token: header(&head.headers, "x-tableau-auth"),
+        content_type: header(&head.headers, CONTENT_TYPE.as_str()),
+        body: &body,
+        host: header(&head.headers, HOST.as_str()).unwrap_or("localhost"),
+        config: &shared.config,
+        clock: &shared.clock,
+        now,
+    };
+    let keys = match &target {
+        Ok(Target { operation: Operation::SignIn, .. }) => {
+            match shared.change(|state, now| auth::server_of(state, &call(now))) {
+                Some((server, kid)) => shared.keys.of(&server.jwks_url, kid.as_deref()).await,
+                None => Keys::default(),
+            }
+        }
+        _ => Keys::default(),
+    };
     let result = shared.change(|state, now| {
-        let call = Call {
-            query: Query::parse(query),
-            token: header(&head.headers, "x-tableau-auth"),
-            content_type: header(&head.headers, CONTENT_TYPE.as_str()),
-            body: &body,
-            host: header(&head.headers, HOST.as_str()).unwrap_or("localhost"),
-            config: &shared.config,
-            clock: &shared.clock,
-            now,
-        };
         let mut entry = entry(now, state);
-        let result = target.as_ref().map_err(Refusal::clone).and_then(|target| perform(target, state, &call));
+        let call = call(now);
+        let result =
+            target.as_ref().map_err(Refusal::clone).and_then(|target| perform(target, state, &keys, &call));
         (entry.status, entry.code) = match &result {
             Ok(reply) => (reply.status, None),
             Err(refusal) => (refusal.status(), Some(refusal.code)),
@@ -130,14 +143,18 @@ async fn handle(Extract(shared): Extract<Arc<Shared>>, request: HttpRequest<Body
     render(result, format, &shared)
 }
 
-/// Does what was asked for, if the caller may.
-fn perform(target: &Target<'_>, state: &mut State, call: &Call<'_>) -> Result<Reply, Refusal> {
+/// Does what was asked for, if the caller may. What the operation does not know is refused: a client that sends it errs about Tableau.
+fn perform(target: &Target<'_>, state: &mut State, keys: &Keys, call: &Call<'_>) -> Result<Reply, Refusal> {
+    call.query.allow(target.operation.parameters())?;
+    if !target.operation.has_body() && !call.body.is_empty() {
+        return Err(Refusal::bad_request("A body is not allowed here."));
+    }
     match target.operation {
         Operation::ServerInfo => return Ok(auth::server_info(call)),
-        Operation::SignIn => return auth::sign_in(state, call),
+        Operation::SignIn => return auth::sign_in(state, target.version, keys, call),
         _ => {}
     }
-    let caller = auth::caller(state, target.site, call)?;
+    let caller = auth::caller(state, target.site, target.operation.scope(call.config.scopes), call)?;
     match target.operation {
         Operation::ServerInfo | Operation::SignIn => unreachable!("answered above"),
         Operation::SignOut => Ok(auth::sign_out(state, call)),
@@ -152,6 +169,7 @@ fn perform(target: &Target<'_>, state: &mut State, call: &Call<'_>) -> Result<Re
         Operation::QueryProjects => projects::list(state, &caller, call),
         Operation::QueryContents(kind) => content::list(state, &caller, kind, call),
         Operation::QueryContent(kind, id) => content::get(state, &caller, kind, id, call),
+        Operation::QueryViews(id) => content::views(state, &caller, id),
         Operation::Refresh(kind, id) => jobs::refresh(state, &caller, kind, id, target.version, call),
         Operation::QueryJobs => jobs::list(state, &caller, call),
         Operation::QueryJob(id) => jobs::get(state, &caller, id, call),
@@ -162,6 +180,10 @@ fn perform(target: &Target<'_>, state: &mut State, call: &Call<'_>) -> Result<Re
         Operation::UpdateTask(id) => tasks::update(state, &caller, id, call),
         Operation::DeleteTask(id) => tasks::delete(state, &caller, id),
         Operation::RunTask(id) => tasks::run(state, &caller, id, call),
+        Operation::QueryWarnings(on) => warnings::list(state, &caller, on, call),
+        Operation::AddWarning(on) => warnings::add(state, &caller, on, call),
+        Operation::DeleteWarnings(on) => warnings::delete_all(state, &caller, on),
+        Operation::DeleteWarning(id) => warnings::delete(state, &caller, id),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Which operation a method and a path ask for.
 
+use super::super::config::ScopeHabits;
 use super::super::refusal::Refusal;
 use super::super::site::ContentKind;
 
 /// The oldest API version that is answered: clients start their discovery with it.
 const OLDEST: (u32, u32) = (2, 4);
+
+/// A scope that no token has.
+const NOBODY: &str = "none";
 
 /// An operation of the REST API with the ids from its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,7 @@ pub(super) enum Operation<'a> {
     QueryProjects,
     QueryContents(ContentKind),
     QueryContent(ContentKind, &'a str),
+    QueryViews(&'a str),
     Refresh(ContentKind, &'a str),
     QueryJobs,
     QueryJob(&'a str),
@@ -33,9 +38,115 @@ pub(super) enum Operation<'a> {
     DeleteSchedule(&'a str),
     QueryScheduleExtracts(&'a str),
     AddToSchedule(&'a str, ContentKind),
+    QueryWarnings(&'a str),
+    AddWarning(&'a str),
+    DeleteWarnings(&'a str),
+    DeleteWarning(&'a str),
 }
 
 impl Operation<'_> {
+    /// The scope that a JWT must have carried at the sign-in (`tableau-rest.md` 1.7); `None`: none is needed.
+    pub(super) fn scope(self, habits: ScopeHabits) -> Option<&'static str> {
+        Some(match self {
+            Self::ServerInfo | Self::SignIn | Self::SignOut => return None,
+            Self::QueryUser(_) => "tableau:users:read",
+            Self::QueryProjects | Self::QueryContents(_) | Self::QueryContent(..) | Self::QueryViews(_) => {
+                "tableau:content:read"
+            }
+            Self::Refresh(..) | Self::RunTask(_) => "tableau:tasks:run",
+            Self::QueryJobs | Self::QueryJob(_) => "tableau:jobs:read",
+            Self::CancelJob(_) => "tableau:jobs:update",
+            Self::QueryTasks | Self::QueryTask(_) => "tableau:tasks:read",
+            Self::CreateTask => "tableau:tasks:create",
+            Self::UpdateTask(_) => habits.update_task,
+            Self::DeleteTask(_) => "tableau:tasks:delete",
+            Self::QuerySchedules
+            | Self::QuerySchedule(_)
+            | Self::QueryScheduleExtracts(_)
+            | Self::CreateSchedule
+            | Self::UpdateSchedule(_)
+            | Self::DeleteSchedule(_)
+            | Self::AddToSchedule(..) => habits.schedules.unwrap_or(NOBODY),
+            Self::QueryWarnings(_)
+            | Self::AddWarning(_)
+            | Self::DeleteWarnings(_)
+            | Self::DeleteWarning(_) => habits.warnings.unwrap_or(NOBODY),
+        })
+    }
+
+    /// The parameters that its query may have.
+    pub(super) fn parameters(self) -> &'static [&'static str] {
+        const LIST: &[&str] = &["pageNumber", "pageSize", "filter", "sort", "fields"];
+        match self {
+            Self::QueryProjects
+            | Self::QueryContents(_)
+            | Self::QueryJobs
+            | Self::QuerySchedules
+            | Self::QueryScheduleExtracts(_) => LIST,
+            // Tasks come all at once, as do warnings (3).
+            Self::QueryTasks
+            | Self::QueryWarnings(_)
+            | Self::QueryViews(_)
+            | Self::ServerInfo
+            | Self::SignIn
+            | Self::SignOut
+            | Self::QueryUser(_)
+            | Self::QueryContent(..)
+            | Self::Refresh(..)
+            | Self::QueryJob(_)
+            | Self::CancelJob(_)
+            | Self::QueryTask(_)
+            | Self::CreateTask
+            | Self::UpdateTask(_)
+            | Self::DeleteTask(_)
+            | Self::RunTask(_)
+            | Self::QuerySchedule(_)
+            | Self::CreateSchedule
+            | Self::UpdateSchedule(_)
+            | Self::DeleteSchedule(_)
+            | Self::AddToSchedule(..)
+            | Self::AddWarning(_)
+            | Self::DeleteWarnings(_)
+            | Self::DeleteWarning(_) => &[],
+        }
+    }
+
+    /// Whether a body belongs to it, which is then looked at element by element.
+    pub(super) fn has_body(self) -> bool {
+        match self {
+            Self::SignIn
+            | Self::Refresh(..)
+            | Self::CreateTask
+            | Self::UpdateTask(_)
+            | Self::RunTask(_)
+            | Self::CreateSchedule
+            | Self::UpdateSchedule(_)
+            | Self::AddToSchedule(..)
+            | Self::AddWarning(_) => true,
+            // The cancelling of a job is a PUT without a body (7.4).
+            Self::CancelJob(_)
+            | Self::SignOut
+            | Self::ServerInfo
+            | Self::QueryUser(_)
+            | Self::QueryProjects
+            | Self::QueryContents(_)
+            | Self::QueryContent(..)
+            | Self::QueryViews(_)
+            | Self::QueryJobs
+            | Self::QueryJob(_)
+            | Self::QueryTasks
+            | Self::QueryTask(_)
+            | Self::DeleteTask(_)
+            | Self::QuerySchedules
+            | Self::QuerySchedule(_)
+            | Self::DeleteSchedule(_)
+            | Self::QueryScheduleExtracts(_)
+            | Self::QueryWarnings(_)
+            | Self::DeleteWarnings(_)
+            | Self::DeleteWarning(_) => false,
+        }
+    }
+
     /// Its name in the truth log.
     pub(super) fn name(self) -> &'static str {
         use ContentKind::{Datasource, Workbook};
@@ -50,6 +161,7 @@ impl Operation<'_> {
             Self::QueryContents(Workbook) => "queryWorkbooks",
             Self::QueryContent(Datasource, _) => "queryDatasource",
             Self::QueryContent(Workbook, _) => "queryWorkbook",
+            Self::QueryViews(_) => "queryWorkbookViews",
             Self::Refresh(Datasource, _) => "refreshDatasource",
             Self::Refresh(Workbook, _) => "refreshWorkbook",
             Self::QueryJobs => "queryJobs",
@@ -68,6 +180,10 @@ impl Operation<'_> {
             Self::QueryScheduleExtracts(_) => "queryScheduleExtracts",
             Self::AddToSchedule(_, Datasource) => "addDatasourceToSchedule",
             Self::AddToSchedule(_, Workbook) => "addWorkbookToSchedule",
+            Self::QueryWarnings(_) => "queryDataQualityWarnings",
+            Self::AddWarning(_) => "addDataQualityWarning",
+            Self::DeleteWarnings(_) => "deleteDataQualityWarnings",
+            Self::DeleteWarning(_) => "deleteDataQualityWarning",
         }
     }
 }
@@ -136,11 +252,21 @@ pub(super) fn route<'a>(method: &str, path: &'a str, newest: &str) -> Result<Tar
         (Some(_), ["tasks", "extractRefreshes", id, "runNow"]) => {
             by_method(&[("POST", Operation::RunTask(id))])
         }
+        // Of other kinds of content there is none here.
+        (Some(_), ["dataQualityWarnings", "datasource", id]) => by_method(&[
+            ("GET", Operation::QueryWarnings(id)),
+            ("POST", Operation::AddWarning(id)),
+            ("DELETE", Operation::DeleteWarnings(id)),
+        ]),
+        (Some(_), ["dataQualityWarnings", id]) => by_method(&[("DELETE", Operation::DeleteWarning(id))]),
         (Some(_), [kind @ ("datasources" | "workbooks"), rest @ ..]) => {
             let kind = if *kind == "datasources" { ContentKind::Datasource } else { ContentKind::Workbook };
             match rest {
                 [] => by_method(&[("GET", Operation::QueryContents(kind))]),
                 [id] => by_method(&[("GET", Operation::QueryContent(kind, id))]),
+                [id, "views"] if kind == ContentKind::Workbook => {
+                    by_method(&[("GET", Operation::QueryViews(id))])
+                }
                 [id, "refresh"] => by_method(&[("POST", Operation::Refresh(kind, id))]),
                 _ => Err(unknown()),
             }
@@ -183,6 +309,9 @@ mod tests {
             ("PUT", "/api/3.27/sites/s/tasks/extractRefreshes/t", "405000"),
             ("PUT", "/api/3.27/sites/s/schedules/x/workbooks", "addWorkbookToSchedule"),
             ("POST", "/api/3.27/schedules", "createSchedule"),
+            ("POST", "/api/3.27/sites/s/dataQualityWarnings/datasource/d", "addDataQualityWarning"),
+            ("POST", "/api/3.27/sites/s/dataQualityWarnings/workbook/w", "404003"),
+            ("DELETE", "/api/3.27/sites/s/dataQualityWarnings/w", "deleteDataQualityWarning"),
             ("GET", "/api/3.27/sites/s/flows", "404003"),
             ("GET", "/api/3.27/datasources", "404003"),
         ];

@@ -115,6 +115,7 @@ pub(super) fn attach(
     if !found.has_extracts {
         return Err(Refusal::no_extract(&found.name));
     }
+    tasks::leads(state, &luid)?;
     // A schedule that is not there is answered 500000 (documentation of Add Data Source to Server Schedule).
     state.tasks.schedule(id).ok_or_else(|| Refusal::internal("The schedule could not be found."))?;
     let now = call.clock.tableau_time(call.now);
@@ -193,5 +194,7 @@ pub(super) fn row(schedule: &Schedule, next: Option<String>, call: &Call<'_>) ->
 }
 
 fn whole(schedule: &Schedule, call: &Call<'_>) -> Element {
-    row(schedule, None, call).attribute("executionOrder", "Parallel").child(schedule.timing.element())
+    let timing =
+        if call.config.tasks.customized { schedule.timing.customized() } else { schedule.timing.element() };
+    row(schedule, None, call).attribute("executionOrder", "Parallel").child(timing)
 }

@@ -11,9 +11,10 @@ use super::super::tasks::{Task, When};
 use super::auth::Caller;
 use super::{Call, Reply, content, jobs, schedules};
 
-/// The whole site in one answer: no paging, no filter.
+/// The whole site in one answer: no paging, no filter. Who is no administrator sees those of contents he owns or leads.
 pub(super) fn list(state: &State, caller: &Caller, call: &Call<'_>) -> Reply {
-    let tasks = state.tasks.all.iter().filter(|task| task.site == caller.site);
+    let seen = |task: &&Task| task.site == caller.site && !state.not_led.contains(&task.content);
+    let tasks = state.tasks.all.iter().filter(seen);
     let rows = tasks.map(|task| Element::new("task").child(row(state, task, call)));
     Reply::ok(vec![Element::list("tasks", rows.collect())])
 }
@@ -38,6 +39,7 @@ pub(super) fn create(state: &mut State, caller: &Caller, call: &Call<'_>) -> Res
     if !found.has_extracts {
         return Err(Refusal::no_extract(&found.name));
     }
+    leads(state, &luid)?;
     let timing = Timing::read(schedule, Edition::Cloud)?;
     let now = call.clock.tableau_time(call.now);
     let id = state.add_task(&caller.site, &luid, kind, When::Own(timing), call.config, now);
@@ -94,7 +96,17 @@ pub(super) fn run(state: &mut State, caller: &Caller, id: &str, call: &Call<'_>)
 
 fn find<'a>(state: &'a State, caller: &Caller, id: &str) -> Result<&'a Task, Refusal> {
     let found = state.tasks.all.iter().find(|task| task.site == caller.site && task.id == id);
-    found.ok_or_else(|| Refusal::task(id))
+    let task = found.ok_or_else(|| Refusal::task(id))?;
+    leads(state, &task.content)?;
+    Ok(task)
+}
+
+/// Tasks are for the owner of the content, leaders of its project and administrators.
+pub(super) fn leads(state: &State, content: &str) -> Result<(), Refusal> {
+    if state.not_led.contains(content) {
+        return Err(Refusal::forbidden("Only owners and project leaders can see and change tasks."));
+    }
+    Ok(())
 }
 
 fn body(call: &Call<'_>) -> Result<Input, Refusal> {
@@ -115,9 +127,11 @@ fn body(call: &Call<'_>) -> Result<Input, Refusal> {
 /// The one content that an element names.
 pub(super) fn subject(refresh: &Input) -> Result<Option<(ContentKind, String)>, Refusal> {
     let of = |name: &str| {
-        refresh.child(name).map(|content| content.attribute("id").unwrap_or_default().to_owned())
+        let Some(content) = refresh.child(name) else { return Ok(None) };
+        content.allow(&["id"], &[])?;
+        Ok(Some(content.attribute("id").unwrap_or_default().to_owned()))
     };
-    match (of("datasource"), of("workbook")) {
+    match (of("datasource")?, of("workbook")?) {
         (None, None) => Ok(None),
         (Some(luid), None) => Ok(Some((ContentKind::Datasource, luid))),
         (None, Some(luid)) => Ok(Some((ContentKind::Workbook, luid))),

@@ -1,0 +1,234 @@
+//! One report, told to one workspace: a call at a time, each behind whatever else is written there.
+
+use super::super::context::Context;
+use super::super::flows::load;
+use super::super::lanes::Priority;
+use super::super::workspace::{Health, WorkspaceSession};
+use super::{Entry, Progress};
+use crate::model::connection::DesiredSite;
+use crate::model::ids::{FlowId, ObjectName, RunId};
+use crate::model::reports::{FLOW, Outside, Phase, Report};
+use crate::model::time::sub;
+use crate::prefect::PrefectError;
+use crate::runtime::metrics::Reported;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time a call may take: it holds a place in the lane.
+const CALL: Duration = Duration::from_secs(10);
+/// How long before it completed a run may have made an asset.
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+
+/// Why a report is not told now.
+pub(super) enum Stop {
+    /// Try again, if so told after this time.
+    Later(Option<Duration>),
+    /// The credentials do not allow it.
+    Forbidden,
+    /// Prefect does not take it.
+    Refused(PrefectError),
+}
+
+impl From<PrefectError> for Stop {
+    fn from(error: PrefectError) -> Self {
+        match error {
+            PrefectError::Forbidden => Self::Forbidden,
+            PrefectError::Throttled { retry_after } => Self::Later(retry_after),
+            PrefectError::Unauthorized
+            | PrefectError::Unavailable
+            | PrefectError::Ambiguous
+            | PrefectError::TimedOut
+            | PrefectError::Rejected(500..)
+            | PrefectError::Unreachable(_) => Self::Later(None),
+            PrefectError::NotFound
+            | PrefectError::Conflict
+            | PrefectError::Invalid { .. }
+            | PrefectError::WrongServer
+            | PrefectError::UnsupportedVersion(_)
+            | PrefectError::Rejected(_) => Self::Refused(error),
+        }
+    }
+}
+
+pub(super) struct Teller<'a> {
+    pub(super) ctx: &'a Context,
+    pub(super) workspace: &'a ObjectName,
+    pub(super) session: Arc<WorkspaceSession>,
+    pub(super) entry: &'a Entry,
+}
+
+impl Teller<'_> {
+    /// Tells all of it that is not told yet. `server`: what is behind the workspace now.
+    pub(super) async fn tell(&self, server: &str) -> Result<(), Stop> {
+        let report = &*self.entry.report;
+        if !matches!(self.session.snapshot().health, Health::Connected(_)) {
+            return Err(Stop::Later(None));
+        }
+        let (known_flow, known) = self.ctx.reports.outbox(self.workspace, |outbox| {
+            if outbox.memory.server != server {
+                outbox.memory = super::Memory { server: server.to_owned(), ..super::Memory::default() };
+            }
+            (outbox.memory.flow.clone(), outbox.memory.runs.get(&report.job).cloned())
+        });
+        let (flow, run, told) = match (known, known_flow) {
+            (Some(Progress::GivenUp), _) => {
+                self.end_of_it();
+                return Ok(());
+            }
+            (Some(Progress::Told { run, phase }), Some(flow)) => (flow, run, phase),
+            (_, flow) => self.begin(flow).await?,
+        };
+        for phase in report.phases_after(told) {
+            self.call(self.session.client.set_run_state(&run, &report.state(phase))).await?;
+            self.remember(&run, phase);
+            self.log(&run, phase).await?;
+        }
+        if report.end.is_some() {
+            self.finish(&flow, &run).await?;
+            self.end_of_it();
+            self.ctx.metrics.reported(Reported::Shown);
+        }
+        self.ctx.reports.outbox(self.workspace, |outbox| {
+            outbox.memory.flow = Some(flow);
+            (outbox.forbidden_until, outbox.said) = (None, false);
+        });
+        Ok(())
+    }
+
+    /// The run, made if it is not there, and what it was told already.
+    async fn begin(&self, flow: Option<FlowId>) -> Result<(FlowId, RunId, Phase), Stop> {
+        let report = &*self.entry.report;
+        // One that has ended already was most likely told by the process before this one: then nothing is written.
+        if report.end.is_some()
+            && let Some(found) = self.call(self.session.client.find_run(FLOW, report.job.as_str())).await?
+        {
+            let phase = Phase::told(found.state);
+            self.remember(&found.id, phase);
+            return Ok((found.flow, found.id, phase));
+        }
+        let flow = match flow {
+            Some(flow) => flow,
+            None => self.call(self.session.client.ensure_flow(FLOW)).await?,
+        };
+        let parent = match &self.entry.place.parent {
+            None => None,
+            Some(run) => match self.call(self.session.client.ensure_task_run(&report.task_run(run))).await {
+                Ok(task) => Some(task),
+                // The upstream's run is not there any more: the report stands alone.
+                Err(Stop::Refused(_)) => None,
+                Err(stop) => return Err(stop),
+            },
+        };
+        let new = report.new_run(parent);
+        let made = match self.call(self.session.client.ensure_run(&flow, &new)).await {
+            Ok(made) => made,
+            // The flow, or the upstream's run, went away meanwhile: both are asked for again.
+            Err(Stop::Refused(PrefectError::Conflict | PrefectError::NotFound)) => {
+                return Err(Stop::Later(None));
+            }
+            Err(stop) => return Err(stop),
+        };
+        let phase = Phase::told(made.state);
+        self.remember(&made.id, phase);
+        if made.made {
+            self.log(&made.id, Phase::Queued).await?;
+        }
+        Ok((made.flow, made.id, phase))
+    }
+
+    /// What comes after the last state. The artifact is the last of it: where one is, everything is. It is looked for whoever made the run: two
+    /// resources that refresh one extract may follow one job.
+    async fn finish(&self, flow: &FlowId, run: &RunId) -> Result<(), Stop> {
+        let (report, client) = (&*self.entry.report, &self.session.client);
+        let outside = outside(self.ctx, report);
+        if self.call(client.has_artifact(run)).await? {
+            return Ok(());
+        }
+        let now = self.ctx.clock.now();
+        if report.asset(&outside, now, Vec::new()).is_some() {
+            let parents = self.parents().await?;
+            if let Some(event) = report.asset(&outside, now, parents) {
+                optional(self.call(client.emit(run, flow, &event)).await)?;
+            }
+        }
+        self.call(client.add_artifact(run, &report.artifact(&outside))).await
+    }
+
+    /// The assets that the upstreams' runs made. A server without them makes the extract an asset without parents.
+    async fn parents(&self) -> Result<Vec<String>, Stop> {
+        let here = |cause: &&crate::model::reports::Cause| cause.workspace == self.entry.place.workspace;
+        let causes: Vec<_> = self.entry.report.runs.iter().filter(here).collect();
+        let Some(oldest) = causes.iter().map(|cause| cause.at).min() else { return Ok(Vec::new()) };
+        let runs: Vec<RunId> = causes.iter().map(|cause| cause.run.clone()).collect();
+        let made = self.call(self.session.client.assets_made_by(&runs, sub(oldest, LONGEST_RUN))).await;
+        Ok(optional(made)?.unwrap_or_default())
+    }
+
+    /// A line whose answer is lost is not sent again: better none than two.
+    async fn log(&self, run: &RunId, phase: Phase) -> Result<(), Stop> {
+        let lines = self.entry.report.lines(phase);
+        let at = self.ctx.clock.now();
+        match self.call(self.session.client.log(run, at, &lines)).await {
+            Err(Stop::Forbidden) => Err(Stop::Forbidden),
+            Ok(()) | Err(Stop::Later(_) | Stop::Refused(_)) => Ok(()),
+        }
+    }
+
+    fn remember(&self, run: &RunId, phase: Phase) {
+        let progress = Progress::Told { run: run.clone(), phase };
+        self.ctx.reports.outbox(self.workspace, |outbox| {
+            outbox.memory.remember(&self.entry.report.job, Some(progress));
+        });
+    }
+
+    /// Nothing more will come of an ended refresh.
+    fn end_of_it(&self) {
+        if self.entry.report.end.is_some() {
+            self.ctx.reports.outbox(self.workspace, |outbox| {
+                outbox.memory.remember(&self.entry.report.job, None);
+            });
+        }
+    }
+
+    /// One call, when nobody else wants to write there, and only while this process leads and the workspace is in use.
+    async fn call<T>(&self, work: impl Future<Output = Result<T, PrefectError>>) -> Result<T, Stop> {
+        let place = format!("reports/{}", self.workspace.name);
+        let pass = self.session.lane.pass(&self.workspace.namespace, &place, Priority::Report).await;
+        if !self.ctx.acts() || !self.ctx.workspaces.uses(self.workspace, &self.session) {
+            return Err(Stop::Later(None));
+        }
+        let began = self.ctx.clock.moment();
+        let result = tokio::time::timeout(CALL, work).await.unwrap_or(Err(PrefectError::TimedOut));
+        if let Some(load) = load(result.as_ref().err()) {
+            self.session.lane.told(load, began);
+        }
+        drop(pass);
+        Ok(result?)
+    }
+}
+
+/// What a report can do without, where Prefect does not take it.
+fn optional<T>(result: Result<T, Stop>) -> Result<Option<T>, Stop> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Stop::Refused(error)) => {
+            tracing::debug!(%error, "Prefect does not take asset events");
+            Ok(None)
+        }
+        Err(stop) => Err(stop),
+    }
+}
+
+/// What is known of the extract beside the report; nothing of a resource that is gone.
+fn outside(ctx: &Context, report: &Report) -> Outside {
+    let here = |name: &str| ObjectName { namespace: report.refresh.namespace.clone(), name: name.into() };
+    let refresh = ctx.objects.refreshes.get(&report.refresh);
+    let Some(at) = refresh.map(|refresh| here(&refresh.spec.site_ref.name)) else {
+        return Outside::default();
+    };
+    let site = ctx.objects.sites.get(&at).and_then(|site| DesiredSite::parse(&site).ok());
+    let Some(site) = site else { return Outside::default() };
+    let contents = ctx.sites.get(&at).map(|link| link.session.snapshot().contents.clone());
+    let web_url = contents.and_then(|contents| contents.web_url(&report.extract.luid).map(str::to_owned));
+    Outside { server_url: site.server_url, site: site.content_url, web_url }
+}

@@ -1,0 +1,84 @@
+//! How old the data of the extract is (docs/trigger.md 8).
+
+use super::{Pass, warning};
+use crate::api::{ExtractRefreshStatus, Mark, Time};
+use crate::model::conditions::{self, Truth, Verdict};
+use crate::model::time::add;
+use jiff::Timestamp;
+
+/// Start of the oldest run that the extract contains. Upstreams of which it contains none, and those that do not count, are left out.
+pub(super) fn data_time(p: &Pass, s: &ExtractRefreshStatus) -> Option<Time> {
+    oldest(p, s).map(|(at, _)| at)
+}
+
+/// The same after a refresh that succeeded: it counts from its own start where no upstream that counts has ever completed. Where one has, and is
+/// not contained, nothing is claimed.
+pub(super) fn after(p: &Pass, s: &ExtractRefreshStatus, started: Time) -> Option<Time> {
+    let waiting = s
+        .marks
+        .iter()
+        .filter(|mark| counts(p, mark))
+        .any(|mark| mark.seen.is_some() && mark.covered.is_none());
+    data_time(p, s).or(if waiting { s.data_time } else { Some(started) })
+}
+
+fn counts(p: &Pass, mark: &Mark) -> bool {
+    mark.live() && p.d.upstreams.iter().any(|u| u.name == mark.name && u.counts_for_freshness)
+}
+
+fn oldest<'a>(p: &Pass, s: &'a ExtractRefreshStatus) -> Option<(Time, &'a str)> {
+    let started = |mark: &'a Mark| Some((mark.covered.as_ref()?.started_at?, mark.name.as_str()));
+    s.marks.iter().filter(|mark| counts(p, mark)).filter_map(started).min()
+}
+
+/// Whether the data is young enough, and when that ends.
+pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
+    let Some(Time(data)) = s.data_time else { return (not_yet(), None) };
+    let say = |truth, reason, message: String| Verdict::new("Fresh", truth, reason, message);
+    let limits = [
+        ("Stale", "freshness.failAfter", p.d.freshness.fail_after),
+        ("Late", "freshness.warnAfter", p.d.freshness.warn_after),
+    ];
+    let due = limits.map(|(reason, field, age)| age.map(|age| (reason, field, add(data, age))));
+    let again = due.iter().flatten().map(|(_, _, at)| *at).filter(|at| *at > p.now).min();
+    let mut verdict = match due.into_iter().flatten().find(|(_, _, at)| *at <= p.now) {
+        Some(_) if by_tableau_alone(p) => say(Truth::Unknown, "NotYetRefreshed", UNFOLLOWED.to_owned()),
+        Some((reason, field, _)) => {
+            let of = oldest(p, s).map(|(_, name)| format!(" (upstream `{name}`)")).unwrap_or_default();
+            say(Truth::False, reason, format!("The oldest data in the extract{of} is older than {field}"))
+        }
+        None => say(
+            Truth::True,
+            "UpToDate",
+            "The extract was refreshed; status.dataTime says how old its data is".into(),
+        ),
+    };
+    if let Some(clause) = warning::clause(s, verdict.reason == "Stale") {
+        verdict.message = format!("{}; {clause}", verdict.message);
+    }
+    (verdict, again)
+}
+
+/// What Tableau's own schedules start is not followed: where nothing else feeds the extract, its age would be that of the last refresh of ours.
+fn by_tableau_alone(p: &Pass) -> bool {
+    !p.d.schedules.all.is_empty() && !p.d.upstreams.iter().any(|upstream| upstream.counts_for_freshness)
+}
+
+const UNFOLLOWED: &str = "Tableau refreshes this extract by its own schedules, whose jobs Feedwater does not follow: how old its data is, is not known";
+
+/// An Event when the data becomes too old: dashboards show it and say nothing.
+pub(super) fn tell(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+    let now = after.conditions.iter().find(|c| c.type_ == "Fresh");
+    for reason in ["Late", "Stale"] {
+        if let Some(now) = now.filter(|c| c.reason == reason)
+            && conditions::reason_of(before, "Fresh") != Some(reason)
+        {
+            p.warn(reason, now.message.clone());
+        }
+    }
+}
+
+pub(super) fn not_yet() -> Verdict {
+    let message = "Feedwater has not seen a refresh of this extract succeed yet";
+    Verdict::new("Fresh", Truth::Unknown, "NotYetRefreshed", message)
+}

@@ -1,0 +1,59 @@
+//! What a change in Prefect costs and how it is made good: any write drops the runs to come, deleting a schedule also those that are late.
+
+use super::diff::Diff;
+use super::pass::Pass;
+use super::{Step, Write};
+use crate::api::{PendingWrite, Time};
+use crate::model::deployments::Deployment;
+use crate::model::ids::DeploymentId;
+use crate::model::time::{add, sub};
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// How far back what others' changes dropped is made good: what is due by then is no surprise.
+const BACK: Duration = Duration::from_secs(120);
+/// What is owed for longer than this is made good before the change: what is changed now must not have runs in that past.
+const STALE: Duration = Duration::from_secs(120);
+/// Most late runs that are kept.
+pub(super) const MOST_LATE: usize = 100;
+
+/// What status says before a write: from when on runs have to be asked for again. Where others changed the deployment just before, their
+/// change has cost runs as well, which Prefect makes again only after a while. None: Prefect's time is not known yet.
+pub(super) fn announced(p: &Pass, there: &Deployment, diff: &Diff, by_others: bool) -> Option<PendingWrite> {
+    let clock = p.o.clock?;
+    let theirs = diff.touched(there).filter(|_| by_others).map(|at| at.max(sub(clock, BACK)));
+    Some(PendingWrite { since: Time(theirs.unwrap_or(clock).min(clock)), late: None })
+}
+
+/// Where what is owed is from long ago: the stretch until now, to be asked for by the rules there are before they change, and from when on the
+/// rest is owed then.
+pub(super) fn overdue(
+    owed: &PendingWrite,
+    id: &DeploymentId,
+    clock: Option<Timestamp>,
+) -> Option<(Write, PendingWrite)> {
+    let clock = clock.filter(|clock| *clock > add(owed.since.0, STALE))?;
+    let stretch = Write::RestoreRuns { id: id.clone(), from: owed.since.0, to: clock };
+    Some((stretch, PendingWrite { since: Time(clock), late: owed.late.clone() }))
+}
+
+/// Asks for the runs that a write of ours made Prefect drop. None for a deployment that is paused: it has none.
+pub(super) fn repair(there: &Deployment, owed: &PendingWrite) -> Option<Step> {
+    (!there.paused).then(|| Step::Do(writes(&there.id, owed)))
+}
+
+/// The late ones one by one, since a stretch of the past would also get what was never due there; then those to come.
+pub(super) fn writes(id: &DeploymentId, owed: &PendingWrite) -> Vec<Write> {
+    let late =
+        owed.late.iter().flatten().map(|at| Write::RestoreRuns { id: id.clone(), from: at.0, to: at.0 });
+    late.chain([Write::ScheduleRuns { id: id.clone(), since: owed.since.0 }]).collect()
+}
+
+/// The late runs to be kept: the last ones, each time once.
+pub(super) fn kept(mut late: Vec<Timestamp>) -> Vec<Time> {
+    late.sort_unstable();
+    late.dedup();
+    let most = late.len().saturating_sub(MOST_LATE);
+    late.drain(..most);
+    late.into_iter().map(Time).collect()
+}

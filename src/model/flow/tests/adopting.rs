@@ -1,0 +1,72 @@
+//! Taking over what is there.
+
+use super::*;
+
+/// The resource as the next pass reads it: with this status, and no finalizer.
+fn with(spec: &Value, status: &FlowDeploymentStatus) -> Desired {
+    let mut object = object(spec);
+    object.metadata.finalizers = None;
+    object.status = Some(status.clone());
+    Desired::parse(&object, "abc").unwrap()
+}
+
+#[test]
+fn what_is_nobodys_is_taken_over_when_that_is_declared_and_left_in_the_end() {
+    let spec = json!({"adoptionPolicy": "Adopt", "description": "a"});
+    let theirs = present(&json!({"tags": ["x"], "description": "b"}));
+    let first = decide(&desired(&spec), &theirs, &FlowDeploymentStatus::default(), now());
+    assert_eq!((first.step, first.status.adopted), (Step::Intend, Some(true)));
+    assert_eq!(first.notes[0].reason, "Adopted");
+    let d = with(&spec, &first.status);
+    assert_eq!(d.deletion_policy, DeletionPolicy::Orphan, "unset: what was there before stays");
+    let second = decide(&d, &theirs, &first.status, now());
+    assert_eq!(second.step, Step::Intend);
+    let third = decide(&d, &theirs, &second.status, now());
+    let Step::Do(writes) = third.step else { panic!("{:?}", third.step) };
+    let Write::Patch { fields, .. } = &writes[0] else { panic!("{writes:?}") };
+    assert_eq!(fields["description"], "a");
+    assert_eq!(fields["tags"], json!(["x", "feedwater:abc/finance/orders"]));
+    // Somebody else's mark is never taken.
+    let marked = present(&json!({"tags": ["feedwater:other/finance/orders"]}));
+    let refused = decide(&desired(&spec), &marked, &FlowDeploymentStatus::default(), now());
+    assert_eq!(reason_of(&refused.status, "Ready"), Some("TargetConflict"));
+}
+
+#[test]
+fn what_was_taken_over_once_is_still_others_when_the_resource_comes_again() {
+    let spec = json!({"adoptionPolicy": "Adopt"});
+    let again = decide(&desired(&spec), &present(&json!({})), &FlowDeploymentStatus::default(), now());
+    assert_eq!((again.step, again.status.adopted), (Step::Intend, Some(true)));
+    assert_eq!(with(&spec, &again.status).deletion_policy, DeletionPolicy::Orphan);
+    // What status says we made is ours: `fullName` precedes every creation.
+    let made =
+        FlowDeploymentStatus { full_name: Some("orders/nightly".into()), ..FlowDeploymentStatus::default() };
+    assert_eq!(decide(&desired(&spec), &present(&json!({})), &made, now()).status.adopted, None);
+}
+
+#[test]
+fn what_a_resource_that_is_gone_has_left_is_taken_over_when_that_is_declared() {
+    let spec = json!({"adoptionPolicy": "Adopt"});
+    let left = present(&json!({"tags": ["t", "feedwater:abc/finance/former"]}));
+    let first = decide(&desired(&spec), &left, &FlowDeploymentStatus::default(), now());
+    assert_eq!((first.step, first.status.adopted), (Step::Intend, Some(true)));
+    let d = with(&spec, &first.status);
+    let second = decide(&d, &left, &first.status, now());
+    let Step::Do(writes) = decide(&d, &left, &second.status, now()).step else { panic!() };
+    let Write::Patch { fields, .. } = &writes[0] else { panic!("{writes:?}") };
+    assert_eq!(fields["tags"], json!(["t", "feedwater:abc/finance/orders"]));
+}
+
+#[test]
+fn what_is_made_in_the_place_of_what_was_taken_over_goes_with_the_resource() {
+    let spec = json!({"adoptionPolicy": "Adopt"});
+    for deployment_id in [None, Some("id".to_owned())] {
+        let taken =
+            FlowDeploymentStatus { adopted: Some(true), deployment_id, ..FlowDeploymentStatus::default() };
+        let gone = decide(&with(&spec, &taken), &seen(View::Absent), &taken, now());
+        assert_eq!((gone.step, gone.status.adopted), (Step::Intend, None));
+        let d = with(&spec, &gone.status);
+        assert_eq!(d.deletion_policy, DeletionPolicy::Delete);
+        assert_eq!(decide(&d, &seen(View::Absent), &gone.status, now()).step, Step::Hold);
+    }
+}

@@ -1,0 +1,108 @@
+//! From when on lost runs are asked for again, and in what order.
+
+use super::*;
+use crate::model::deployments::{Schedule, Touched};
+use serde_json::Map;
+
+fn touched(seconds_ago: u64) -> Touched {
+    let clock = at("2026-11-24T09:59:58Z");
+    Touched {
+        fields: Some(crate::model::time::sub(clock, Duration::from_secs(seconds_ago))),
+        ..Touched::default()
+    }
+}
+
+fn since(decision: &Decision) -> &str {
+    let since = decision.status.pending_write.as_ref().expect("announced").since.0.to_string();
+    since.leak()
+}
+
+#[test]
+fn what_others_changes_cost_is_made_good_as_well_for_two_minutes() {
+    let d = desired(&json!({}));
+    for (ago, expected) in [(3, "2026-11-24T09:59:55Z"), (600, "2026-11-24T09:57:58Z")] {
+        let theirs = Deployment { touched: touched(ago), ..there(&json!({"entrypoint": "hand.py:f"})) };
+        let drift = decide(&d, &seen(View::Present(theirs.clone())), &settled(&d), later(60));
+        assert_eq!(since(&drift), expected);
+        // Our own edit drops runs when it is made, and its new rules are not for the past.
+        let edited = Desired { generation: 2, ..d.clone() };
+        let edit = decide(&edited, &seen(View::Present(theirs)), &settled(&d), later(60));
+        assert_eq!(since(&edit), "2026-11-24T09:59:58Z");
+    }
+    let adopting = desired(&json!({"adoptionPolicy": "Adopt"}));
+    let theirs = Deployment { touched: touched(3), ..there(&json!({"tags": []})) };
+    let status = FlowDeploymentStatus { adopted: Some(true), ..FlowDeploymentStatus::default() };
+    let adopt = decide(&adopting, &seen(View::Present(theirs)), &status, later(60));
+    assert_eq!(since(&adopt), "2026-11-24T09:59:55Z");
+}
+
+#[test]
+fn an_old_debt_is_paid_before_anything_is_changed() {
+    let d = Desired { generation: 2, ..desired(&json!({"description": "new"})) };
+    let owing = |since: &str| FlowDeploymentStatus {
+        pending_write: Some(PendingWrite { since: Time(at(since)), late: None }),
+        ..settled(&desired(&json!({})))
+    };
+    let kinds = |status: FlowDeploymentStatus| {
+        let o = present(&json!({}));
+        let announced = decide(&d, &o, &status, later(1));
+        let status = if announced.step == Step::Intend { announced.status } else { status };
+        match decide(&d, &o, &status, later(1)).step {
+            Step::Do(writes) => writes.iter().map(Write::kind).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(kinds(owing("2026-11-24T09:59:00Z")), [WriteKind::Patch, WriteKind::ScheduleRuns]);
+    // By the rules there are, then the change, then by the new rules from now on.
+    let old = [WriteKind::RestoreRuns, WriteKind::Patch, WriteKind::ScheduleRuns];
+    assert_eq!(kinds(owing("2026-11-24T09:00:00Z")), old);
+}
+
+#[test]
+fn what_a_deleted_schedule_drops_of_the_others_is_written_down_first() {
+    let gone = Schedule {
+        id: ScheduleId::new("s"),
+        slug: Some("gone".into()),
+        active: true,
+        rule: Map::new(),
+        parameters: Map::new(),
+        max_scheduled_runs: None,
+    };
+    let d = Desired { generation: 2, ..desired(&json!({})) };
+    let o = seen(View::Present(Deployment { schedules: vec![gone], ..there(&json!({})) }));
+    let before = FlowDeploymentStatus {
+        applied_fields: vec!["schedules/gone".into()],
+        ..settled(&desired(&json!({})))
+    };
+    let announced = decide(&d, &o, &before, later(1));
+    let Step::Do(look) = decide(&d, &o, &announced.status, later(1)).step else { panic!() };
+    assert_eq!(look.iter().map(Write::kind).collect::<Vec<_>>(), [WriteKind::SeeLate]);
+    let late: Vec<Timestamp> = (0..150).map(later).collect();
+    let seen = fold(&d, &o, &announced.status, &[Ack::Late(late.clone())], later(2));
+    let kept = seen.status.pending_write.as_ref().and_then(|owed| owed.late.clone()).unwrap();
+    assert_eq!((kept.len(), kept[99].0), (100, late[149]), "bounded: the last ones");
+    let Step::Do(writes) = decide(&d, &o, &seen.status, later(3)).step else { panic!() };
+    assert_eq!(writes[0].kind(), WriteKind::DeleteSchedule);
+    assert_eq!(writes.iter().filter(|w| w.kind() == WriteKind::RestoreRuns).count(), 100);
+    assert_eq!(writes.last().map(Write::kind), Some(WriteKind::ScheduleRuns));
+    // Refused in the middle: it goes on from there.
+    let some = [Ack::Done(WriteKind::DeleteSchedule), Ack::Restored(late[50]), Ack::Restored(late[51])];
+    let rest = fold(&d, &o, &seen.status, &some, later(4)).status.pending_write.unwrap().late.unwrap();
+    assert_eq!((rest.len(), rest[0].0), (98, late[52]));
+    // Killed after the deletion: the same runs are asked for again.
+    let Step::Do(again) = decide(&d, &present(&json!({})), &seen.status, later(4)).step else { panic!() };
+    assert_eq!(again, writes[1..]);
+}
+
+#[test]
+fn a_paused_deployment_is_asked_for_no_runs() {
+    let d = Desired { generation: 2, ..desired(&json!({"paused": true})) };
+    let o = present(&json!({}));
+    let announced = decide(&d, &o, &settled(&desired(&json!({}))), later(1));
+    let Step::Do(writes) = decide(&d, &o, &announced.status, later(1)).step else { panic!() };
+    assert_eq!(writes.iter().map(Write::kind).collect::<Vec<_>>(), [WriteKind::Patch]);
+    let done = fold(&d, &o, &announced.status, &[Ack::Done(WriteKind::Patch)], later(1));
+    let paused = Deployment { paused: true, ..there(&json!({"paused": true})) };
+    let rest = decide(&d, &seen(View::Present(paused)), &done.status, later(2));
+    assert_eq!((rest.step, rest.status.pending_write), (Step::Rest, None));
+}

@@ -1,0 +1,104 @@
+//! Rules for the connection: whether it can be used, and what becomes of the deployment when the spec names another one.
+
+use super::live::{leave_alone, wait};
+use super::pass::{Drifted, Pass, Ready, unavailable};
+use super::{Decision, Step, Turn, WorkspaceView, parting};
+use crate::api::DeletionPolicy;
+use crate::model::connection::Standing;
+use crate::model::time::add;
+use std::time::Duration;
+
+/// How long a missing reference is waited for before it counts as wrong.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// The connection that the spec names now leads to the same API as the one that status names: the deployment stays, and goes on through the new one.
+pub(super) fn turned(p: &Pass) -> Option<Decision> {
+    let Turn::Same(standing) = p.o.turn else { return None };
+    let kept = match standing {
+        Standing::Held => true,
+        // It has to wait for us first, as the former one did.
+        Standing::Unheld => p.d.deletion_policy == DeletionPolicy::Orphan,
+        Standing::Leaving => false,
+    };
+    let mut next = p.status.clone();
+    next.workspace = Some(p.d.workspace.clone());
+    kept.then(|| {
+        p.decision(p.working(next, "Goes on through the connection that the spec names now"), Step::Intend)
+    })
+}
+
+/// As long as nobody knows where the connection leads that the spec names, nothing is left for it.
+pub(super) fn awaited(p: &Pass) -> Option<Decision> {
+    let waiting = match p.o.turn {
+        Turn::Missing => missing(p, &p.d.workspace),
+        Turn::Unusable => p.rest(p.with(unavailable(&p.d.workspace), Drifted::stored(p.status))),
+        Turn::None | Turn::Same(_) | Turn::Elsewhere => return None,
+    };
+    // What a change of ours made Prefect drop is made good through the former one.
+    let repair = leave_alone(p, waiting.status);
+    let again = [waiting.again, repair.again].into_iter().flatten().min();
+    Some(Decision { again, ..repair })
+}
+
+/// Without the connection nothing can be seen. An outage shows only where something is due.
+pub(super) fn unreachable(p: &Pass) -> Option<Decision> {
+    let place = p.d.place(p.status);
+    match &p.o.workspace {
+        WorkspaceView::Ready => None,
+        WorkspaceView::Missing => Some(missing(p, &place.workspace)),
+        WorkspaceView::NotReady { reason: _ } => {
+            let told = p.ready().is_some_and(|r| {
+                r.reason == "InSync" || matches!(r.reason.as_str(), "TargetConflict" | "AdoptionRequired")
+            });
+            let due = !told || p.status.pending_write.is_some();
+            let status = if due {
+                p.with(unavailable(&place.workspace), Drifted::stored(p.status))
+            } else {
+                p.status.clone()
+            };
+            Some(p.rest(status))
+        }
+    }
+}
+
+fn missing(p: &Pass, workspace: &str) -> Decision {
+    let waiting = Ready::working(
+        "DependencyNotFound",
+        format!(
+            "PrefectWorkspace `{workspace}` does not exist in this namespace; create it or correct spec.workspaceRef.name"
+        ),
+    );
+    let since = p.ready().filter(|r| r.reason == "DependencyNotFound").map(|r| r.last_transition_time.0);
+    let overdue = p.ready().is_some_and(|r| r.reason == "DependencyNotFound" && r.status == "False");
+    let end = add(since.unwrap_or(p.now), GRACE);
+    if !overdue && p.now < end {
+        return p.rest_until(p.with(waiting, Drifted::stored(p.status)), end);
+    }
+    if workspace != p.d.workspace {
+        // The spec has moved on and the old workspace is gone for good: what was there cannot be reached any more.
+        return parting::left_behind(p, "its workspace no longer exists");
+    }
+    p.rest(p.with(waiting.overdue(), Drifted::stored(p.status)))
+}
+
+/// The spec names another place than the one we have: leave that first.
+pub(super) fn moved(p: &Pass) -> Option<Decision> {
+    if p.d.place(p.status) == p.d.wanted_place() {
+        return None;
+    }
+    Some(match p.o.turn {
+        Turn::None | Turn::Elsewhere => parting::leave(p),
+        Turn::Same(Standing::Leaving) => shut(p),
+        Turn::Same(Standing::Held | Standing::Unheld) | Turn::Missing | Turn::Unusable => wait(p),
+    })
+}
+
+/// Nothing new is made through a connection that is being deleted.
+pub(super) fn shut(p: &Pass) -> Decision {
+    let message = format!(
+        "PrefectWorkspace `{}` is being deleted, so nothing new is made through it; create it anew once it is gone, or correct \
+         spec.workspaceRef.name",
+        p.d.workspace
+    );
+    p.rest(p.with(Ready::working("ConnectionUnavailable", message), Drifted::stored(p.status)))
+}

@@ -1,0 +1,139 @@
+//! A `PrefectWorkspace` gets another name in Git, or the resources another one: what is there stays where it is the same Prefect.
+
+use crate::world::{INSTANCE, NAMESPACE, POLL, World};
+use feedwater::prefect::Deployment;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::sleep;
+use world::resources::{self, condition};
+
+const URL: &str = "https://prefect.example/api";
+
+fn there(world: &World) -> Vec<Deployment> {
+    world.prefect.state().deployments.values().cloned().collect()
+}
+
+fn workspace(world: &World, name: &str, url: &str) {
+    world.server.put("prefectworkspaces", resources::prefect_workspace(NAMESPACE, name, url)).unwrap();
+}
+
+fn name_it(world: &World, workspace: &str) {
+    let spec = json!({"spec": {"workspaceRef": {"name": workspace}}});
+    world.server.merge("flowdeployments", NAMESPACE, "orders", &spec).unwrap();
+}
+
+fn remove(world: &World, workspace: &str) {
+    world.server.remove("prefectworkspaces", NAMESPACE, workspace).unwrap();
+}
+
+fn exists(world: &World, workspace: &str) -> bool {
+    world.server.object("prefectworkspaces", NAMESPACE, workspace).is_some()
+}
+
+fn settled(world: &World) -> Value {
+    let flow = world.flow_object("orders");
+    assert_eq!(condition(&flow, "Ready"), Some(("True", "InSync")));
+    flow["status"].clone()
+}
+
+/// One in the workspace `prod`.
+fn with_one(policy: Option<&str>) -> World {
+    let world = World::new();
+    world.connections();
+    let mut flow = World::flow("orders");
+    if let Some(policy) = policy {
+        flow["spec"]["deletionPolicy"] = json!(policy);
+    }
+    world.server.put("flowdeployments", flow).unwrap();
+    world
+}
+
+/// In whatever order the three files come, and however long each takes; also where the operator is started anew in between.
+#[tokio::test(start_paused = true)]
+async fn a_workspace_that_is_renamed_in_git_costs_no_deployment() {
+    type Change = fn(&World);
+    let (appears, changes, goes): (Change, Change, Change) =
+        (|w| workspace(w, "production", URL), |w| name_it(w, "production"), |w| remove(w, "prod"));
+    let orders = [
+        [appears, changes, goes],
+        [appears, goes, changes],
+        [changes, appears, goes],
+        [changes, goes, appears],
+        [goes, appears, changes],
+        [goes, changes, appears],
+    ];
+    for (nth, order) in orders.into_iter().enumerate() {
+        for pause in [Duration::ZERO, Duration::from_secs(400)] {
+            for policy in [None, Some("Orphan")] {
+                let what = format!("{nth} {pause:?} {policy:?}");
+                let world = with_one(policy);
+                let mut operator = world.operator("one");
+                world.settle().await;
+                let (before, calls) = (there(&world), world.troubles.writes());
+                for (step, change) in order.into_iter().enumerate() {
+                    change(&world);
+                    sleep(pause).await;
+                    if nth % 2 == step && !pause.is_zero() {
+                        operator.kill();
+                        operator = world.operator("two");
+                    }
+                }
+                world.until(&what, |world| !exists(world, "prod")).await;
+                world.settle().await;
+                assert_eq!(settled(&world)["workspace"], "production", "{what}");
+                assert_eq!((there(&world), world.troubles.writes()), (before, calls), "{what}");
+                let held = world.server.object("prefectworkspaces", NAMESPACE, "production").unwrap();
+                let held = held["metadata"]["finalizers"] == json!(["feedwater.dev/in-use"]);
+                assert_eq!(held, policy.is_none(), "{what}");
+
+                // It is kept as ever, and goes as ever.
+                world.server.remove("flowdeployments", NAMESPACE, "orders").unwrap();
+                world.settle().await;
+                assert_eq!(there(&world).len(), usize::from(policy.is_some()), "{what}");
+            }
+        }
+    }
+}
+
+/// To another credential, too: another session, which has read nothing yet.
+#[tokio::test(start_paused = true)]
+async fn a_change_on_the_way_is_written_once_and_through_the_new_connection() {
+    let world = with_one(None);
+    let _operator = world.operator("one");
+    world.settle().await;
+    let id = there(&world)[0].id.clone();
+    world.secret(NAMESPACE, "key", &[("apiKey", "value")]);
+    let mut next = resources::prefect_workspace(NAMESPACE, "production", URL);
+    next["spec"]["auth"] = json!({"apiKey": {"secretRef": {"name": "key"}}});
+    world.server.put("prefectworkspaces", next).unwrap();
+    let mut flow = world.flow_object("orders");
+    flow["spec"]["workspaceRef"]["name"] = json!("production");
+    flow["spec"]["description"] = json!("Loads orders");
+    world.server.put("flowdeployments", flow).unwrap();
+    world.settle().await;
+    settled(&world);
+    let after = there(&world);
+    assert_eq!((after.len(), &after[0].id), (1, &id));
+    assert_eq!(after[0].fields["description"], "Loads orders");
+    assert_eq!(after[0].tags, [format!("feedwater:{INSTANCE}/finance/orders")]);
+    let patched = world.troubles.log().iter().filter(|call| call.operation == "patch_deployment").count();
+    assert_eq!(patched, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_another_prefect_it_is_made_anew_and_nothing_is_left_behind() {
+    let world = with_one(None);
+    let _operator = world.operator("one");
+    world.settle().await;
+    let before = there(&world);
+    name_it(&world, "staging");
+    sleep(POLL * 20).await;
+    assert_eq!(condition(&world.flow_object("orders"), "Ready"), Some(("False", "DependencyNotFound")));
+    assert_eq!(there(&world), before, "who knows where it leads");
+    // The fake is one Prefect behind whatever address.
+    workspace(&world, "staging", "https://prefect.other.example/api");
+    world.settle().await;
+    settled(&world);
+    let after = there(&world);
+    assert!(after.len() == 1 && after[0].id != before[0].id, "{after:?}");
+}

@@ -1,0 +1,347 @@
+//! Refreshes shown in Prefect: each once, whatever happens, and never at the cost of a refresh.
+
+use crate::remote::{Remote, Trouble};
+use crate::world::{NAMESPACE, POLL, Process, World};
+use feedwater::model::ids::Luid;
+use feedwater::model::reports::Phase;
+use feedwater::prefect::fake::ToldRun;
+use feedwater::prefect::{PrefectError, Run, StateType};
+use feedwater::tableau::JobStatus;
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use world::resources::condition;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+/// What telling consists of.
+const TELLING: [&str; 9] = [
+    "find_run",
+    "ensure_task_run",
+    "ensure_run",
+    "set_run_state",
+    "log",
+    "has_artifact",
+    "add_artifact",
+    "assets_made_by",
+    "emit",
+];
+
+async fn in_sync() -> (World, Luid, Process) {
+    let world = World::new();
+    let luid = world.with_orders();
+    let operator = world.operator("one");
+    world.settle().await;
+    (world, luid, operator)
+}
+
+fn told(world: &World) -> Vec<ToldRun> {
+    world.prefect.state().told.runs.clone()
+}
+
+/// Calls of telling since then.
+fn telling(world: &World, since: usize) -> Vec<&'static str> {
+    let log = world.troubles.log();
+    log[since..].iter().map(|call| call.operation).filter(|operation| TELLING.contains(operation)).collect()
+}
+
+fn counted(operator: &Process) -> Vec<String> {
+    let metrics = operator.metrics.encode().unwrap();
+    let lines = metrics.lines().filter_map(|line| line.strip_prefix("feedwater_reports_total"));
+    lines.map(str::to_owned).collect()
+}
+
+fn fresh(world: &World) -> bool {
+    condition(&world.exr("orders"), "Fresh") == Some(("True", "UpToDate"))
+}
+
+/// The one run that was told of, whole, under the run that caused it.
+fn shown_once(world: &World, cause: &Run, what: &str) -> ToldRun {
+    let mut runs = told(world);
+    assert_eq!(runs.len(), 1, "{what}: {runs:#?}");
+    let run = runs.remove(0);
+    assert_eq!(run.parent.as_ref(), Some(&cause.id), "{what}");
+    assert_eq!(
+        run.state_types(),
+        [StateType::Pending, StateType::Running, StateType::Completed],
+        "{what}: {run:#?}"
+    );
+    assert_eq!((run.artifacts.len(), world.prefect.state().told.assets.len()), (1, 1), "{what}");
+    let mut lines: Vec<_> = run.lines.iter().map(|line| &line.message).collect();
+    lines.sort();
+    let all = lines.len();
+    lines.dedup();
+    assert_eq!(lines.len(), all, "{what}: a line twice");
+    run
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_shown_under_the_run_that_caused_it() {
+    let (world, _, operator) = in_sync().await;
+    let before = world.troubles.log().len();
+    let cause = world.complete("orders");
+    world.prefect.state().told.made.insert(cause.id.clone(), vec!["postgres://prod/orders".into()]);
+    world.settle().await;
+    let run = shown_once(&world, &cause, "a refresh");
+    assert_eq!(run.new.name, "Finance/orders");
+    assert_eq!(run.new.labels["feedwater.dev/refresh"], json!("finance/orders"));
+    assert_eq!(run.lines.len(), 5, "{:#?}", run.lines);
+    let asset = world.prefect.state().told.assets[0].clone();
+    assert_eq!(asset.event, "prefect.asset.materialization.succeeded");
+    assert_eq!(asset.parents, ["postgres://prod/orders"]);
+    assert!(asset.asset.starts_with("tableau://tableau.example/acme/datasources/"), "{asset:?}");
+    assert_eq!(
+        telling(&world, before),
+        [
+            "ensure_task_run",
+            "ensure_run",
+            "log",
+            "set_run_state",
+            "log",
+            "set_run_state",
+            "log",
+            "has_artifact",
+            "assets_made_by",
+            "emit",
+            "add_artifact"
+        ]
+    );
+    assert_eq!(counted(&operator), [r#"{outcome="Shown"} 1"#]);
+
+    // At rest nothing of it is left, and the next process finds that all is told.
+    let (calls, writes) = (world.troubles.log().len(), world.troubles.writes());
+    sleep(POLL * 2).await;
+    assert_eq!(telling(&world, calls), [""; 0]);
+    operator.terminate().await.unwrap();
+    let _next = world.operator("two");
+    sleep(POLL * 4).await;
+    assert_eq!(telling(&world, calls), ["find_run", "has_artifact"]);
+    assert_eq!(world.troubles.writes(), writes);
+    shown_once(&world, &cause, "after a restart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_try_and_its_retry_are_two_runs_under_the_same_one() {
+    let (world, luid, _operator) = in_sync().await;
+    world.engine.lock().unwrap().ends.push_back(JobStatus::Failed);
+    let cause = world.complete("orders");
+    world.until("the retry succeeds", |world| world.jobs_of(&luid) == 2 && fresh(world)).await;
+    world.settle().await;
+    let runs = told(&world);
+    let ends: Vec<_> = runs.iter().map(|run| *run.state_types().last().unwrap()).collect();
+    assert_eq!(ends, [StateType::Failed, StateType::Completed]);
+    assert!(runs.iter().all(|run| run.parent.as_ref() == Some(&cause.id) && run.artifacts.len() == 1));
+    let events: Vec<_> = world.prefect.state().told.assets.iter().map(|asset| asset.event).collect();
+    assert_eq!(events, ["prefect.asset.materialization.failed", "prefect.asset.materialization.succeeded"]);
+}
+
+/// Time from a completion until the extract is fresh.
+async fn takes(world: &World) -> Duration {
+    let began = Instant::now();
+    world.complete("orders");
+    world.until("it is refreshed", |world| world.exr("orders")["status"]["history"][0].is_object()).await;
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prefect_that_hangs_or_refuses_delays_no_refresh() {
+    let (world, _, _operator) = in_sync().await;
+    let usual = takes(&world).await;
+    for trouble in [Trouble::Delay(HOUR), Trouble::DelayAnswer(HOUR), Trouble::Lose] {
+        let (world, luid, operator) = in_sync().await;
+        world.troubles.on_call(
+            move |call| {
+                if TELLING.contains(&call.operation) { trouble } else { Trouble::None }
+            },
+        );
+        assert_eq!(takes(&world).await, usual, "{trouble:?}");
+        // Nor does it keep a change of a deployment from being written for longer than one call may take.
+        let began = Instant::now();
+        let mut flow = world.flow_object("orders");
+        flow["spec"]["description"] = json!("changed");
+        world.server.put("flowdeployments", flow).unwrap();
+        world
+            .until("the change is written", |world| {
+                let state = world.prefect.state();
+                state.deployments.values().any(|d| d.fields.get("description") == Some(&json!("changed")))
+            })
+            .await;
+        assert!(began.elapsed() < 15 * SECOND, "{trouble:?}: {:?}", began.elapsed());
+        // It is not tried for ever, nor often.
+        let calls = world.troubles.log().len();
+        sleep(HOUR).await;
+        assert!(telling(&world, calls).len() < 20, "{trouble:?}");
+        assert_eq!(counted(&operator), [r#"{outcome="Expired"} 1"#], "{trouble:?}");
+        assert_eq!(world.jobs_of(&luid), 1);
+        let calls = world.troubles.log().len();
+        sleep(HOUR).await;
+        assert_eq!(telling(&world, calls), [""; 0], "{trouble:?}");
+    }
+}
+
+/// At every call: it does not arrive, or its answer does not, and then the process dies.
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_any_two_calls_makes_no_second_run() {
+    let calls =
+        ["ensure_flow", "ensure_task_run", "ensure_run", "log", "set_run_state", "emit", "add_artifact"];
+    for operation in calls {
+        for nth in 0..if ["log", "set_run_state"].contains(&operation) { 2 } else { 1 } {
+            for trouble in [Trouble::Delay(HOUR), Trouble::DelayAnswer(HOUR)] {
+                let what = format!("{operation} {nth} {trouble:?}");
+                let (world, luid, operator) = in_sync().await;
+                let (met, mut left) = (Arc::new(Mutex::new(false)), nth);
+                let meets = met.clone();
+                world.troubles.on_call(move |call: &Remote| {
+                    if &*call.process != "one" || call.operation != operation {
+                        return Trouble::None;
+                    }
+                    if left > 0 {
+                        left -= 1;
+                        return Trouble::None;
+                    }
+                    *meets.lock().unwrap() = true;
+                    trouble
+                });
+                let cause = world.complete("orders");
+                world.until(&what, |_| *met.lock().unwrap()).await;
+                sleep(SECOND / 5).await;
+                operator.kill();
+                let _next = world.operator("two");
+                world.until(&what, fresh).await;
+                world.settle().await;
+                shown_once(&world, &cause, &what);
+                assert_eq!(world.jobs_of(&luid), 1, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_may_not_write_is_not_tried_again_and_again() {
+    let (world, _, operator) = in_sync().await;
+    world.prefect.fail("ensure_flow", PrefectError::Forbidden);
+    let before = world.prefect.operations().len();
+    for _ in 0..3 {
+        takes(&world).await;
+        world.settle().await;
+    }
+    let asked = |world: &World| {
+        let operations = world.prefect.operations();
+        operations[before..].iter().filter(|operation| *operation == "ensure_flow").count()
+    };
+    assert_eq!((asked(&world), told(&world).len()), (1, 0));
+    assert_eq!(counted(&operator), [r#"{outcome="Forbidden"} 3"#]);
+    // Somebody gives the right: within an hour it is noticed.
+    sleep(HOUR).await;
+    world.complete("orders");
+    world.settle().await;
+    assert_eq!((asked(&world), told(&world).len()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_it_is_not_wanted_nothing_is_told() {
+    let (world, luid, operator) = in_sync().await;
+    let mut workspace = world.server.object("prefectworkspaces", NAMESPACE, "prod").unwrap();
+    workspace["spec"]["refreshReports"] = json!("Disabled");
+    world.server.put("prefectworkspaces", workspace).unwrap();
+    world.settle().await;
+    let before = world.troubles.log().len();
+    world.complete("orders");
+    world.settle().await;
+    assert_eq!((world.jobs_of(&luid), fresh(&world)), (1, true));
+    assert_eq!(telling(&world, before), [""; 0]);
+    assert!(world.prefect.state().flows.keys().all(|flow| flow != "tableau-extract-refresh"));
+    assert_eq!(counted(&operator), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_somebody_deletes_is_let_be_and_one_whose_cause_is_deleted_stands_alone() {
+    let (world, luid, operator) = in_sync().await;
+    world.complete("orders");
+    world.until("it is told of", |world| told(world).len() == 1).await;
+    world.prefect.state().told.runs.clear();
+    world.until("it is refreshed", fresh).await;
+    world.settle().await;
+    assert_eq!(told(&world).len(), 0, "it is not made again");
+    assert_eq!(counted(&operator), [r#"{outcome="Refused"} 1"#]);
+
+    world.troubles.on_call({
+        let prefect = world.prefect.clone();
+        move |call| {
+            if call.operation == "ensure_task_run" {
+                prefect.state().runs.clear();
+            }
+            Trouble::None
+        }
+    });
+    world.complete("orders");
+    world.until("a second refresh", |world| world.jobs_of(&luid) == 2).await;
+    world.settle().await;
+    let runs = told(&world);
+    assert_eq!((runs.len(), runs[0].parent.as_ref(), runs[0].artifacts.len()), (1, None, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_report_of_a_refresh_whose_resource_is_deleted_does_not_run_for_ever() {
+    let (world, _, _operator) = in_sync().await;
+    world.engine.lock().unwrap().running = HOUR;
+    world.complete("orders");
+    let running = |run: &ToldRun| run.state_types().last() == Some(&StateType::Running);
+    world.until("it is told that it runs", |world| told(world).first().is_some_and(running)).await;
+    world.server.remove("extractrefreshes", NAMESPACE, "orders").unwrap();
+    world
+        .until("it is told that nobody follows it", |world| {
+            told(world)[0].state_types().last() == Some(&StateType::Crashed)
+        })
+        .await;
+    let phases: Vec<_> = told(&world)[0].state_types().into_iter().map(Phase::told).collect();
+    assert_eq!(phases, [Phase::Queued, Phase::Running, Phase::Ended]);
+}
+
+/// docs/trigger.md 2, with a gate that any upstream opens.
+#[tokio::test(start_paused = true)]
+async fn runs_that_report_refreshes_are_never_occasions() {
+    let world = World::new();
+    world.connections();
+    let luid = world.publish("orders");
+    // Somebody has deployed a flow of our name, and made it an upstream; another run carries our label.
+    for flow in ["orders", "tableau-extract-refresh"] {
+        world.server.put("flowdeployments", World::flow(flow)).unwrap();
+    }
+    let mut refresh = World::refresh("orders", &["orders", "tableau-extract-refresh"]);
+    refresh["spec"]["trigger"] = json!({"require": "Any"});
+    world.server.put("extractrefreshes", refresh).unwrap();
+    let _operator = world.operator("one");
+    world.settle().await;
+    world.complete("tableau-extract-refresh");
+    {
+        let mut state = world.prefect.state();
+        let deployment = state.deployments.values().find(|d| d.name == World::deployment("orders")).unwrap();
+        let (id, now) = (deployment.id.clone(), world.now());
+        let labelled = Run {
+            id: "labelled".into(),
+            name: "labelled".into(),
+            flow: "flow-0".into(),
+            deployment: Some(id),
+            state: "state-labelled".into(),
+            state_type: StateType::Completed,
+            state_name: "Completed".into(),
+            state_at: now,
+            started_at: Some(now),
+            ended_at: Some(now),
+            parameters: feedwater::model::parameters::Parameters::default(),
+            tags: Vec::new(),
+            work_pool: None,
+            reports_refresh: true,
+        };
+        state.runs.push(labelled);
+    }
+    // A real one comes later, and is the only cause.
+    sleep(POLL * 2).await;
+    let cause = world.complete("orders");
+    world.settle().await;
+    assert_eq!(world.jobs_of(&luid), 1);
+    assert_eq!(world.exr("orders")["status"]["history"][0]["runs"], json!([cause.id.as_str()]));
+    shown_once(&world, &cause, "the real one");
+}
