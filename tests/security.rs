@@ -1,4 +1,4 @@
-//! docs/security.md names a test for each guard: they are there.
+//! docs/security.md names a test for each guard, docs/deletion.md one for each case: they are there.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
@@ -23,23 +23,29 @@ fn tests(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_guard_has_its_test() {
+fn every_guard_and_every_case_has_its_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = BTreeSet::new();
     for folder in ["src", "tests"] {
         tests(&root.join(folder), &mut all);
     }
-    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    for (page, header) in [("docs/security.md", "| threat"), ("docs/deletion.md", "| what is deleted")] {
+        names_tests_that_exist(&fs::read_to_string(root.join(page)).unwrap(), page, header, &all);
+    }
+}
+
+/// Each row of the page's table names a test in its last cell.
+fn names_tests_that_exist(text: &str, page: &str, header: &str, all: &BTreeSet<String>) {
     let rows: Vec<&str> =
-        page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat")).collect();
-    assert!(rows.len() >= 10, "{rows:?}");
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with(header)).collect();
+    assert!(rows.len() >= 10, "{page}: {rows:?}");
     let name = Regex::new(r"`(\w+_\w+)`").unwrap();
     for row in rows {
         let shown = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
         let named: Vec<String> = name.captures_iter(shown).map(|captures| captures[1].to_owned()).collect();
-        assert!(!named.is_empty(), "no test: {row}");
+        assert!(!named.is_empty(), "{page}: no test: {row}");
         for test in named {
-            assert!(all.contains(&test), "docs/security.md names `{test}`, which is no test: {row}");
+            assert!(all.contains(&test), "{page} names `{test}`, which is no test: {row}");
         }
     }
 }

@@ -62,6 +62,11 @@ pub enum Kind {
     ExtractRefresh,
 }
 
+impl Kind {
+    const ALL: [Self; 4] =
+        [Self::PrefectWorkspace, Self::TableauSite, Self::FlowDeployment, Self::ExtractRefresh];
+}
+
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Reconciled {
@@ -79,6 +84,12 @@ pub enum Reconciled {
     Failed,
 }
 
+#[cfg(test)]
+impl Reconciled {
+    const ALL: [Self; 6] =
+        [Self::Rest, Self::Stalled, Self::Acted, Self::Waiting, Self::Conflict, Self::Failed];
+}
+
 /// A service that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Service {
@@ -88,6 +99,11 @@ pub enum Service {
     Tableau,
     /// An identity provider, for signing in to Tableau.
     IdentityProvider,
+}
+
+#[cfg(test)]
+impl Service {
+    const ALL: [Self; 3] = [Self::Prefect, Self::Tableau, Self::IdentityProvider];
 }
 
 /// How a call to a service ended.
@@ -109,6 +125,19 @@ pub enum Called {
     Unreachable,
 }
 
+#[cfg(test)]
+impl Called {
+    const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Denied,
+        Self::Throttled,
+        Self::Rejected,
+        Self::ServerError,
+        Self::Ambiguous,
+        Self::Unreachable,
+    ];
+}
+
 /// How a read of everything an observer watches ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Cycle {
@@ -116,6 +145,11 @@ pub enum Cycle {
     Complete,
     /// Something could not be read.
     Failed,
+}
+
+#[cfg(test)]
+impl Cycle {
+    const ALL: [Self; 2] = [Self::Complete, Self::Failed];
 }
 
 /// How a refresh ended.
@@ -135,6 +169,11 @@ pub enum Refreshed {
     Superseded,
 }
 
+impl Refreshed {
+    const ALL: [Self; 6] =
+        [Self::Succeeded, Self::Failed, Self::Cancelled, Self::TimedOut, Self::JobVanished, Self::Superseded];
+}
+
 /// Whose job a refresh was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Origin {
@@ -144,6 +183,10 @@ pub enum Origin {
     Recovered,
     /// Somebody else's, which contained what was owed.
     Adopted,
+}
+
+impl Origin {
+    const ALL: [Self; 3] = [Self::Ours, Self::Recovered, Self::Adopted];
 }
 
 /// The cases in which one refresh too many may be started, each at most one (README, "Limits").
@@ -161,6 +204,10 @@ pub enum Residue {
     R5,
 }
 
+impl Residue {
+    const ALL: [Self; 5] = [Self::R1, Self::R2, Self::R3, Self::R4, Self::R5];
+}
+
 /// What became of the report of a refresh, per Prefect workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Reported {
@@ -174,6 +221,10 @@ pub enum Reported {
     Forbidden,
     /// Not shown: Prefect does not take it.
     Refused,
+}
+
+impl Reported {
+    const ALL: [Self; 5] = [Self::Shown, Self::Expired, Self::QueueFull, Self::Forbidden, Self::Refused];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -320,6 +371,7 @@ impl Default for Metrics {
             extracts: OnceLock::new(),
         };
         metrics.register();
+        metrics.begin();
         metrics
     }
 }
@@ -352,6 +404,25 @@ fn told(extracts: &[Extract]) -> Registry {
 const CALL_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
 impl Metrics {
+    /// What people set an alert on is there from the start, at zero: a counter that is first seen at 1 has no increase.
+    fn begin(&self) {
+        for kind in Kind::ALL {
+            drop(self.panics.get_or_create(&KindLabel { kind }));
+            drop(self.orphans.get_or_create(&KindLabel { kind }));
+        }
+        for case in Residue::ALL {
+            drop(self.residues.get_or_create(&ResidueLabel { case }));
+        }
+        for outcome in Reported::ALL {
+            drop(self.reports.get_or_create(&ReportLabel { outcome }));
+        }
+        for outcome in Refreshed::ALL {
+            for origin in Origin::ALL {
+                drop(self.refreshes.get_or_create(&RefreshLabels { outcome, origin }));
+            }
+        }
+    }
+
     /// Names and help. Counters get `_total` from the encoder.
     fn register(&mut self) {
         let r = &mut self.registry;
@@ -385,72 +456,5 @@ impl fmt::Debug for Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_readme_names_every_metric() {
-        let metrics = Metrics::default();
-        metrics.reconciled(Kind::TableauSite, Reconciled::Rest);
-        metrics.panicked(Kind::TableauSite);
-        metrics.wrote_status(Kind::TableauSite);
-        metrics.called(Service::Prefect, "version", Called::Ok, Duration::ZERO);
-        metrics.cycled(Service::Prefect, Cycle::Complete);
-        metrics.refreshed(Refreshed::Failed, Origin::Ours);
-        metrics.may_be_double(Residue::R5);
-        metrics.reported(Reported::Shown);
-        metrics.orphaned(Kind::FlowDeployment);
-        metrics.leads(true);
-        metrics.extracts(Arc::new(|| vec![extract(Some(true), Some(7))]));
-        let text = metrics.encode().unwrap();
-        let readme = include_str!("../../README.md");
-        let names: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-        assert_eq!(names.len(), 14, "a new metric is missing here: {text}");
-        for (name, kind) in names {
-            let shown = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
-            assert!(readme.contains(&format!("`{shown}")), "README.md says nothing of `{shown}`");
-        }
-    }
-
-    fn extract(fresh: Option<bool>, data_time: Option<i64>) -> Extract {
-        Extract { namespace: "finance".into(), name: "orders".into(), fresh, data_time }
-    }
-
-    #[test]
-    fn the_leader_tells_how_fresh_each_extract_is_and_claims_nothing_else() {
-        let metrics = Metrics::default();
-        metrics.extracts(Arc::new(|| vec![extract(Some(false), Some(1_700_000_000))]));
-        assert!(!metrics.encode().unwrap().contains("finance"), "a standby");
-        metrics.leads(true);
-        let text = metrics.encode().unwrap();
-        for line in [
-            r#"feedwater_extract_fresh{namespace="finance",name="orders"} 0"#,
-            r#"feedwater_extract_data_timestamp_seconds{namespace="finance",name="orders"} 1700000000"#,
-        ] {
-            assert!(text.contains(line), "{line}\nis not in\n{text}");
-        }
-        assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
-
-        let unknown = Metrics::default();
-        unknown.leads(true);
-        unknown.extracts(Arc::new(|| vec![extract(None, None)]));
-        assert!(!unknown.encode().unwrap().contains("finance"));
-    }
-
-    #[test]
-    fn what_is_counted_is_told() {
-        let metrics = Metrics::default();
-        metrics.called(Service::Tableau, "refresh", Called::Ambiguous, Duration::from_secs(3));
-        metrics.refreshed(Refreshed::Succeeded, Origin::Recovered);
-        metrics.may_be_double(Residue::R1);
-        let text = metrics.encode().unwrap();
-        for line in [
-            r#"feedwater_calls_total{service="Tableau",operation="refresh",outcome="Ambiguous"} 1"#,
-            r#"feedwater_call_seconds_bucket{le="5.0",service="Tableau",operation="refresh"} 1"#,
-            r#"feedwater_refreshes_total{outcome="Succeeded",origin="Recovered"} 1"#,
-            r#"feedwater_possible_doubles_total{case="R1"} 1"#,
-        ] {
-            assert!(text.contains(line), "{line}\nis not in\n{text}");
-        }
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,7 +1,9 @@
-//! Everything deleted at once, as people do it: `kubectl delete -k examples`, and the whole namespace. The operator serves the whole cluster as
-//! far as its rights go, so that these do not go with the namespace; it lives elsewhere.
+//! The examples as people use them: applied at once or in any order, and then nothing differs (`kubectl diff`); deleted at once, `kubectl delete
+//! -k examples`, and with the whole namespace. The operator serves the whole cluster as far as its rights go, so that these do not go with the
+//! namespace; it lives elsewhere.
 
 use crate::stage::{LIMIT, SITE, Stage};
+use feedwater::yaml;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -57,6 +59,52 @@ impl Team {
     async fn apply(&self) {
         let overlay = self.overlay.to_string_lossy();
         self.kubectl.run(&["apply", "--server-side", "-k", &overlay]).await.unwrap();
+        self.converged().await;
+    }
+
+    /// Each object by itself, the last of the files first; but for the namespace, which the API server wants to be there.
+    async fn apply_backwards(&self) {
+        let mut objects = self.objects().await;
+        objects.sort_by_key(|object| object["kind"] != "Namespace");
+        let namespaces = objects.iter().take_while(|object| object["kind"] == "Namespace").count();
+        objects[namespaces..].reverse();
+        for object in objects {
+            self.kubectl.apply(&object.to_string()).await.unwrap();
+        }
+        self.converged().await;
+    }
+
+    /// What the overlay declares.
+    async fn objects(&self) -> Vec<Value> {
+        let text = self.kubectl.run(&["kustomize", &self.overlay.to_string_lossy()]).await.unwrap();
+        yaml::documents(&text).unwrap()
+    }
+
+    /// What is in the cluster is what is in Git, whichever way it is asked; `kubectl diff` ends with 1 where something differs.
+    async fn differs_nowhere(&self) {
+        let mut nulls = self.objects().await;
+        for object in &mut nulls {
+            match object["kind"].as_str().unwrap() {
+                "FlowDeployment" => object["spec"]["version"] = Value::Null,
+                "ExtractRefresh" => {
+                    object["spec"]["refreshWindows"] = Value::Null;
+                    object["spec"]["retry"]["limit"] = Value::Null;
+                }
+                _ => {}
+            }
+        }
+        let [plain, nulls] = [self.objects().await, nulls]
+            .map(|items| json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+        for (what, objects) in [("as it is", &plain), ("with an explicit null", &nulls)] {
+            for how in [&["diff", "-f", "-"][..], &["diff", "--server-side", "-f", "-"]] {
+                let differs = self.kubectl.run_with_input(how, objects).await;
+                assert_eq!(differs.unwrap_or_else(|error| panic!("{what}: {error}")), "", "{what} {how:?}");
+            }
+        }
+    }
+
+    /// Everything is as declared.
+    async fn converged(&self) {
         for flow in ["orders-nightly", "fx-hourly"] {
             self.until("flowdeployment", flow, "InSync").await;
         }
@@ -135,9 +183,10 @@ async fn everything_deleted_at_once_leaves_nothing_behind() {
     let overlay = team.overlay.to_string_lossy().into_owned();
 
     team.apply().await;
+    team.differs_nowhere().await;
     team.deletes(&["-k", &overlay]).await;
 
-    team.apply().await;
+    team.apply_backwards().await;
     team.deletes(&["namespace", &team.namespace]).await;
 
     // Only the connections, first: what their owner sees, and that they go on.

@@ -17,6 +17,7 @@ mod gitops;
 mod ha;
 mod import;
 mod kustomize;
+mod owners;
 mod people;
 mod prefect_fields;
 mod prefect_protected;

@@ -1,6 +1,5 @@
-//! `cargo world bench`.
+//! From "flow completed" in Prefect to the refresh request at Tableau.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,35 +12,11 @@ use world::tableau::Simulator;
 use world::tools::Tools;
 use world::{Kubectl, Options, World};
 
-use super::{Failure, say, until_interrupted};
-
-#[derive(clap::Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(clap::Subcommand)]
-enum What {
-    /// From "flow completed" in Prefect to the refresh request at Tableau
-    Latency {
-        /// How many completions
-        #[arg(long, default_value_t = 50)]
-        runs: usize,
-    },
-}
+use crate::commands::{Failure, say};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let What::Latency { runs } = arguments.what;
-    match until_interrupted(latency(runs, Progress::stderr())).await {
-        Some(outcome) => outcome.map(|()| ExitCode::SUCCESS),
-        None => Ok(ExitCode::FAILURE),
-    }
-}
-
-async fn latency(runs: usize, progress: Progress) -> Result<(), Failure> {
+pub async fn latency(runs: usize, progress: Progress) -> Result<(), Failure> {
     Tools::check()?;
     let task = progress.task("Building the operator");
     let operator = Some(OperatorOptions::cluster_wide(&operator::build().await?));
