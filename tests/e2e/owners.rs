@@ -65,7 +65,8 @@ async fn lists_merge_by_their_keys_and_a_field_has_one_owner() {
     };
     let schedule = |slug: &str| json!({"slug": slug, "cron": {"expression": "0 2 * * *"}});
     let team = flow(json!({
-        "workspaceRef": {"name": "prod"}, "flowName": "orders", "suspend": true,
+        "workspaceRef": {"name": "prod"}, "flowName": "orders", "entrypoint": "flows/orders.py:orders",
+        "workPool": {"name": "etl"}, "suspend": true,
         "schedules": [schedule("nightly")], "parameters": {"region": "eu"}, "tags": ["finance"],
     }));
     apply(&kubectl, "team", &team).await.unwrap();
