@@ -48,7 +48,8 @@ fn telling(world: &World, since: usize) -> Vec<&'static str> {
 
 fn counted(operator: &Process) -> Vec<String> {
     let metrics = operator.metrics.encode().unwrap();
-    let lines = metrics.lines().filter_map(|line| line.strip_prefix("feedwater_reports_total"));
+    let lines = metrics.lines().filter(|line| !line.ends_with(" 0"));
+    let lines = lines.filter_map(|line| line.strip_prefix("feedwater_reports_total"));
     lines.map(str::to_owned).collect()
 }
 

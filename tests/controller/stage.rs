@@ -414,7 +414,7 @@ impl Stage {
         let texts = self.slots.iter().flatten().map(|process| process.metrics.encode().unwrap());
         texts
             .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-            .filter(|line| line.starts_with("feedwater_reconcile_panics_total"))
+            .filter(|line| line.starts_with("feedwater_reconcile_panics_total") && !line.ends_with(" 0"))
             .collect()
     }
 }
