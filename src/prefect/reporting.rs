@@ -29,6 +29,8 @@ pub trait Reporting: Send + Sync {
     async fn set_run_state(&self, run: &RunId, state: &RunState) -> Result<(), PrefectError>;
     /// Adds log lines to a run.
     async fn log(&self, run: &RunId, at: Timestamp, lines: &[LogLine]) -> Result<(), PrefectError>;
+    /// Loggers of the log lines that a run has, the newest first; at most two hundred. A server of one's own has a line before it answers [source].
+    async fn loggers(&self, run: &RunId) -> Result<Vec<String>, PrefectError>;
     /// Whether a run has an artifact, of whatever key.
     async fn has_artifact(&self, run: &RunId) -> Result<bool, PrefectError>;
     /// Adds an artifact to a run: a new version each time.
@@ -87,6 +89,13 @@ impl Reporting for PrefectClient {
 
     async fn log(&self, run: &RunId, at: Timestamp, lines: &[LogLine]) -> Result<(), PrefectError> {
         self.done("log", Method::POST, &["logs", ""], wire::log_lines(run, at, lines)).await
+    }
+
+    async fn loggers(&self, run: &RunId) -> Result<Vec<String>, PrefectError> {
+        let body = json!({"logs": {"flow_run_id": {"any_": [run.as_str()]}}, "sort": "TIMESTAMP_DESC",
+            "limit": 200});
+        let answer = self.call("list_logs", Method::POST, &["logs", "filter"], Some(body)).await?;
+        Ok(decode::<Vec<wire::LogRow>>(&answer)?.into_iter().map(|row| row.name).collect())
     }
 
     async fn has_artifact(&self, run: &RunId) -> Result<bool, PrefectError> {

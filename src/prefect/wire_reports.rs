@@ -11,8 +11,6 @@ use serde_json::{Value, json};
 
 /// What made the asset, in its events.
 const TOOL: &str = "tableau";
-/// Name of the logger that log lines carry.
-const LOGGER: &str = "feedwater";
 const MADE: &str = "prefect.asset.materialization.succeeded";
 
 pub(super) fn task_run(new: &NewTaskRun) -> Value {
@@ -52,7 +50,7 @@ fn type_name(state: StateType) -> &'static str {
 
 pub(super) fn log_lines(run: &RunId, at: Timestamp, lines: &[LogLine]) -> Value {
     let row = |line: &LogLine| {
-        json!({"name": LOGGER, "level": line.level, "message": line.message, "timestamp": at,
+        json!({"name": line.logger, "level": line.level, "message": line.message, "timestamp": at,
             "flow_run_id": run.as_str()})
     };
     lines.iter().map(row).collect()
@@ -90,6 +88,11 @@ impl EnsuredRow {
         let state = self.state_type.as_deref().map_or(StateType::Other, state_type);
         EnsuredRun { id: self.id.into(), flow: self.flow_id.into(), state, made }
     }
+}
+
+#[derive(Deserialize)]
+pub(super) struct LogRow {
+    pub(super) name: String,
 }
 
 #[derive(Deserialize)]

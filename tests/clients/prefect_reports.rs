@@ -59,6 +59,7 @@ async fn each_call_goes_out_as_the_reference_says() {
         "/api/flow_runs/filter" => json(200, &json!([row])),
         "/api/flow_runs/r1/set_state" => json(201, &json!({"state": {}, "status": "ACCEPT", "details": {}})),
         "/api/logs/" => text(201, "null"),
+        "/api/logs/filter" => json(200, &json!([{"name": "feedwater.ended"}, {"name": "feedwater.queued"}])),
         "/api/artifacts/filter" => json(200, &json!([{"id": "a1"}])),
         "/api/artifacts/" => json(201, &json!({"id": "a1"})),
         "/api/events/filter" => json(
@@ -83,8 +84,9 @@ async fn each_call_goes_out_as_the_reference_says() {
         message: "It took too long".into(),
     };
     client.set_run_state(&"r1".into(), &failed).await.unwrap();
-    let line = LogLine { level: 40, message: "It took too long".into() };
+    let line = LogLine { logger: "feedwater.ended", level: 40, message: "It took too long".into() };
     client.log(&"r1".into(), "2026-11-24T12:00:00Z".parse().unwrap(), &[line]).await.unwrap();
+    assert_eq!(client.loggers(&"r1".into()).await.unwrap(), ["feedwater.ended", "feedwater.queued"]);
     assert!(client.has_artifact(&"r1".into()).await.unwrap());
     let artifact =
         Artifact { key: "tableau-orders".into(), description: "Orders".into(), markdown: "| |".into() };
@@ -117,7 +119,11 @@ async fn each_call_goes_out_as_the_reference_says() {
             ),
             concat!(
                 r#"POST /api/logs/ [{"flow_run_id":"r1","level":40,"message":"It took too long","#,
-                r#""name":"feedwater","timestamp":"2026-11-24T12:00:00Z"}]"#
+                r#""name":"feedwater.ended","timestamp":"2026-11-24T12:00:00Z"}]"#
+            ),
+            concat!(
+                r#"POST /api/logs/filter {"limit":200,"logs":{"flow_run_id":{"any_":["r1"]}},"#,
+                r#""sort":"TIMESTAMP_DESC"}"#
             ),
             r#"POST /api/artifacts/filter {"artifacts":{"flow_run_id":{"any_":["r1"]}},"limit":1}"#,
             concat!(

@@ -189,27 +189,19 @@ impl Line {
     ) -> Result<T, E> {
         let sent = self.clock.moment();
         sleep(LINE).await;
-        match trouble {
-            Trouble::Lose => return Err(lost),
-            Trouble::Delay(longer) => sleep(longer).await,
-            Trouble::None
-            | Trouble::LoseAnswer
-            | Trouble::DelayAnswer(_)
-            | Trouble::Late(_)
-            | Trouble::Empty
-            | Trouble::Forbid => {}
+        if trouble == Trouble::Lose {
+            return Err(lost);
+        }
+        if let Trouble::Delay(longer) = trouble {
+            sleep(longer).await;
         }
         let result = work.await;
         let date = date();
-        match trouble {
-            Trouble::LoseAnswer => return Err(unanswered),
-            Trouble::DelayAnswer(longer) => sleep(longer).await,
-            Trouble::None
-            | Trouble::Lose
-            | Trouble::Delay(_)
-            | Trouble::Late(_)
-            | Trouble::Empty
-            | Trouble::Forbid => {}
+        if trouble == Trouble::LoseAnswer {
+            return Err(unanswered);
+        }
+        if let Trouble::DelayAnswer(longer) = trouble {
+            sleep(longer).await;
         }
         sleep(LINE).await;
         if let Some(far) = date {
@@ -219,6 +211,9 @@ impl Line {
         result
     }
 }
+
+/// What a caller of Prefect sees: the call did not arrive, or its answer did not.
+const LOST: (PrefectError, PrefectError) = (PrefectError::Unavailable, PrefectError::Ambiguous);
 
 struct PrefectLine {
     far: Arc<FakePrefect>,
@@ -231,16 +226,14 @@ impl PrefectLine {
         operation: &'static str,
         work: impl Future<Output = Result<T, PrefectError>>,
     ) -> Result<T, PrefectError> {
-        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
-        self.line.call(operation, false, lost, || self.far.clock(), work).await
+        self.line.call(operation, false, LOST, || self.far.clock(), work).await
     }
     async fn write<T>(
         &self,
         operation: &'static str,
         work: impl Future<Output = Result<T, PrefectError>>,
     ) -> Result<T, PrefectError> {
-        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
-        self.line.call(operation, true, lost, || self.far.clock(), work).await
+        self.line.call(operation, true, LOST, || self.far.clock(), work).await
     }
 }
 
@@ -254,8 +247,7 @@ impl Prefect for PrefectLine {
     }
     async fn deployments(&self, flows: &[String]) -> Result<Vec<Deployment>, PrefectError> {
         let trouble = self.line.trouble("deployments", false);
-        let lost = (PrefectError::Unavailable, PrefectError::Ambiguous);
-        let rows = self.line.carry(trouble, lost, || self.far.clock(), self.far.deployments(flows)).await?;
+        let rows = self.line.carry(trouble, LOST, || self.far.clock(), self.far.deployments(flows)).await?;
         Ok(if trouble == Trouble::Empty { Vec::new() } else { rows })
     }
     async fn deployment(&self, name: &DeploymentName) -> Result<Option<Deployment>, PrefectError> {
@@ -339,6 +331,9 @@ impl Reporting for PrefectLine {
     }
     async fn log(&self, run: &RunId, at: Timestamp, lines: &[LogLine]) -> Result<(), PrefectError> {
         self.write("log", self.far.log(run, at, lines)).await
+    }
+    async fn loggers(&self, run: &RunId) -> Result<Vec<String>, PrefectError> {
+        self.read("loggers", self.far.loggers(run)).await
     }
     async fn has_artifact(&self, run: &RunId) -> Result<bool, PrefectError> {
         self.read("has_artifact", self.far.has_artifact(run)).await

@@ -16,12 +16,13 @@ use world::resources::condition;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// What telling consists of.
-const TELLING: [&str; 9] = [
+const TELLING: [&str; 10] = [
     "find_run",
     "ensure_task_run",
     "ensure_run",
     "set_run_state",
     "log",
+    "loggers",
     "has_artifact",
     "add_artifact",
     "assets_made_by",
@@ -69,11 +70,10 @@ fn shown_once(world: &World, cause: &Run, what: &str) -> ToldRun {
         "{what}: {run:#?}"
     );
     assert_eq!((run.artifacts.len(), world.prefect.state().told.assets.len()), (1, 1), "{what}");
-    let mut lines: Vec<_> = run.lines.iter().map(|line| &line.message).collect();
-    lines.sort();
-    let all = lines.len();
-    lines.dedup();
-    assert_eq!(lines.len(), all, "{what}: a line twice");
+    let loggers: Vec<_> = run.lines.iter().map(|line| line.logger).collect();
+    let queued = "feedwater.queued";
+    let each_once_in_order = [queued, queued, queued, "feedwater.running", "feedwater.ended"];
+    assert_eq!(loggers, each_once_in_order, "{what}: {:#?}", run.lines);
     run
 }
 
@@ -87,7 +87,6 @@ async fn a_refresh_is_shown_under_the_run_that_caused_it() {
     let run = shown_once(&world, &cause, "a refresh");
     assert_eq!(run.new.name, "Finance/orders");
     assert_eq!(run.new.labels["feedwater.dev/refresh"], json!("finance/orders"));
-    assert_eq!(run.lines.len(), 5, "{:#?}", run.lines);
     let asset = world.prefect.state().told.assets[0].clone();
     assert_eq!(asset.event, "prefect.asset.materialization.succeeded");
     assert_eq!(asset.parents, ["postgres://prod/orders"]);
@@ -181,41 +180,123 @@ async fn a_prefect_that_hangs_or_refuses_delays_no_refresh() {
     }
 }
 
+/// Each call of telling, by how manieth it is of its kind.
+const CALLS: [(&str, usize); 10] = [
+    ("ensure_flow", 0),
+    ("ensure_task_run", 0),
+    ("ensure_run", 0),
+    ("log", 0),
+    ("set_run_state", 0),
+    ("log", 1),
+    ("set_run_state", 1),
+    ("log", 2),
+    ("emit", 0),
+    ("add_artifact", 0),
+];
+
+/// The nth call of the first process to this operation fares so; what is given back says whether it was met.
+fn trouble_at(
+    world: &World,
+    (operation, mut left): (&'static str, usize),
+    trouble: Trouble,
+) -> Arc<Mutex<bool>> {
+    let met = Arc::new(Mutex::new(false));
+    let meets = met.clone();
+    world.troubles.on_call(move |call: &Remote| {
+        if &*call.process != "one" || call.operation != operation || *meets.lock().unwrap() {
+            return Trouble::None;
+        }
+        if left > 0 {
+            left -= 1;
+            return Trouble::None;
+        }
+        *meets.lock().unwrap() = true;
+        trouble
+    });
+    met
+}
+
 /// At every call: it does not arrive, or its answer does not, and then the process dies.
 #[tokio::test(start_paused = true)]
-async fn a_crash_between_any_two_calls_makes_no_second_run() {
-    let calls =
-        ["ensure_flow", "ensure_task_run", "ensure_run", "log", "set_run_state", "emit", "add_artifact"];
-    for operation in calls {
-        for nth in 0..if ["log", "set_run_state"].contains(&operation) { 2 } else { 1 } {
-            for trouble in [Trouble::Delay(HOUR), Trouble::DelayAnswer(HOUR)] {
-                let what = format!("{operation} {nth} {trouble:?}");
-                let (world, luid, operator) = in_sync().await;
-                let (met, mut left) = (Arc::new(Mutex::new(false)), nth);
-                let meets = met.clone();
-                world.troubles.on_call(move |call: &Remote| {
-                    if &*call.process != "one" || call.operation != operation {
-                        return Trouble::None;
-                    }
-                    if left > 0 {
-                        left -= 1;
-                        return Trouble::None;
-                    }
-                    *meets.lock().unwrap() = true;
-                    trouble
-                });
-                let cause = world.complete("orders");
-                world.until(&what, |_| *met.lock().unwrap()).await;
-                sleep(SECOND / 5).await;
-                operator.kill();
-                let _next = world.operator("two");
-                world.until(&what, fresh).await;
-                world.settle().await;
-                shown_once(&world, &cause, &what);
-                assert_eq!(world.jobs_of(&luid), 1, "{what}");
-            }
+async fn a_crash_between_any_two_calls_makes_no_second_run_and_costs_no_line() {
+    for call in CALLS {
+        for trouble in [Trouble::Delay(HOUR), Trouble::DelayAnswer(HOUR)] {
+            let what = format!("{call:?} {trouble:?}");
+            let (world, luid, operator) = in_sync().await;
+            let met = trouble_at(&world, call, trouble);
+            let cause = world.complete("orders");
+            world.until(&what, |_| *met.lock().unwrap()).await;
+            sleep(SECOND / 5).await;
+            operator.kill();
+            let _next = world.operator("two");
+            world.until(&what, fresh).await;
+            world.settle().await;
+            shown_once(&world, &cause, &what);
+            assert_eq!(world.jobs_of(&luid), 1, "{what}");
         }
     }
+}
+
+/// The same without a crash: what Prefect has is read once, and nothing is told again that is there.
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_on_the_way_is_told_again_and_what_only_its_answer_is_not() {
+    for call in CALLS {
+        for trouble in [Trouble::Lose, Trouble::LoseAnswer, Trouble::Delay(HOUR), Trouble::DelayAnswer(HOUR)]
+        {
+            let what = format!("{call:?} {trouble:?}");
+            let (world, luid, operator) = in_sync().await;
+            let before = world.troubles.log().len();
+            let met = trouble_at(&world, call, trouble);
+            let cause = world.complete("orders");
+            world.until(&what, |_| *met.lock().unwrap()).await;
+            world.until(&what, fresh).await;
+            world.settle().await;
+            shown_once(&world, &cause, &what);
+            assert_eq!(
+                (world.jobs_of(&luid), counted(&operator)),
+                (1, vec![r#"{outcome="Shown"} 1"#.into()]),
+                "{what}"
+            );
+            let read = telling(&world, before).iter().filter(|operation| **operation == "loggers").count();
+            assert!(read <= 1, "{what}");
+        }
+    }
+}
+
+/// States are told while Prefect takes no lines, and those come in their order as soon as it does.
+#[tokio::test(start_paused = true)]
+async fn states_do_not_wait_for_log_lines() {
+    let (world, _, _operator) = in_sync().await;
+    let broken = Arc::new(Mutex::new(true));
+    let breaks = broken.clone();
+    world.troubles.on_call(move |call| {
+        if call.operation == "log" && *breaks.lock().unwrap() { Trouble::Lose } else { Trouble::None }
+    });
+    let cause = world.complete("orders");
+    let ended = |run: &ToldRun| run.state_types().last() == Some(&StateType::Completed);
+    world.until("it is told that it has ended", |world| told(world).first().is_some_and(ended)).await;
+    let run = &told(&world)[0];
+    assert_eq!((run.lines.len(), run.artifacts.len()), (0, 0));
+    *broken.lock().unwrap() = false;
+    world.until("all of it is told", |world| told(world)[0].artifacts.len() == 1).await;
+    shown_once(&world, &cause, "Prefect takes log lines again");
+}
+
+/// A key that may write and not read: none twice, and the rest is told.
+#[tokio::test(start_paused = true)]
+async fn where_log_lines_may_not_be_read_none_is_sent_again() {
+    let (world, _, operator) = in_sync().await;
+    world.prefect.fail("loggers", PrefectError::Forbidden);
+    let met = trouble_at(&world, ("log", 1), Trouble::DelayAnswer(HOUR));
+    world.complete("orders");
+    world.until("a line is on its way", |_| *met.lock().unwrap()).await;
+    operator.kill();
+    let next = world.operator("two");
+    world.until("it is refreshed", fresh).await;
+    world.settle().await;
+    let run = &told(&world)[0];
+    assert_eq!((run.lines.len(), run.artifacts.len()), (5, 1), "{run:#?}");
+    assert_eq!(counted(&next), [r#"{outcome="Shown"} 1"#]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,8 +25,8 @@ use tokio::time::sleep;
 
 /// Most reports that wait for one workspace.
 const MOST: usize = 256;
-/// The first wait after a failure, and the longest.
-const WAIT: Duration = Duration::from_secs(5);
+/// The first wait after a failure, and the longest. A call whose answer was lost is over by then, so that it shows what it has done.
+const WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long a workspace that forbids it is left alone.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(3600);
@@ -90,9 +90,11 @@ impl Memory {
 enum Progress {
     /// There is a run.
     Told {
+        /// Its flow.
+        flow: FlowId,
         /// The run.
         run: RunId,
-        /// What it was told last.
+        /// What it was told last, in states and log lines.
         phase: Phase,
     },
     /// Prefect does not take it: not tried again.

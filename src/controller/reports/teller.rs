@@ -9,7 +9,7 @@ use crate::model::connection::DesiredSite;
 use crate::model::ids::{FlowId, ObjectName, RunId};
 use crate::model::reports::{FLOW, Outside, Phase, Report};
 use crate::model::time::sub;
-use crate::prefect::PrefectError;
+use crate::prefect::{EnsuredRun, PrefectError};
 use crate::runtime::metrics::Reported;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,16 @@ impl From<PrefectError> for Stop {
     }
 }
 
+/// A report run, and what it was told already.
+struct Begun {
+    flow: FlowId,
+    run: RunId,
+    /// By its state.
+    told: Phase,
+    /// By its log lines.
+    logged: Option<Phase>,
+}
+
 pub(super) struct Teller<'a> {
     pub(super) ctx: &'a Context,
     pub(super) workspace: &'a ObjectName,
@@ -70,49 +80,53 @@ impl Teller<'_> {
             }
             (outbox.memory.flow.clone(), outbox.memory.runs.get(&report.job).cloned())
         });
-        let (flow, run, told) = match (known, known_flow) {
+        let begun = match (known, known_flow) {
             (Some(Progress::GivenUp), _) => {
                 self.end_of_it();
                 return Ok(());
             }
-            (Some(Progress::Told { run, phase }), Some(flow)) => (flow, run, phase),
-            (_, flow) => self.begin(flow).await?,
+            (Some(Progress::Told { flow, run, phase }), _) => {
+                Begun { flow, run, told: phase, logged: Some(phase) }
+            }
+            (None, flow) => match self.begin(flow).await? {
+                Some(begun) => begun,
+                None => {
+                    self.shown();
+                    return Ok(());
+                }
+            },
         };
-        for phase in report.phases_after(told) {
-            self.call(self.session.client.set_run_state(&run, &report.state(phase))).await?;
-            self.remember(&run, phase);
-            self.log(&run, phase).await?;
-        }
+        self.go_on(&begun).await?;
         if report.end.is_some() {
-            self.finish(&flow, &run).await?;
-            self.end_of_it();
-            self.ctx.metrics.reported(Reported::Shown);
+            self.finish(&begun.flow, &begun.run).await?;
+            self.shown();
         }
         self.ctx.reports.outbox(self.workspace, |outbox| {
-            outbox.memory.flow = Some(flow);
+            outbox.memory.flow = Some(begun.flow);
             (outbox.forbidden_until, outbox.said) = (None, false);
         });
         Ok(())
     }
 
-    /// The run, made if it is not there, and what it was told already.
-    async fn begin(&self, flow: Option<FlowId>) -> Result<(FlowId, RunId, Phase), Stop> {
-        let report = &*self.entry.report;
+    /// The run, made if it is not there, and what it was told already; `None`: all there is.
+    async fn begin(&self, flow: Option<FlowId>) -> Result<Option<Begun>, Stop> {
+        let (report, client) = (&*self.entry.report, &self.session.client);
         // One that has ended already was most likely told by the process before this one: then nothing is written.
         if report.end.is_some()
-            && let Some(found) = self.call(self.session.client.find_run(FLOW, report.job.as_str())).await?
+            && let Some(found) = self.call(client.find_run(FLOW, report.job.as_str())).await?
         {
-            let phase = Phase::told(found.state);
-            self.remember(&found.id, phase);
-            return Ok((found.flow, found.id, phase));
+            let ended = Phase::told(found.state) == Phase::Ended;
+            // The artifact is the last of all.
+            let whole = ended && self.call(client.has_artifact(&found.id)).await?;
+            return if whole { Ok(None) } else { self.found(found).await.map(Some) };
         }
         let flow = match flow {
             Some(flow) => flow,
-            None => self.call(self.session.client.ensure_flow(FLOW)).await?,
+            None => self.call(client.ensure_flow(FLOW)).await?,
         };
         let parent = match &self.entry.place.parent {
             None => None,
-            Some(run) => match self.call(self.session.client.ensure_task_run(&report.task_run(run))).await {
+            Some(run) => match self.call(client.ensure_task_run(&report.task_run(run))).await {
                 Ok(task) => Some(task),
                 // The upstream's run is not there any more: the report stands alone.
                 Err(Stop::Refused(_)) => None,
@@ -120,20 +134,45 @@ impl Teller<'_> {
             },
         };
         let new = report.new_run(parent);
-        let made = match self.call(self.session.client.ensure_run(&flow, &new)).await {
-            Ok(made) => made,
+        match self.call(client.ensure_run(&flow, &new)).await {
+            Ok(made) => self.found(made).await.map(Some),
             // The flow, or the upstream's run, went away meanwhile: both are asked for again.
-            Err(Stop::Refused(PrefectError::Conflict | PrefectError::NotFound)) => {
-                return Err(Stop::Later(None));
-            }
-            Err(stop) => return Err(stop),
-        };
-        let phase = Phase::told(made.state);
-        self.remember(&made.id, phase);
-        if made.made {
-            self.log(&made.id, Phase::Queued).await?;
+            Err(Stop::Refused(PrefectError::Conflict | PrefectError::NotFound)) => Err(Stop::Later(None)),
+            Err(stop) => Err(stop),
         }
-        Ok((made.flow, made.id, phase))
+    }
+
+    /// A run that was just made, or that somebody has told of before: a process that was killed, or this one when an answer was lost.
+    async fn found(&self, run: EnsuredRun) -> Result<Begun, Stop> {
+        let told = Phase::told(run.state);
+        let logged = if run.made {
+            None
+        } else {
+            match self.call(self.session.client.loggers(&run.id)).await {
+                Ok(loggers) => Phase::logged(&loggers, told),
+                // It may write, and not read: better none than two.
+                Err(Stop::Forbidden | Stop::Refused(_)) => Some(told),
+                Err(stop) => return Err(stop),
+            }
+        };
+        Ok(Begun { flow: run.flow, run: run.id, told, logged })
+    }
+
+    /// States and log lines, in order. States do not wait for lines that cannot be told now.
+    async fn go_on(&self, begun: &Begun) -> Result<(), Stop> {
+        let report = &*self.entry.report;
+        let mut lines = Ok(());
+        self.remember(begun, begun.told);
+        for step in report.steps(begun.told, begun.logged) {
+            if step.state {
+                self.call(self.session.client.set_run_state(&begun.run, &report.state(step.phase))).await?;
+                self.remember(begun, step.phase);
+            }
+            if step.lines && lines.is_ok() {
+                lines = self.log(&begun.run, step.phase).await;
+            }
+        }
+        lines
     }
 
     /// What comes after the last state. The artifact is the last of it: where one is, everything is. It is looked for whoever made the run: two
@@ -164,21 +203,23 @@ impl Teller<'_> {
         Ok(optional(made)?.unwrap_or_default())
     }
 
-    /// A line whose answer is lost is not sent again: better none than two.
+    /// Where the answer is lost, it is asked later whether they are there.
     async fn log(&self, run: &RunId, phase: Phase) -> Result<(), Stop> {
         let lines = self.entry.report.lines(phase);
         let at = self.ctx.clock.now();
-        match self.call(self.session.client.log(run, at, &lines)).await {
-            Err(Stop::Forbidden) => Err(Stop::Forbidden),
-            Ok(()) | Err(Stop::Later(_) | Stop::Refused(_)) => Ok(()),
-        }
+        optional(self.call(self.session.client.log(run, at, &lines)).await).map(drop)
     }
 
-    fn remember(&self, run: &RunId, phase: Phase) {
-        let progress = Progress::Told { run: run.clone(), phase };
+    fn remember(&self, Begun { flow, run, .. }: &Begun, phase: Phase) {
+        let progress = Progress::Told { flow: flow.clone(), run: run.clone(), phase };
         self.ctx.reports.outbox(self.workspace, |outbox| {
             outbox.memory.remember(&self.entry.report.job, Some(progress));
         });
+    }
+
+    fn shown(&self) {
+        self.end_of_it();
+        self.ctx.metrics.reported(Reported::Shown);
     }
 
     /// Nothing more will come of an ended refresh.
@@ -212,7 +253,7 @@ fn optional<T>(result: Result<T, Stop>) -> Result<Option<T>, Stop> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Stop::Refused(error)) => {
-            tracing::debug!(%error, "Prefect does not take asset events");
+            tracing::debug!(%error, "Prefect does not take a part of the report of a refresh");
             Ok(None)
         }
         Err(stop) => Err(stop),

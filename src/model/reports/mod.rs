@@ -118,6 +118,37 @@ impl Phase {
             | StateType::Other => Self::Queued,
         }
     }
+
+    /// All of them, in their order.
+    const ALL: [Self; 3] = [Self::Queued, Self::Running, Self::Ended];
+
+    /// Name of the logger of its lines: what tells whether they are there, whatever they say.
+    pub fn logger(self) -> &'static str {
+        match self {
+            Self::Queued => "feedwater.queued",
+            Self::Running => "feedwater.running",
+            Self::Ended => "feedwater.ended",
+        }
+    }
+
+    /// The last whose lines a report run has, by their loggers; `state`: what its state tells.
+    pub fn logged(loggers: &[String], state: Self) -> Option<Self> {
+        // Lines of an earlier version: that one never sent them again.
+        let unknown = loggers.iter().any(|logger| logger == "feedwater").then_some(state);
+        let has = |phase: &Self| loggers.iter().any(|logger| logger == phase.logger());
+        Self::ALL.into_iter().filter(has).chain(unknown).max()
+    }
+}
+
+/// What is to be told of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The phase.
+    pub phase: Phase,
+    /// Its state; else the run is in it, or past it.
+    pub state: bool,
+    /// Its log lines; else they are there, or later ones are.
+    pub lines: bool,
 }
 
 impl Report {
@@ -130,14 +161,17 @@ impl Report {
         }
     }
 
-    /// The phases to be told from here on, in their order. A refresh that Tableau has started was running, though nobody may have seen it.
-    pub fn phases_after(&self, told: Phase) -> Vec<Phase> {
+    /// What is left to tell of a run whose state and whose log lines tell as much as this, in order. A refresh that Tableau has started was running,
+    /// though nobody may have seen it.
+    pub fn steps(&self, told: Phase, logged: Option<Phase>) -> Vec<Step> {
         let passed = |phase: &Phase| match phase {
-            Phase::Queued => false,
+            Phase::Queued => true,
             Phase::Running => self.started_at.is_some(),
             Phase::Ended => self.end.is_some(),
         };
-        [Phase::Running, Phase::Ended].into_iter().filter(|phase| *phase > told && passed(phase)).collect()
+        let step = |phase| Step { phase, state: phase > told, lines: Some(phase) > logged };
+        let steps = Phase::ALL.into_iter().filter(passed).map(step);
+        steps.filter(|step| step.state || step.lines).collect()
     }
 
     /// The same, of a resource that is gone: nobody follows its job any more.

@@ -206,27 +206,67 @@ fn where_it_was_told_it_is_told_to_the_end() {
     assert_eq!(places(&told(&later, &before)), ["prod None", "other Some(\"run-b\")"]);
 }
 
+/// What is left, in order: a capital is the state of a phase, a small letter its log lines.
+fn steps(report: &Report, told: Phase, logged: Option<Phase>) -> String {
+    let letter = |phase| match phase {
+        Phase::Queued => "Qq",
+        Phase::Running => "Rr",
+        Phase::Ended => "Ee",
+    };
+    let of =
+        |step: Step| [(step.state, 0), (step.lines, 1)].map(|(is, n)| is.then(|| &letter(step.phase)[n..=n]));
+    report.steps(told, logged).into_iter().flat_map(of).flatten().collect()
+}
+
 #[test]
-fn states_go_only_forward() {
+fn states_go_only_forward_and_lines_that_are_missing_come_in_their_order() {
     use Phase::{Ended, Queued, Running};
     let queued = one(&submitted(vec![mark("a", "prod", 10, None)]));
     let running = one(&started(submitted(vec![mark("a", "prod", 10, None)])));
     let done = one(&ended(started(submitted(vec![mark("a", "prod", 10, None)])), Outcome::Succeeded));
     let unstarted = one(&ended(submitted(vec![mark("a", "prod", 10, None)]), Outcome::Cancelled));
-    for (report, told, next) in [
-        (&queued, Queued, vec![]),
-        (&running, Queued, vec![Running]),
-        (&running, Running, vec![]),
-        (&running, Ended, vec![]),
-        (&done, Queued, vec![Running, Ended]),
-        (&done, Running, vec![Ended]),
-        (&done, Ended, vec![]),
-        (&unstarted, Queued, vec![Ended]),
+    for (report, told, logged, left) in [
+        (&queued, Queued, None, "q"),
+        (&queued, Queued, Some(Queued), ""),
+        // Somebody else has ended it.
+        (&queued, Ended, None, "q"),
+        (&running, Queued, None, "qRr"),
+        (&running, Queued, Some(Queued), "Rr"),
+        (&running, Running, Some(Queued), "r"),
+        (&running, Running, None, "qr"),
+        (&running, Running, Some(Running), ""),
+        (&running, Ended, Some(Ended), ""),
+        (&done, Queued, None, "qRrEe"),
+        (&done, Running, Some(Queued), "rEe"),
+        (&done, Running, Some(Running), "Ee"),
+        (&done, Ended, Some(Running), "e"),
+        (&done, Ended, Some(Ended), ""),
+        // Lines that later ones have followed are not sent after them; nor are those of a state that was set back.
+        (&done, Running, Some(Ended), "E"),
+        (&unstarted, Queued, Some(Queued), "Ee"),
+        (&unstarted, Ended, Some(Queued), "e"),
     ] {
-        assert_eq!(report.phases_after(told), next, "{:?} after {told:?}", report.phase());
+        assert_eq!(steps(report, told, logged), left, "{:?} after {told:?}, {logged:?}", report.phase());
     }
     assert_eq!(queued.abandoned().unwrap().phase(), Ended);
     assert_eq!(done.abandoned(), None);
+}
+
+#[test]
+fn what_was_logged_is_told_by_the_logger_whatever_the_lines_say() {
+    let done = one(&ended(started(submitted(vec![mark("a", "prod", 10, None)])), Outcome::Succeeded));
+    let of = |phase| done.lines(phase).iter().map(|line| line.logger.to_owned()).collect::<Vec<_>>();
+    for phase in [Phase::Queued, Phase::Running, Phase::Ended] {
+        assert_eq!(Phase::logged(&of(phase), Phase::Queued), Some(phase));
+    }
+    assert_eq!(Phase::logged(&[], Phase::Ended), None);
+    assert_eq!(Phase::logged(&["prefect.flow_runs".into()], Phase::Ended), None);
+    // By a version that did not say which.
+    assert_eq!(Phase::logged(&["feedwater".into()], Phase::Running), Some(Phase::Running));
+    assert_eq!(
+        Phase::logged(&["feedwater.running".into(), "feedwater".into()], Phase::Queued),
+        Some(Phase::Running)
+    );
 }
 
 #[test]

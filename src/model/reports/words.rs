@@ -74,6 +74,8 @@ pub struct RunState {
 /// A log line of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
+    /// Name of the logger.
+    pub logger: &'static str,
     /// 20: information, 40: error.
     pub level: u8,
     /// The line.
@@ -176,7 +178,8 @@ impl Report {
 
     /// The log lines of a phase.
     pub fn lines(&self, phase: Phase) -> Vec<LogLine> {
-        let info = |message: String| LogLine { level: INFO, message };
+        let line = |level, message| LogLine { logger: phase.logger(), level, message };
+        let info = |message: String| line(INFO, message);
         match phase {
             Phase::Queued => {
                 let whose = whose(self.origin);
@@ -197,7 +200,7 @@ impl Report {
                 let Some(end) = &self.end else { return Vec::new() };
                 let level = if end.outcome == Some(Outcome::Succeeded) { INFO } else { ERROR };
                 let took = self.took().map(|took| format!(", after {took}")).unwrap_or_default();
-                vec![LogLine { level, message: format!("{}{took}", end.sentence()) }]
+                vec![line(level, format!("{}{took}", end.sentence()))]
             }
         }
     }

@@ -123,6 +123,14 @@ impl Reporting for FakePrefect {
         })
     }
 
+    async fn loggers(&self, run: &RunId) -> Result<Vec<String>, PrefectError> {
+        self.call("loggers", run.as_str(), |state| {
+            // Prefect keeps lines of whatever run.
+            let lines = told(state, run).map(|told| told.lines.clone()).unwrap_or_default();
+            Ok(lines.iter().rev().map(|line| line.logger.to_owned()).collect())
+        })
+    }
+
     async fn has_artifact(&self, run: &RunId) -> Result<bool, PrefectError> {
         self.call("has_artifact", run.as_str(), |state| Ok(!told(state, run)?.artifacts.is_empty()))
     }
