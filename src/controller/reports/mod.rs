@@ -241,7 +241,7 @@ async fn work(ctx: &Context, workspace: &ObjectName) {
         match told {
             Ok(()) => failures = 0,
             Err(Stop::Later(told)) => {
-                let wait = told.unwrap_or(WAIT * (1 << failures.min(8))).min(LONGEST_WAIT);
+                let wait = told.unwrap_or(WAIT * (1 << failures.min(8))).clamp(WAIT, LONGEST_WAIT);
                 failures = failures.saturating_add(1);
                 put_back(ctx, workspace, entry);
                 sleep(wait).await;

@@ -23,6 +23,8 @@ pub struct Observation {
     pub refreshes: usize,
     /// How many of those that have ended Prefect was not told of to the last: the artifact, which comes after all else.
     pub untold: usize,
+    /// How many log lines of refreshes Prefect has more than once.
+    pub said_twice: usize,
     /// The earliest run that is still to come; `None` when there is none.
     pub next_run: Option<Timestamp>,
     /// When the runs of schedules were expected, in order.
@@ -90,6 +92,7 @@ pub async fn observe(stage: &Stage, since: Mark, metrics: &str) -> Result<Observ
         }),
         refreshes: truth.refreshes.len(),
         untold: untold(stage, &truth.refreshes).await?,
+        said_twice: said_twice(stage, &truth.refreshes).await?,
         next_run: ticks.iter().copied().find(|tick| *tick > now),
         ticks,
         leaks: leaks(stage, &seen),
@@ -103,6 +106,18 @@ async fn untold(stage: &Stage, refreshes: &[Refresh]) -> Result<usize, FaultsErr
     let artifacts = stage.prefect.call(Method::POST, "/artifacts/filter", Some(runs)).await?;
     let told = artifacts.as_array().into_iter().flatten().map(|artifact| artifact["flow_run_id"].to_string());
     Ok(ended.len().saturating_sub(told.collect::<BTreeSet<_>>().len()))
+}
+
+async fn said_twice(stage: &Stage, refreshes: &[Refresh]) -> Result<usize, FaultsError> {
+    let jobs: Vec<&str> = refreshes.iter().map(|refresh| refresh.job.as_str()).collect();
+    let runs = json!({"flow_runs": {"idempotency_key": {"any_": jobs}}});
+    let runs = stage.prefect.call(Method::POST, "/flow_runs/filter", Some(runs)).await?;
+    let ids: Vec<&Value> = runs.as_array().into_iter().flatten().map(|run| &run["id"]).collect();
+    let lines = json!({"logs": {"flow_run_id": {"any_": ids}}});
+    let lines = stage.prefect.call(Method::POST, "/logs/filter", Some(lines)).await?;
+    let lines = lines.as_array().map_or(&[][..], Vec::as_slice);
+    let told = |line: &Value| format!("{} {}", line["flow_run_id"], line["message"]);
+    Ok(lines.len() - lines.iter().map(told).collect::<BTreeSet<_>>().len())
 }
 
 /// How many requests of each kind there were since `since`, of those that are `wanted`.

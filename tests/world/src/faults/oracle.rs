@@ -44,6 +44,9 @@ pub fn judge(workload: Workload, seen: &Observation) -> Vec<Finding> {
     if seen.refreshes > expected {
         findings.push(Finding::Doubled(format!("{} refreshes instead of {expected}", seen.refreshes)));
     }
+    if seen.said_twice > 0 {
+        findings.push(Finding::Doubled(format!("{} log lines in Prefect", seen.said_twice)));
+    }
     // Best effort towards a Prefect that is away; here it is there, so a run waits until it was told.
     if seen.untold > 0 {
         findings.push(Finding::Lost(format!("what Prefect shows of {} refreshes", seen.untold)));
@@ -126,8 +129,7 @@ fn calls(workload: Workload, reference: &Observation, seen: &Observation) -> Vec
         let named = key.to_string();
         let may_repeat = workload.may_repeat().contains(&&*named) || TOLD_AGAIN.contains(&&*named);
         let repeated = found > 0 && wanted > 0 && may_repeat;
-        let unsaid = named == LOG_LINES && found < wanted && wanted - found <= MOST_KILLS;
-        (found != wanted && !repeated && !unsaid)
+        (found != wanted && !repeated)
             .then(|| Finding::Difference(format!("{key} was applied {found} times, not {wanted}")))
     };
     keys.into_iter().filter(fact).filter_map(differs).collect()
@@ -141,11 +143,6 @@ fn is_report(key: &Key) -> bool {
 /// Reports: calls that make a thing of a name, key or id once, however often they are sent. A busy Prefect may have them sent again.
 const TOLD_AGAIN: [&str; 4] =
     ["prefect:POST:flows", "prefect:POST:task_runs", "prefect:POST:flow_runs", "prefect:POST:events"];
-
-/// Log lines of a report have no identity: better none than two (docs/seen-in-prefect.md). So each kill may cost those of one state, and none is
-/// there twice.
-const LOG_LINES: &str = "prefect:POST:logs";
-const MOST_KILLS: usize = 2;
 
 fn is_sign_in(key: &Key) -> bool {
     key.system == System::Tableau && (key.call.ends_with("auth/signin") || key.call.ends_with("auth/signout"))
