@@ -178,6 +178,18 @@ pub(crate) fn dns_label(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// What Kubernetes takes for the name of an object.
+pub(crate) fn object_name(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = |label: &str| {
+        !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if text.len() > 253 || !text.split('.').all(label) {
+        return Err("must be a name that Kubernetes takes: at most 253 of a-z, 0-9, - and ., and what is between dots neither begins nor ends with -".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 #[path = "settings_tests.rs"]
 mod tests;

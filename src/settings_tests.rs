@@ -102,3 +102,14 @@ fn the_proxy_is_the_environments() {
     let refused = proxy(&[("HTTPS_PROXY", "socks5://u:hunter2@proxy")]).unwrap_err();
     assert!(refused.contains("HTTPS_PROXY") && !refused.contains("hunter2"), "{refused}");
 }
+
+#[test]
+fn the_name_of_an_object_is_what_kubernetes_takes() {
+    let longest = "a".repeat(253);
+    for name in ["prod", "prod.eu-1", "1", &longest] {
+        assert_eq!(object_name(name), Ok(name.to_owned()));
+    }
+    for name in ["", "Prod", "my prod", "prod.", ".prod", "a..b", "-a", "a-", "a.-b", "pröd", &format!("a{longest}")] {
+        assert!(object_name(name).is_err(), "{name}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `feedwater check`: what can be said about a manifest without a cluster.
 
+use super::schedules;
 use super::structure::{self, Fault};
 use crate::api::{GROUP, VERSION, schema};
 use crate::model::connection::{DesiredSite, DesiredWorkspace};
@@ -71,28 +72,13 @@ fn decode(kind: &str, document: &Value) -> Result<(), String> {
         "TableauSite" => DesiredSite::parse(&parse(document)?).map(drop).map_err(|error| error.to_string()),
         "FlowDeployment" => {
             flow::Desired::parse(&parse(document)?, "").map(drop).map_err(|error| error.to_string())?;
-            zones(document)
+            schedules::faults(document)
         }
         "ExtractRefresh" => {
             extract::Desired::parse(&parse(document)?, None).map(drop).map_err(|error| error.to_string())
         }
         _ => Ok(()),
     }
-}
-
-/// Only Prefect can say what it takes for a cron expression; a zone is the same everywhere.
-fn zones(document: &Value) -> Result<(), String> {
-    for schedule in document["spec"]["schedules"].as_array().into_iter().flatten() {
-        if let Some(zone) = schedule["timeZone"].as_str()
-            && jiff::tz::TimeZone::get(zone).is_err()
-        {
-            let slug = schedule["slug"].as_str().unwrap_or_default();
-            return Err(format!(
-                "schedule `{slug}`: timeZone `{zone}` is no IANA time zone; one is for example `Europe/Berlin`"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn parse<K: DeserializeOwned>(document: &Value) -> Result<K, String> {
@@ -115,6 +101,16 @@ mod tests {
             wrong.len() == 1 && wrong[0].contains("schedule `nightly`: timeZone `Europe/Berln`"),
             "{wrong:?}"
         );
+    }
+
+    #[test]
+    fn a_schedule_that_prefect_certainly_refuses_is_a_fault() {
+        let found = check(&GOOD.replace("'0 2 * * *'", "'0 24 * * *'")).unwrap().faults;
+        let fault = "FlowDeployment orders: schedule `nightly`: cron `0 24 * * *`: `24` is no hour: those are 0 to 23";
+        assert_eq!(found, [fault]);
+        let rule = "rrule: {rule: 'FREQ=NIGHTLY'}";
+        let found = check(&GOOD.replace("cron: {expression: '0 2 * * *'}", rule)).unwrap().faults;
+        assert!(found.len() == 1 && found[0].contains("FREQ `NIGHTLY` is none of"), "{found:?}");
     }
 
     const GOOD: &str = "

@@ -5,7 +5,7 @@ use super::reach::{ReachArgs, ReachError, client};
 use crate::model::deployments::Found;
 use crate::model::flow::{ImportInto, Imported, import, is_marked};
 use crate::prefect::{Filter, PrefectError};
-use crate::settings::dns_label;
+use crate::settings::{dns_label, object_name};
 use crate::yaml::{self, YamlError};
 use std::io::Write;
 
@@ -15,7 +15,7 @@ pub struct ImportArgs {
     #[command(flatten)]
     reach: ReachArgs,
     /// Name of the `PrefectWorkspace` the resources are to refer to
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
     workspace: String,
     /// Namespace of the resources. Unset: they name none, and go where they are applied
     #[arg(long, value_name = "NAMESPACE", value_parser = dns_label)]

@@ -3,6 +3,7 @@
 pub mod check;
 mod import;
 mod reach;
+mod schedules;
 mod structure;
 
 use crate::api::schema;
