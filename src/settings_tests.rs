@@ -109,7 +109,9 @@ fn the_name_of_an_object_is_what_kubernetes_takes() {
     for name in ["prod", "prod.eu-1", "1", &longest] {
         assert_eq!(object_name(name), Ok(name.to_owned()));
     }
-    for name in ["", "Prod", "my prod", "prod.", ".prod", "a..b", "-a", "a-", "a.-b", "pröd", &format!("a{longest}")] {
+    for name in
+        ["", "Prod", "my prod", "prod.", ".prod", "a..b", "-a", "a-", "a.-b", "pröd", &format!("a{longest}")]
+    {
         assert!(object_name(name).is_err(), "{name}");
     }
 }

@@ -56,7 +56,9 @@ fn cron(text: &str) -> Result<(), String> {
     if !(5..=FIELDS.len()).contains(&fields.len()) {
         let count = fields.len();
         let aliases = ALIASES.join(", ");
-        return Err(format!("has {count} fields; it needs five, or six with seconds last, or is one of {aliases}"));
+        return Err(format!(
+            "has {count} fields; it needs five, or six with seconds last, or is one of {aliases}"
+        ));
     }
     for (field, text) in FIELDS.iter().zip(&fields) {
         if ["h", "r"].contains(text) {
@@ -164,9 +166,25 @@ mod tests {
     #[test]
     fn what_croniter_takes_is_in_order() {
         for text in [
-            "0 2 * * *", "0  6 * * *", "*/7 * * * *", "0 6 * * * *", "0 6 * * * 0 2030", "@daily", "@ANNUALLY",
-            "0 0 * * 7", "0 0 * * sun-7", "0 0 l * *", "0 0 1-L * *", "0 0 * JAN,jun-Feb MON-fri", "0 0 * * mon#1,tue#2",
-            "0 0 * * l5", "0 0 ? * ?", "5/10 * * * *", "*/90 * * * *", "0 0 0 * * 0", "59 23 31 12 6",
+            "0 2 * * *",
+            "0  6 * * *",
+            "*/7 * * * *",
+            "0 6 * * * *",
+            "0 6 * * * 0 2030",
+            "@daily",
+            "@ANNUALLY",
+            "0 0 * * 7",
+            "0 0 * * sun-7",
+            "0 0 l * *",
+            "0 0 1-L * *",
+            "0 0 * JAN,jun-Feb MON-fri",
+            "0 0 * * mon#1,tue#2",
+            "0 0 * * l5",
+            "0 0 ? * ?",
+            "5/10 * * * *",
+            "*/90 * * * *",
+            "0 0 0 * * 0",
+            "59 23 31 12 6",
             "h(0-2)/2 * * * *",
         ] {
             assert_eq!(cron(text), Ok(()), "{text}");

@@ -88,13 +88,13 @@ impl Teller<'_> {
             (Some(Progress::Told { flow, run, phase }), _) => {
                 Begun { flow, run, told: phase, logged: Some(phase) }
             }
-            (None, flow) => match self.begin(flow).await? {
-                Some(begun) => begun,
-                None => {
+            (None, flow) => {
+                let Some(begun) = self.begin(flow).await? else {
                     self.shown();
                     return Ok(());
-                }
-            },
+                };
+                begun
+            }
         };
         self.go_on(&begun).await?;
         if report.end.is_some() {
