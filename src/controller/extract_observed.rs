@@ -90,6 +90,7 @@ pub fn observe(
         intent: intent(ctx, stored, moment),
         moment,
         settle: if holds(Guard::SettleTime) { ctx.settle } else { Duration::ZERO },
+        instance: ctx.instance.clone(),
     }
 }
 

@@ -7,9 +7,10 @@ use super::lanes::Priority;
 use super::publish::{self, Ours};
 use super::reconcile::Plan;
 use super::watches;
-use crate::api::IN_USE;
+use crate::api::{ExtractRefresh, IN_USE};
 use crate::model::connection::{self, Keep, Need, User, extract_need, flow_need};
 use kube::ResourceExt;
+use std::time::Duration;
 
 /// What a pass over a connection may do.
 pub enum Act {
@@ -25,7 +26,12 @@ pub struct Kept {
     pub keep: Keep,
     /// Who needs it now; empty unless that is why it stays.
     pub users: Vec<User>,
+    /// Nobody tells when that changes: it is looked at again after this.
+    pub again: Option<Duration>,
 }
+
+/// How often one looks whether those that name another connection by now still need this one.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The object is deleted, and only the watch does not know it yet.
 pub fn gone(object: &impl ResourceExt) -> bool {
@@ -37,28 +43,45 @@ pub fn look(ctx: &Context, key: &Key, object: &impl ResourceExt) -> Kept {
     let (holds, leaving) = (connection::holds(object), object.meta().deletion_timestamp.is_some());
     let keep = connection::keep(holds, leaving, ctx.index.need(key));
     if matches!(keep, Keep::Rest | Keep::Hold) {
-        return Kept { keep, users: Vec::new() };
+        return Kept { keep, users: Vec::new(), again: None };
     }
     // The index knows what the watch has delivered. Before the connection goes, what we wrote ourselves counts too.
-    let all: Vec<(Need, User)> =
+    let mut all: Vec<(Need, User)> =
         ctx.index.dependents(key).iter().filter_map(|who| user(ctx, key, who)).collect();
+    let moved = moved(ctx, key);
+    let again = (leaving && !moved.is_empty()).then_some(LOOK);
+    all.extend(moved);
     let most = all.iter().map(|(need, _)| *need).max().unwrap_or(Need::Never);
     let users = all.into_iter().filter(|(need, _)| *need == Need::Now).map(|(_, user)| user).collect();
-    Kept { keep: connection::keep(holds, leaving, most), users }
+    Kept { keep: connection::keep(holds, leaving, most), users, again }
+}
+
+/// Extracts that name another site by now, and have something in Tableau that only this one can take away. The index knows them by the other.
+fn moved(ctx: &Context, key: &Key) -> Vec<(Need, User)> {
+    let Key::Site(site) = key else { return Vec::new() };
+    let here = |refresh: &ExtractRefresh| {
+        refresh.namespace().as_ref() == Some(&site.namespace) && refresh.spec.site_ref.name != site.name
+    };
+    let all = ctx.objects.refreshes.store.state().into_iter().filter(|refresh| here(refresh));
+    let newest =
+        all.map(|refresh| ctx.objects.refreshes.cache.newest(refresh)).filter(|refresh| here(refresh));
+    let need = newest.map(|refresh| (extract_need(&refresh, &site.name), named("ExtractRefresh", &*refresh)));
+    need.filter(|(need, _)| *need != Need::Never).collect()
+}
+
+fn named(kind: &'static str, object: &impl ResourceExt) -> User {
+    User { leaving: object.meta().deletion_timestamp.is_some(), kind, name: object.name_any() }
 }
 
 fn user(ctx: &Context, key: &Key, who: &Dependent) -> Option<(Need, User)> {
-    fn user(kind: &'static str, object: &impl ResourceExt) -> User {
-        User { leaving: object.meta().deletion_timestamp.is_some(), kind, name: object.name_any() }
-    }
     match (key, who) {
         (Key::Workspace(workspace), Dependent::Flow(name)) => {
             let flow = ctx.objects.flows.get(name)?;
-            Some((flow_need(&flow, &workspace.name), user("FlowDeployment", &*flow)))
+            Some((flow_need(&flow, &workspace.name), named("FlowDeployment", &*flow)))
         }
         (Key::Site(site), Dependent::Refresh(name)) => {
             let refresh = ctx.objects.refreshes.get(name)?;
-            Some((extract_need(&refresh, &site.name), user("ExtractRefresh", &*refresh)))
+            Some((extract_need(&refresh, &site.name), named("ExtractRefresh", &*refresh)))
         }
         (_, _) => None,
     }

@@ -18,6 +18,7 @@ use crate::model::connection::{
     self, ConnectionState, DesiredSite, IdentityTrouble, Keep, Trouble, site_verdicts,
 };
 use crate::model::ids::ObjectName;
+use crate::model::time::add;
 use crate::runtime::metrics::Kind;
 use crate::tableau::{IdentityError, Site, TableauError};
 use async_trait::async_trait;
@@ -51,7 +52,7 @@ impl Subject for Sites {
 
     fn plan(ctx: &Context, object: &Arc<TableauSite>, now: Timestamp) -> Planned<Self> {
         let mut status = object.status.clone().unwrap_or_default();
-        let (mut notes, mut keep) = (Vec::new(), Keep::Rest);
+        let (mut notes, mut keep, mut again) = (Vec::new(), Keep::Rest, None);
         if let Some(name) = object_name(&**object).filter(|_| !in_use::gone(&**object)) {
             let spec = DesiredSite::parse(object);
             let connected = match &spec {
@@ -71,6 +72,7 @@ impl Subject for Sites {
             let generation = object.metadata.generation.unwrap_or_default();
             let kept = in_use::look(ctx, &Key::Site(name.clone()), &**object);
             keep = kept.keep;
+            again = kept.again.map(|wait| add(now, wait));
             let mut verdicts = site_verdicts(&spec, &connected.state);
             if keep == Keep::Stay {
                 verdicts = vec![connection::in_use("Tableau", &kept.users, trouble(reason_of(&verdicts)))];
@@ -81,7 +83,7 @@ impl Subject for Sites {
             }
         }
         let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
-        Planned { status, plan, again: None, notes, seen: () }
+        Planned { status, plan, again, notes, seen: () }
     }
 
     async fn act(ctx: &Context, object: &Arc<TableauSite>, (): &(), act: Act) -> Option<()> {

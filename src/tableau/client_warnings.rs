@@ -52,7 +52,7 @@ impl TableauClient {
         let answer = self.call_within(deadline, make).await?;
         success(&answer)?;
         let told = rows(&answer.body).unwrap_or_default().into_iter();
-        let ours = told.filter(|warning| warning.kind == STALE && warning.message == message);
+        let ours = told.filter(|warning| warning.says(message));
         Ok(ours.map(|warning| warning.id).next())
     }
 

@@ -34,6 +34,8 @@ pub struct State {
     pub schedules: Vec<ServerSchedule>,
     /// Data quality warnings, each on a data source, which has one at most.
     pub warnings: Vec<(Luid, DataQualityWarning)>,
+    /// Warnings are given back as for a browser: signs escaped, and the line ended.
+    pub escapes: bool,
     /// Each call in order, as `operation argument`.
     pub calls: Vec<String>,
     failures: Vec<(&'static str, TableauError)>,
@@ -98,6 +100,15 @@ impl State {
         let warning = DataQualityWarning { id: id.clone(), kind: kind.into(), message: message.into() };
         self.warnings.push((datasource.clone(), warning));
         id
+    }
+
+    fn echoed(&self, warning: &DataQualityWarning) -> DataQualityWarning {
+        let mut warning = warning.clone();
+        if self.escapes {
+            let escaped = warning.message.replace('/', "&#x2F;").replace('(', "&#40;").replace(')', "&#41;");
+            warning.message = escaped + "\r\n";
+        }
+        warning
     }
 
     fn busy(&self, luid: &Luid) -> bool {
@@ -376,7 +387,7 @@ impl Tableau for FakeTableau {
     async fn warnings(&self, datasource: &Luid) -> Result<Vec<DataQualityWarning>, TableauError> {
         self.call("warnings", datasource.as_str(), |state| {
             let on = state.warnings.iter().filter(|(on, _)| on == datasource);
-            Ok(on.map(|(_, warning)| warning.clone()).collect())
+            Ok(on.map(|(_, warning)| state.echoed(warning)).collect())
         })
     }
 

@@ -41,6 +41,17 @@ async fn each_answer_is_read_as_the_reference_says() {
     assert_eq!(client.delete_warning(&"w2".into()).await, Ok(()));
 }
 
+/// What the answer to a creation says may be escaped, and still names the warning.
+#[tokio::test]
+async fn ours_is_known_however_its_text_is_given_back() {
+    let escaped = "The data is old. &#40;Feedwater finance&#x2F;orders&#41;\r\n";
+    let stub =
+        site(move |_| list(&json!([row("w1", "STALE", "The data is old."), row("w2", "STALE", escaped)])))
+            .await;
+    let set = client(&stub).set_warning(&"l1".into(), SAYS, DEADLINE).await;
+    assert_eq!(set, Ok(Some("w2".into())));
+}
+
 #[tokio::test]
 async fn every_shape_of_an_answer_is_read() {
     let one = row("w2", "STALE", SAYS);

@@ -1,7 +1,7 @@
 //! Tableau's own warning on data sources whose data is stale: set once, taken away once, whatever happens in between.
 
 use crate::remote::{Remote, Trouble};
-use crate::world::{NAMESPACE, POLL, Process, World};
+use crate::world::{INSTANCE, NAMESPACE, POLL, Process, World};
 use feedwater::model::ids::Luid;
 use feedwater::tableau::{STALE, TableauError};
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ async fn it_is_set_once_and_taken_away_once_and_costs_nothing_in_between() {
     assert_eq!(count(&world, "warnings"), 0, "who is fresh is not asked about");
     world.until("both are shown", |world| luids.iter().all(|luid| on(world, luid).len() == 1)).await;
     world.settle().await;
-    assert!(on(&world, &luids[0])[0].ends_with("(Feedwater finance/orders)"));
+    assert!(on(&world, &luids[0])[0].ends_with(&format!("(Feedwater {INSTANCE}/finance/orders)")));
     assert_eq!((state(&world, "orders"), state(&world, "stock")), (json!("Set"), json!("Set")));
     assert_eq!((count(&world, "warnings"), count(&world, "set_warning")), (2, 2));
     let (written, calls) =
@@ -353,4 +353,55 @@ async fn a_sites_defaults_may_ask_for_it() {
     assert_eq!(condition(&world.exr("board"), "Fresh"), Some(("False", "Stale")));
     assert_eq!(condition(&world.exr("board"), "Ready"), Some(("True", "InSync")));
     assert_eq!((world.tableau.state().warnings.len(), state(&world, "board")), (1, Value::Null));
+}
+
+/// The connection that it was set through waits for it, though the extract names another by now.
+#[tokio::test(start_paused = true)]
+async fn it_is_taken_away_where_it_was_when_the_connection_goes_in_the_same_apply() {
+    for gone_first in [false, true] {
+        let (world, luids, _operator) = fresh(&["orders"]).await;
+        world.until("it is set", |world| state(world, "orders") == "Set").await;
+        world.settle().await;
+        let mut second = world.server.object("tableausites", NAMESPACE, "acme").unwrap();
+        second["metadata"] = json!({"name": "second", "namespace": NAMESPACE});
+        second["status"] = Value::Null;
+        world.server.put("tableausites", second).unwrap();
+        world.settle().await;
+        let moves = json!({"spec": {"siteRef": {"name": "second"}}});
+        if gone_first {
+            assert!(!world.server.remove("tableausites", NAMESPACE, "acme").unwrap(), "it waits");
+        }
+        world.server.merge("extractrefreshes", NAMESPACE, "orders", &moves).unwrap();
+        if !gone_first {
+            world.server.remove("tableausites", NAMESPACE, "acme").unwrap();
+        }
+        world
+            .until("the connection is gone", |world| {
+                world.server.object("tableausites", NAMESPACE, "acme").is_none()
+            })
+            .await;
+        assert_eq!(count(&world, "delete_warning"), 1, "{gone_first}");
+        world.settle().await;
+        let left = on(&world, &luids[0]).len();
+        assert_eq!(left, usize::from(state(&world, "orders") == "Set"), "{gone_first}");
+        world.server.remove("extractrefreshes", NAMESPACE, "orders").unwrap();
+        world.until("it is gone", |world| world.server.objects("extractrefreshes").is_empty()).await;
+        assert_eq!(on(&world, &luids[0]).len(), 0, "{gone_first}");
+    }
+}
+
+/// Tableau may give the text back otherwise than it was sent.
+#[tokio::test(start_paused = true)]
+async fn ours_is_known_however_its_text_is_given_back() {
+    let (world, luids, operator) = fresh(&["orders"]).await;
+    world.tableau.state().escapes = true;
+    // Found by what it says, since the answer is lost, and by another process once more.
+    world.troubles.once("set_warning", Trouble::LoseAnswer);
+    world.until("it is set", |world| state(world, "orders") == "Set").await;
+    operator.kill();
+    let _next = world.operator("two");
+    world.complete("orders");
+    world.until("it is forgotten", |world| state(world, "orders").is_null()).await;
+    world.settle().await;
+    assert_eq!((on(&world, &luids[0]).len(), count(&world, "set_warning")), (0, 1));
 }

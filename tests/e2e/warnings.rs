@@ -54,7 +54,7 @@ async fn stale_data_is_shown_in_tableau_and_a_persons_warning_is_left_alone() {
     stage.until_within(STALE, "orders", "shown in Tableau", set).await;
     let truth = stage.tableau.truth();
     let shown = truth.warnings_of(&orders)[0].clone();
-    let mark = format!("(Feedwater {}/orders)", stage.namespace);
+    let mark = format!("(Feedwater {0}/{0}/orders)", stage.namespace);
     assert_eq!((shown.kind.as_str(), shown.by.as_str(), shown.active), ("STALE", "feedwater", true));
     assert!(shown.message.ends_with(&mark), "{}", shown.message);
     let theirs = |e: &ExtractRefresh| state(e) == Some(WarningState::Foreign);

@@ -70,15 +70,20 @@ pub fn flow_need(r: &FlowDeployment, workspace: &str) -> Need {
 pub fn extract_need(r: &ExtractRefresh, site: &str) -> Need {
     let leaves = r.spec.deletion_policy == Some(DeletionPolicy::Orphan)
         || r.spec.management_policy == Some(ManagementPolicy::Observe);
-    if r.spec.site_ref.name != site || leaves {
+    let status = r.status.as_ref();
+    let warned = status.and_then(|s| s.data_quality_warning.as_ref());
+    let warned = warned.is_some_and(|w| w.may_be_there() && w.site == site);
+    if leaves || (r.spec.site_ref.name != site && !warned) {
         return Need::Never;
     }
-    let status = r.status.as_ref();
-    let made = status.is_some_and(|s| {
-        s.schedule_intent.is_some()
-            || s.schedules.iter().any(|schedule| schedule.task_id.is_some())
-            || s.data_quality_warning.as_ref().is_some_and(|w| w.may_be_there() && w.site == site)
-    });
+    if r.spec.site_ref.name != site {
+        // It has moved, and what it set here is still to be taken away.
+        return need(r, true, false);
+    }
+    let made = warned
+        || status.is_some_and(|s| {
+            s.schedule_intent.is_some() || s.schedules.iter().any(|schedule| schedule.task_id.is_some())
+        });
     // The site may say it for all that are silent.
     let warns = status.and_then(|s| s.effective.as_ref()?.data_quality_warning);
     let wants = r.spec.schedules.as_ref().is_some_and(|all| !all.is_empty())

@@ -102,6 +102,28 @@ fn an_extract_needs_the_site_only_for_its_schedules() {
 }
 
 #[test]
+fn an_extract_needs_the_site_where_its_warning_is_also_when_it_names_another() {
+    let none = json!({});
+    let warned = |state: &str, site: &str| json!({"dataQualityWarning": {"state": state, "site": site, "luid": "x", "tries": 0}});
+    for (case, extract, acme, old) in [
+        ("shown here", extract(OURS, false, &none, &warned("Set", "acme")), Need::Now, Need::Never),
+        ("moved", extract(OURS, false, &none, &warned("Set", "old")), Need::Never, Need::Now),
+        ("on its way", extract(OURS, false, &none, &warned("Setting", "old")), Need::Never, Need::Now),
+        ("never set", extract(OURS, false, &none, &warned("Refused", "old")), Need::Never, Need::Never),
+        ("moved and going", extract(OURS, true, &none, &warned("Set", "old")), Need::Never, Need::Now),
+        ("released", extract(&[], true, &none, &warned("Set", "old")), Need::Never, Need::Never),
+        (
+            "left behind",
+            extract(OURS, false, &json!({"deletionPolicy": "Orphan"}), &warned("Set", "old")),
+            Need::Never,
+            Need::Never,
+        ),
+    ] {
+        assert_eq!((extract_need(&extract, "acme"), extract_need(&extract, "old")), (acme, old), "{case}");
+    }
+}
+
+#[test]
 fn a_connection_is_held_before_it_is_needed_and_let_go_with_the_last_who_needs_it() {
     let (live, leaving) = (false, true);
     let table = [

@@ -46,6 +46,8 @@ pub struct Observed {
     pub moment: Moment,
     /// How long a POST may be on its way and a job list may lag (`--settle`).
     pub settle: Duration,
+    /// Name of this installation, in what it leaves in Tableau.
+    pub instance: String,
 }
 
 /// What another system's clock shows: at least `lower`, at most `upper`.

@@ -116,6 +116,7 @@ impl Bench {
             intent: IntentView::None,
             moment: Moment::default(),
             settle: Duration::from_secs(30),
+            instance: "here".into(),
         };
         let mut bench = Self {
             d,

@@ -7,7 +7,9 @@ use crate::model::ids::WarningId;
 use crate::model::warnings::{DataQualityWarning, STALE};
 use std::collections::VecDeque;
 
-const OURS: &str = "The data is older than was promised: it has not been refreshed with newer data. (Feedwater finance/orders)";
+const OURS: &str = "The data is older than was promised: it has not been refreshed with newer data. (Feedwater here/finance/orders)";
+/// What earlier builds said.
+pub(super) const BEFORE: &str = "The data is older than was promised: it has not been refreshed with newer data. (Feedwater finance/orders)";
 
 pub(super) struct Shown {
     pub(super) bench: Bench,
@@ -428,4 +430,70 @@ fn what_is_fresh_before_the_warning_arrives_waits_for_it() {
     shown.refreshed("job-2");
     shown.settle();
     assert_eq!((shown.state(), shown.calls.len()), (None, 0));
+}
+
+/// A process that is killed between the intent and the call costs the time in which it might arrive, and no more.
+#[test]
+fn what_a_process_that_is_no_more_did_not_send_is_sent_once_it_cannot_arrive() {
+    for kills in 1..4 {
+        let mut shown = Shown::stale();
+        for _ in 0..kills {
+            while shown.state() != Some(WarningState::Setting) {
+                shown.pass();
+            }
+            shown.crash();
+            shown.pass_time(29);
+            assert_eq!((shown.state(), shown.on(LUID).len()), (Some(WarningState::Setting), 0));
+            shown.bench.wait(2);
+            while shown.state() == Some(WarningState::Setting) {
+                shown.pass();
+            }
+            assert_eq!((shown.state(), shown.on(LUID).len()), (Some(WarningState::Waiting), 0), "{kills}");
+        }
+        shown.settle();
+        assert_eq!((shown.state(), shown.on(LUID).len()), (Some(WarningState::Set), 1), "{kills}");
+    }
+}
+
+#[test]
+fn that_of_another_cluster_with_a_resource_of_this_name_is_somebody_elses() {
+    let mut shown = Shown::stale();
+    let theirs = OURS.replace("here", "there");
+    shown.somebody_sets(LUID, STALE, &theirs);
+    shown.settle();
+    assert_eq!(shown.state(), Some(WarningState::Foreign));
+    shown.refreshed("job-2");
+    shown.settle();
+    assert_eq!((shown.state(), shown.on(LUID)), (None, vec![theirs]));
+    // Nor one of before cluster's names were told, of which our status knows nothing.
+    let mut shown = Shown::stale();
+    shown.somebody_sets(LUID, STALE, BEFORE);
+    shown.settle();
+    assert_eq!(shown.state(), Some(WarningState::Foreign));
+    shown.refreshed("job-2");
+    shown.settle();
+    assert_eq!(shown.on(LUID).len(), 1);
+}
+
+#[test]
+fn what_an_earlier_build_set_is_taken_away() {
+    // It is known by its id.
+    let mut shown = Shown::warned();
+    shown.there.get_mut(&LUID.into()).unwrap()[0].message = BEFORE.into();
+    shown.crash();
+    shown.refreshed("job-2");
+    shown.settle();
+    assert_eq!((shown.state(), shown.on(LUID).len()), (None, 0));
+    // Or it was sent when that build ended.
+    let mut shown = Shown::stale();
+    while shown.state() != Some(WarningState::Setting) {
+        shown.pass();
+    }
+    shown.crash();
+    shown.somebody_sets(LUID, STALE, BEFORE);
+    shown.settle();
+    assert_eq!((shown.state(), shown.on(LUID).len()), (Some(WarningState::Set), 1));
+    shown.refreshed("job-2");
+    shown.settle();
+    assert_eq!((shown.state(), shown.on(LUID).len()), (None, 0));
 }

@@ -173,6 +173,42 @@ fn through_another_connection_the_old_one_is_taken_away_first_if_it_can_be() {
 }
 
 #[test]
+fn one_that_may_not_be_taken_away_does_not_keep_the_next_target_from_its_own() {
+    for read in [true, false] {
+        let mut shown = Shown::warned();
+        if read {
+            shown.blind.push_back(Some(WarningRefusal::Forbidden));
+        } else {
+            shown.fates.push_back((WarningAck::Refused(WarningRefusal::Forbidden), false));
+        }
+        shown.bench.d.target = named("Finance", "Other");
+        shown.bench.d.generation += 1;
+        shown.bench.o.target = TargetView::Found(Found { name: Some("Other".into()), ..found("luid-2") });
+        shown.settle();
+        // How old its data is, nobody knows: nothing is to be set yet, and the old one is tried again.
+        assert_eq!((shown.on(LUID).len(), shown.bench.notes.contains(&"WarningLeftBehind")), (1, false));
+        // Its data is known to be stale before the next try.
+        shown.blind.clear();
+        shown.refreshed("job-2");
+        for _ in 0..20 {
+            shown.fates.push_back((WarningAck::Refused(WarningRefusal::Forbidden), false));
+        }
+        shown.settle();
+        shown.bench.wait(1300);
+        shown.pass();
+        shown.pass();
+        while shown.calls.last().is_some_and(|call| call.starts_with("look luid-1")) && shown.pass() {}
+        shown.fates.clear();
+        shown.pass_time(8000);
+        assert!(shown.bench.notes.contains(&"WarningLeftBehind"), "{read}: {:?}", shown.bench.notes);
+        assert_eq!(
+            (shown.on(LUID).len(), shown.on("luid-2").len(), shown.state()),
+            (1, 1, Some(WarningState::Set))
+        );
+    }
+}
+
+#[test]
 fn where_it_may_not_be_taken_away_that_is_told_and_tried_seldom() {
     let mut shown = Shown::warned();
     for _ in 0..8 {

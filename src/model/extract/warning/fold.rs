@@ -70,8 +70,11 @@ fn fresh(site: &str, luid: &Luid) -> WarningStatus {
 fn was_set(p: &mut Pass, s: &mut ExtractRefreshStatus, mut w: WarningStatus, ack: &WarningAck) {
     match ack {
         WarningAck::Done(Some(id)) => set(p, s, w, id),
-        // The next look tells.
-        WarningAck::Done(None) | WarningAck::Ambiguous => {}
+        // The next look tells; if it shows nothing, that was a try.
+        WarningAck::Done(None) | WarningAck::Ambiguous => {
+            w.tries = (w.tries + 1).min(1000);
+            s.data_quality_warning = Some(w);
+        }
         WarningAck::Refused(why) => refuse(p, s, w, *why),
         // Somebody was faster: whose it is, is looked at once.
         WarningAck::Exists if w.tries == 0 => {
@@ -98,7 +101,7 @@ fn was_cleared(
             // Where an answer was lost there may be two.
             let left = match &p.o.warnings.view {
                 WarningsView::Read { all, .. } => {
-                    all.iter().any(|warning| is_ours(warning, &p.d.name) && warning.id != *id)
+                    all.iter().any(|warning| is_ours(warning, p.d, p.o, &w) && warning.id != *id)
                 }
                 WarningsView::Unread | WarningsView::Failed { .. } => false,
             };

@@ -13,10 +13,11 @@ pub use parting::{part, parted_warning};
 pub(super) use plan::{Act, plan};
 
 use super::observed::{IntentView, SiteView};
+use super::{Desired, Observed};
 use crate::api::{ExtractRefreshStatus, WarningState, WarningStatus};
-use crate::model::ids::{Luid, ObjectName, WarningId};
+use crate::model::ids::{Luid, WarningId};
 use crate::model::time::Moment;
-use crate::model::warnings::{DataQualityWarning, STALE};
+use crate::model::warnings::DataQualityWarning;
 use std::time::Duration;
 
 /// Nothing is done on a look that is older: somebody may have changed it meanwhile.
@@ -177,16 +178,24 @@ impl WarningStatus {
     }
 }
 
-/// What ours says. Without numbers and times: it is proof of whose it is, and stays while the data grows older.
-pub(super) fn text(name: &ObjectName) -> String {
-    format!(
-        "The data is older than was promised: it has not been refreshed with newer data. (Feedwater {name})"
-    )
+const WORDS: &str = "The data is older than was promised: it has not been refreshed with newer data.";
+
+/// What ours says. Without numbers and times: it is proof of whose it is, and stays while the data grows older. With the installation: two clusters may
+/// have resources of one name.
+fn text(d: &Desired, o: &Observed) -> String {
+    format!("{WORDS} (Feedwater {}/{})", o.instance, d.name)
 }
 
-/// Ours are those that say exactly that: one that a person has edited is that person's.
-fn is_ours(warning: &DataQualityWarning, name: &ObjectName) -> bool {
-    warning.kind == STALE && warning.message.trim() == text(name)
+/// Ours, of which `w` is known, are those that say exactly that: one that a person has edited is that person's.
+fn is_ours(warning: &DataQualityWarning, d: &Desired, o: &Observed, w: &WarningStatus) -> bool {
+    warning.says(&text(d, o)) || is_ours_of_before(warning, d, o, w)
+}
+
+/// Earlier builds did not name the installation: only what status knows of is ours, by its id, or by an intent that was not of this process.
+fn is_ours_of_before(warning: &DataQualityWarning, d: &Desired, o: &Observed, w: &WarningStatus) -> bool {
+    let known = w.id.as_deref() == Some(warning.id.as_str());
+    let sent = w.state == WarningState::Setting && matches!(o.warnings.intent, IntentView::MaybeSent { .. });
+    (known || sent) && warning.says(&format!("{WORDS} (Feedwater {})", d.name))
 }
 
 /// The sentence to what Tableau refuses, and what to do.

@@ -75,7 +75,7 @@ fn clear(
         }
         WarningsView::Read { all, .. } => all,
     };
-    if let Some(ours) = all.iter().find(|warning| is_ours(warning, &d.name)) {
+    if let Some(ours) = all.iter().find(|warning| is_ours(warning, d, o, entry)) {
         return Parting::Clear(WarningWrite::Clear { site: entry.site.clone(), luid, id: ours.id.clone() });
     }
     match on_its_way(&p, entry, asked) {

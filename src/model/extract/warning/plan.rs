@@ -228,6 +228,10 @@ fn there(
         }
     }
     if let Some(Time(at)) = w.not_before.filter(|at| !retry::due(Some(*at), p.now)) {
+        if matches!(wish, Wish::Ours(_)) && !stays && w.refused.is_some() {
+            leave_behind(p, s, &w);
+            return Planned::default();
+        }
         return Planned::again(at);
     }
     if !idle {
@@ -245,7 +249,7 @@ fn there(
         WarningsView::Read { asked, all } => (*asked, all.clone()),
     };
     let ours: Option<WarningId> =
-        all.iter().find(|warning| is_ours(warning, &p.d.name)).map(|warning| warning.id.clone());
+        all.iter().find(|warning| is_ours(warning, p.d, p.o, &w)).map(|warning| warning.id.clone());
     match (stays, ours) {
         (true, Some(id)) => {
             set(p, s, w, &id);
@@ -262,6 +266,18 @@ fn there(
             }
         },
     }
+}
+
+/// It may not be taken away, and another data source is to have one: people are told, and it is not followed any more.
+fn leave_behind(p: &mut Pass, s: &mut ExtractRefreshStatus, w: &WarningStatus) {
+    s.data_quality_warning = None;
+    p.warn(
+        "WarningLeftBehind",
+        format!(
+            "Tableau refuses to take away the data quality warning that Feedwater set on the data source {}, which is not the target any more: remove it there",
+            w.luid
+        ),
+    );
 }
 
 /// It is to be set, and is not there.
@@ -282,11 +298,17 @@ fn absent(
     }
     let intent = w.intent.clone().filter(|_| p.o.warnings.intent == IntentView::InLedger);
     if let Some(intent) = intent {
-        let (luid, message) = (Luid::from(w.luid.as_str()), text(&p.d.name));
+        let (luid, message) = (Luid::from(w.luid.as_str()), text(p.d, p.o));
         return Planned::act(Act::Write(WarningWrite::Set { intent, site: w.site, luid, message }));
     }
-    // Sent, and it did not arrive and will not: again by a new intent.
-    waits(p, s, w);
+    // Sent, and it did not arrive and will not: again by a new intent. At once if it was a process before this one that sent it: that knew of no
+    // failure, and the time in which it could arrive is over.
+    if w.tries == 0 {
+        (w.state, w.intent) = (WarningState::Waiting, None);
+        s.data_quality_warning = Some(w);
+    } else {
+        waits(p, s, w);
+    }
     Planned::default()
 }
 

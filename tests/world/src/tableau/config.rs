@@ -47,6 +47,8 @@ pub struct Config {
     pub data_management: bool,
     /// What becomes of a second warning on one data source: not settled.
     pub second_warning: SecondWarning,
+    /// How the text of a warning is given back: not settled.
+    pub warning_echo: WarningEcho,
     /// How jobs of content without a script of its own behave.
     pub default_script: Script,
 }
@@ -74,6 +76,7 @@ impl Default for Config {
             scopes: ScopeHabits::default(),
             data_management: true,
             second_warning: SecondWarning::Rejected,
+            warning_echo: WarningEcho::AsSent,
             default_script: Script::default(),
         }
     }
@@ -152,6 +155,15 @@ pub enum SecondWarning {
     Rejected,
     /// It takes the place of the first.
     Replaces,
+}
+
+/// How Tableau gives back what a data quality warning says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarningEcho {
+    /// To the letter.
+    AsSent,
+    /// As for a browser: signs escaped, and the lines ended as on Windows.
+    Escaped,
 }
 
 /// Which Tableau is simulated.

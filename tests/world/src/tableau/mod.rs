@@ -55,6 +55,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::config::{
     Availability, Config, Edition, Kind, Outcome, ScopeHabits, Script, SecondWarning, Step, TaskHabits,
+    WarningEcho,
 };
 pub use self::hold::Hold;
 use self::serve::Gate;

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use world::tableau::{Config, SecondWarning};
+use world::tableau::{Config, SecondWarning, WarningEcho};
 
 use crate::client::{Answer, Client, start};
 
@@ -92,4 +92,22 @@ async fn a_second_one_may_take_the_place_of_the_first() {
     let truth = tableau.truth();
     let left: Vec<_> = truth.warnings_of(&orders).iter().map(|w| (w.id == first, w.kind.as_str())).collect();
     assert_eq!(left, [(false, "STALE")]);
+}
+
+#[tokio::test]
+async fn a_text_may_be_given_back_as_for_a_browser() {
+    let said = "late: <b> & (more)\nsee a/b";
+    for (warning_echo, told) in [
+        (WarningEcho::AsSent, said),
+        (WarningEcho::Escaped, "late: &#60;b&#62; &#38; &#40;more&#41;\r\nsee a&#47;b\r\n"),
+    ] {
+        let (tableau, client) = start(Config { warning_echo, ..Config::default() }).await;
+        let orders = tableau.add_datasource("acme", &["Finance"], "Orders", true);
+        let path = format!("/dataQualityWarnings/datasource/{orders}");
+        for answer in [client.post(&path, &stale(said)).await, client.get(&path).await] {
+            let row = &answer.json()["dataQualityWarningList"]["dataQualityWarning"][0];
+            assert_eq!(row["message"], json!(told), "{warning_echo:?}");
+        }
+        assert_eq!(tableau.truth().warnings_of(&orders)[0].message, said);
+    }
 }

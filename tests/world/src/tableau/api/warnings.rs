@@ -1,6 +1,6 @@
 //! Data quality warnings of data sources, the classic ones (`tableau-rest.md` 9.4).
 
-use super::super::config::SecondWarning;
+use super::super::config::{SecondWarning, WarningEcho};
 use super::super::element::Element;
 use super::super::input::Input;
 use super::super::refusal::Refusal;
@@ -80,6 +80,20 @@ fn flag(input: &Input, name: &str, unset: bool) -> Result<bool, Refusal> {
     }
 }
 
+fn echoed(echo: WarningEcho, message: &str) -> String {
+    match echo {
+        WarningEcho::AsSent => message.to_owned(),
+        WarningEcho::Escaped => {
+            let sign = |c: char| match c {
+                '&' | '<' | '>' | '"' | '\'' | '/' | '(' | ')' => format!("&#{};", u32::from(c)),
+                other => other.to_string(),
+            };
+            let escaped: String = message.trim().chars().map(sign).collect();
+            escaped.replace('\n', "\r\n") + "\r\n"
+        }
+    }
+}
+
 fn listed(state: &State, on: &str, call: &Call<'_>) -> Element {
     let of = state.warnings.iter().filter(|warning| warning.content == on);
     let row = |warning: &Warning| {
@@ -90,7 +104,7 @@ fn listed(state: &State, on: &str, call: &Call<'_>) -> Element {
             .attribute("userDisplayName", &warning.by)
             .attribute("contentId", &warning.content)
             .attribute("contentType", "DATASOURCE")
-            .attribute("message", &warning.message)
+            .attribute("message", echoed(call.config.warning_echo, &warning.message))
             .attribute("type", &warning.kind)
             .flag("isActive", warning.active)
             .attribute("createdAt", call.clock.body_date(warning.created))
