@@ -60,7 +60,7 @@ pub fn look(ctx: &Context, key: &Key, object: &impl ResourceExt) -> Kept {
 fn moved(ctx: &Context, key: &Key) -> Vec<(Need, User)> {
     let Key::Site(site) = key else { return Vec::new() };
     let here = |refresh: &ExtractRefresh| {
-        refresh.namespace().as_ref() == Some(&site.namespace) && refresh.spec.site_ref.name != site.name
+        refresh.namespace().as_deref() == Some(&*site.namespace) && *refresh.spec.site_ref.name != *site.name
     };
     let all = ctx.objects.refreshes.store.state().into_iter().filter(|refresh| here(refresh));
     let newest =
