@@ -14,7 +14,7 @@ mod want;
 
 pub use fold::fold_schedule;
 pub use memory::Memory;
-pub(super) use parting::part;
+pub(super) use parting::{Leaving, leaving, part};
 pub use parting::{Parting, parted};
 pub(super) use plan::{Act, plan};
 pub(super) use told::{Told, kept};

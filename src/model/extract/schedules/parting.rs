@@ -139,16 +139,44 @@ fn wait(
     if now >= deadline {
         return Parting::Release { orphaned: true };
     }
+    let status = Box::new(leaving(s, &SCHEDULES, blocked.as_deref(), now));
+    Parting::Wait { status, until: until.min(deadline) }
+}
+
+/// How people are told of what leaves with a resource.
+pub(crate) struct Leaving {
+    /// It goes.
+    pub(crate) goes: &'static str,
+    /// It cannot: what has to change follows.
+    pub(crate) stays: &'static str,
+    /// What becomes of it then.
+    pub(crate) left: &'static str,
+}
+
+const SCHEDULES: Leaving = Leaving {
+    goes: "The schedules of this resource are being deleted in Tableau",
+    stays: "The schedules in Tableau cannot be deleted",
+    left: "They are left behind",
+};
+
+/// What is told meanwhile. `blocked`: what has to change.
+pub(crate) fn leaving(
+    s: &ExtractRefreshStatus,
+    what: &Leaving,
+    blocked: Option<&str>,
+    now: Timestamp,
+) -> ExtractRefreshStatus {
     let (reason, message) = match blocked {
-        None => ("Deleting", "The schedules of this resource are being deleted in Tableau".to_owned()),
+        None => ("Deleting", what.goes.to_owned()),
         Some(why) => (
             "DeletionBlocked",
             format!(
-                "The schedules in Tableau cannot be deleted {why}. They are left behind at the cleanup deadline; deletionPolicy: Orphan lets go at once"
+                "{} {why}. {} at the cleanup deadline; deletionPolicy: Orphan lets go at once",
+                what.stays, what.left
             ),
         ),
     };
     let mut status = s.clone();
     conditions::replace(&mut status, &Verdict::new("Ready", Truth::False, reason, message), now);
-    Parting::Wait { status: Box::new(status), until: until.min(deadline) }
+    status
 }

@@ -1,16 +1,21 @@
 //! The resource is being deleted: the warning of ours goes with it, by `deletionPolicy`, after the schedules.
 
 use super::super::observed::{IntentView, SiteView};
-use super::super::schedules;
+use super::super::schedules::{self, Leaving, leaving};
 use super::super::{Desired, Observed, Parting, Pass, retry};
 use super::plan::{OnItsWay, on_its_way};
 use super::{FRESH, LOOK_AGAIN, WarningAck, WarningWrite, WarningsView, fold, is_ours};
 use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy, WarningState, WarningStatus};
-use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::ids::Luid;
 use crate::model::time::add;
 use jiff::Timestamp;
 use std::time::Duration;
+
+const WARNING: Leaving = Leaving {
+    goes: "The data quality warning of this resource is being taken away in Tableau",
+    stays: "The data quality warning in Tableau cannot be taken away",
+    left: "It is left behind",
+};
 
 /// Plans one pass. `since`: the deletion timestamp; `deadline`: how long after it everything is left behind.
 pub fn part(
@@ -48,7 +53,7 @@ fn clear(
     let p = Pass::new(d, o, now);
     let luid = Luid::from(entry.luid.as_str());
     let wait = |blocked: Option<&str>, until: Timestamp, look: bool| Parting::WaitForWarning {
-        status: Box::new(waiting(s, blocked, now)),
+        status: Box::new(leaving(s, &WARNING, blocked, now)),
         until: until.min(deadline),
         look: look.then(|| luid.clone()),
     };
@@ -97,23 +102,4 @@ pub fn parted_warning(
     let mut next = s.clone();
     fold::apply(&mut Pass::new(d, o, now), &mut next, sent, ack);
     next
-}
-
-/// What is told meanwhile. `blocked`: what has to change.
-fn waiting(s: &ExtractRefreshStatus, blocked: Option<&str>, now: Timestamp) -> ExtractRefreshStatus {
-    let (reason, message) = match blocked {
-        None => (
-            "Deleting",
-            "The data quality warning of this resource is being taken away in Tableau".to_owned(),
-        ),
-        Some(why) => (
-            "DeletionBlocked",
-            format!(
-                "The data quality warning in Tableau cannot be taken away {why}. It is left behind at the cleanup deadline; deletionPolicy: Orphan lets go at once"
-            ),
-        ),
-    };
-    let mut status = s.clone();
-    conditions::replace(&mut status, &Verdict::new("Ready", Truth::False, reason, message), now);
-    status
 }

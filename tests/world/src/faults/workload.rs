@@ -12,7 +12,7 @@ use super::point::System;
 use super::stage::{SITE, Stage};
 use crate::proxy::Entry;
 use crate::resources;
-use crate::tableau::{Config, Edition, Outcome, Script, Step};
+use crate::tableau::{Config, Edition, Outcome, Script, Step, WarningEcho};
 
 /// A workload: something is prepared, then one thing is done, of which every call is a place to be killed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,8 @@ impl Workload {
         match self {
             // It does not know incremental refreshes yet.
             Self::Incremental => Config { rest_api_version: "3.24".to_owned(), ..usual },
+            // A text comes back otherwise than it was sent, and is ours all the same.
+            Self::Clear => Config { warning_echo: WarningEcho::Escaped, ..usual },
             _ => usual,
         }
     }
