@@ -285,6 +285,7 @@ impl Sim {
             intent,
             moment: now,
             settle: SETTLE,
+            instance: "laws".into(),
         }
     }
 

@@ -65,7 +65,7 @@ pub(crate) fn part(
     let deadline = add(since, deadline);
     let look = add(now, LOOK);
     if !matches!(o.site, SiteView::Ready { .. }) {
-        return wait(s, Some("while the site cannot be used".to_owned()), look, deadline, now);
+        return wait(s, Some("while the site cannot be used"), look, deadline, now);
     }
     // By their ids: whether a list has them makes no difference.
     let ours = s.schedules.iter().filter_map(|entry| entry.task_id.as_deref());
@@ -82,13 +82,13 @@ pub(crate) fn part(
         waits.get_or_insert((why, wait.until().unwrap_or(deadline)));
     }
     if let Some((why, until)) = waits {
-        return wait(s, why, until, deadline, now);
+        return wait(s, why.as_deref(), until, deadline, now);
     }
     if let Some(intent) = &s.schedule_intent {
         let (asked, tasks) = match &o.schedules.tasks {
             TasksView::Read { asked, tasks, .. } => (asked, tasks),
             TasksView::Forbidden => {
-                let why = "while this account may not list the schedules of the site".to_owned();
+                let why = "while this account may not list the schedules of the site";
                 return wait(s, Some(why), look, deadline, now);
             }
             TasksView::Unread | TasksView::Dirty => return wait(s, None, look, deadline, now),
@@ -131,7 +131,7 @@ pub fn parted(
 /// Until then, or the deadline. `blocked`: what has to change for the schedules to be deleted.
 fn wait(
     s: &ExtractRefreshStatus,
-    blocked: Option<String>,
+    blocked: Option<&str>,
     until: Timestamp,
     deadline: Timestamp,
     now: Timestamp,
@@ -139,7 +139,7 @@ fn wait(
     if now >= deadline {
         return Parting::Release { orphaned: true };
     }
-    let status = Box::new(leaving(s, &SCHEDULES, blocked.as_deref(), now));
+    let status = Box::new(leaving(s, &SCHEDULES, blocked, now));
     Parting::Wait { status, until: until.min(deadline) }
 }
 
