@@ -15,6 +15,62 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Every file that shows connections for several teams.
+fn shared() -> Vec<(String, String)> {
+    let folders = ["examples/platform", "examples/sales"].map(|folder| root().join(folder));
+    let files =
+        folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let named = |path: PathBuf| (path.to_string_lossy().into_owned(), fs::read_to_string(path).unwrap());
+    files.filter(|path| !path.ends_with("kustomization.yaml")).map(named).collect()
+}
+
+/// What `examples/sales` asks for is what `examples/platform` allows, and every Secret of the connections may be read beside the operator.
+#[test]
+fn the_team_of_the_examples_is_allowed_what_it_declares() {
+    use feedwater::model::extract::{self, Target};
+    use feedwater::model::tenancy::{self, Access, ExtractRequest, Labels, Tenant};
+    let mut objects = Vec::new();
+    for (name, text) in shared() {
+        let report = check(&text).unwrap();
+        assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
+        objects.extend(yaml::documents(&text).unwrap());
+    }
+    let of = |kind: &str| of_kind(&objects, kind)[0].clone();
+    let workspace: feedwater::api::ClusterPrefectWorkspace =
+        serde_json::from_value(of("ClusterPrefectWorkspace")).unwrap();
+    let site: feedwater::api::ClusterTableauSite = serde_json::from_value(of("ClusterTableauSite")).unwrap();
+    let namespace = of("Namespace");
+    let labels: Labels = serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap();
+    let who = Tenant { namespace: namespace["metadata"]["name"].as_str().unwrap(), labels: Some(&labels) };
+    let (prefect, tableau) = (workspace.spec.allow.as_deref(), site.spec.allow.as_deref());
+
+    let flow: feedwater::api::FlowDeployment = serde_json::from_value(of("FlowDeployment")).unwrap();
+    let at = (&flow.spec.workspace_ref).into();
+    let access = tenancy::flow(prefect, &at, who, &flow.spec.flow_name, &flow.spec.work_pool.name);
+    assert_eq!(access, Access::Allowed);
+    let extract: feedwater::api::ExtractRefresh = serde_json::from_value(of("ExtractRefresh")).unwrap();
+    let desired = extract::Desired::parse(&extract, None).unwrap();
+    let Target::Named { kind, path, name } = &desired.target else { panic!() };
+    let target = Some((Some(path.clone()), name.as_str()));
+    let request = ExtractRequest { kind: *kind, target, server_schedules: vec![] };
+    assert_eq!(tenancy::extract(tableau, &desired.site, who, &request), Access::Allowed);
+    let theirs = extract.spec.upstreams.unwrap()[1].prefect_deployment.clone().unwrap();
+    let feed = extract::feed_of_deployment(&theirs);
+    assert_eq!(tenancy::upstream(prefect, &at, who, &feed), Access::Allowed);
+    assert!(matches!(tenancy::flow(prefect, &at, who, "fx", "etl"), Access::Denied(_)), "another team's");
+
+    let role = of("Role");
+    let granted: BTreeSet<String> =
+        role["rules"][0]["resourceNames"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(granted, BTreeSet::from(["prefect".to_owned(), "tableau-pat".to_owned()]));
+    assert_eq!(role["metadata"]["namespace"], "feedwater-system");
+    // kustomize would put a namespace on what has none.
+    let folder: Value =
+        yaml::from_str(&fs::read_to_string(root().join("examples/platform/kustomization.yaml")).unwrap())
+            .unwrap();
+    assert!(folder["namespace"].is_null());
+}
+
 fn team() -> PathBuf {
     root().join("examples/finance")
 }

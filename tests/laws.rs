@@ -21,7 +21,7 @@ use feedwater::model::extract::{
     SiteView, Source, Target, TargetView, Upstream,
 };
 use feedwater::model::feeds::{Feed, Selector};
-use feedwater::model::ids::{DeploymentName, ObjectName};
+use feedwater::model::ids::{ConnectionName, DeploymentName, ObjectName};
 use jiff::Timestamp;
 use operator::{Crash, InFlight, Process, Trouble};
 use ops::Op;
@@ -68,7 +68,7 @@ pub enum Lookup {
 
 impl Cluster {
     pub fn key(index: usize) -> String {
-        Self::feed(index).key("prod")
+        Self::feed(index).key(&ConnectionName::parse("prod"))
     }
     fn feed(index: usize) -> Feed {
         if index == 3 {
@@ -84,7 +84,7 @@ impl Cluster {
         let source = if index.is_multiple_of(2) {
             Source::FlowDeployment(format!("u{index}"))
         } else {
-            Source::Prefect { workspace: "prod".into(), feed: Self::feed(index) }
+            Source::Prefect { workspace: ConnectionName::parse("prod"), feed: Self::feed(index) }
         };
         Upstream::new(format!("u{index}"), source)
     }
@@ -162,8 +162,9 @@ impl Sim {
         let desired = Desired {
             name: ObjectName { namespace: "finance".into(), name: "orders".into() },
             generation: 1,
+            deleting: false,
             created_at: clock.ours(),
-            site: "acme".into(),
+            site: ConnectionName::parse("acme"),
             target: Cluster::named(0),
             refresh_type: setup.refresh_type,
             upstreams: (0..setup.upstreams).map(Cluster::upstream).collect(),

@@ -11,7 +11,7 @@ const DECIDED: [&str; 2] = ["src/model", "src/controller"];
 
 /// Words in CamelCase there that are no reasons: kinds, types of conditions, values of fields, labels of metrics, words of a report.
 const NO_REASONS: &str = "
-Adopt All Any AwaitingRetry CancelNew Cause Cloud Completed ConfigMap Drifted Ended Enqueue Extract ExtractRefresh False Fifth
+Adopt All Any AwaitingRetry CancelNew Cause Cloud Cluster Completed ConfigMap Drifted Ended Enqueue Extract ExtractRefresh False Fifth
 First FlowDeployment Fourth Fresh Full Incremental LastDay LastRefreshSucceeded None NotFound Outcome Prefect Ready Reconciling Refresh Refreshing Requested Resource Second Secret Stalled Started Tableau Third Took True Unknown
 Unread Upstreams UpstreamsHealthy ";
 

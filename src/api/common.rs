@@ -73,19 +73,22 @@ pub enum CaBundleKind {
 /// The kinds a workspace reference may name.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkspaceKind {
-    /// The namespaced kind.
+    /// One of the namespace.
     PrefectWorkspace,
+    /// One for several namespaces, which has to allow it.
+    ClusterPrefectWorkspace,
 }
 
 /// Names the Prefect workspace to work in.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkspaceRef {
-    /// Kind of the connection: `PrefectWorkspace`. Unset: `PrefectWorkspace`.
+    /// Kind of the connection: `PrefectWorkspace`, of the namespace of this resource, or `ClusterPrefectWorkspace`, which has to allow what is asked of
+    /// it. Unset: `PrefectWorkspace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "WorkspaceKind")]
     pub kind: Option<WorkspaceKind>,
-    /// Name of the connection, in the namespace of this resource.
+    /// Name of the connection.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -93,19 +96,22 @@ pub struct WorkspaceRef {
 /// The kinds a site reference may name.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SiteKind {
-    /// The namespaced kind.
+    /// One of the namespace.
     TableauSite,
+    /// One for several namespaces, which has to allow it.
+    ClusterTableauSite,
 }
 
 /// Names the Tableau site that holds the extract.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SiteRef {
-    /// Kind of the connection: `TableauSite`. Unset: `TableauSite`.
+    /// Kind of the connection: `TableauSite`, of the namespace of this resource, or `ClusterTableauSite`, which has to allow what is asked of it.
+    /// Unset: `TableauSite`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SiteKind")]
     pub kind: Option<SiteKind>,
-    /// Name of the connection, in the namespace of this resource.
+    /// Name of the connection.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -149,7 +155,7 @@ pub trait Conditioned {
     fn observed_generation(&self) -> i64;
 }
 
-macro_rules! standard_status {
+macro_rules! standard_status_of {
     ($kind:ty, $status:ty) => {
         impl crate::api::HasStatus for $kind {
             type Status = $status;
@@ -157,6 +163,13 @@ macro_rules! standard_status {
                 self.status.as_ref()
             }
         }
+    };
+}
+pub(super) use standard_status_of;
+
+macro_rules! standard_status {
+    ($kind:ty, $status:ty) => {
+        crate::api::common::standard_status_of!($kind, $status);
         impl crate::api::Conditioned for $status {
             fn conditions(&self) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
                 &self.conditions

@@ -7,6 +7,7 @@
 // clippy takes the repeated `name` and `type_` of several `printcolumn(…)` for duplicates.
 #![allow(clippy::duplicated_attributes)]
 
+mod cluster_connections;
 mod common;
 mod data_quality_warning;
 mod extract_refresh;
@@ -18,6 +19,7 @@ pub mod schema;
 mod tableau_schedule;
 mod tableau_site;
 
+pub use cluster_connections::*;
 pub use common::*;
 pub use data_quality_warning::*;
 pub use extract_refresh::*;

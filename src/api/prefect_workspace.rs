@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("[has(self.apiUrl), has(self.cloud)].filter(x, x).size() == 1").message("set exactly one of apiUrl, cloud"),
-    validation = Rule::new("has(self.cloud) == has(oldSelf.cloud) && (!has(self.cloud) || self.cloud == oldSelf.cloud)").message("cloud is immutable: make another PrefectWorkspace for another workspace")
+    validation = Rule::new("has(self.cloud) == has(oldSelf.cloud) && (!has(self.cloud) || self.cloud == oldSelf.cloud)").message("cloud is immutable: make another connection for another workspace")
 )]
 pub struct PrefectWorkspaceSpec {
     /// Base URL of the API of a self-hosted server with its `/api`, for example `https://prefect.acme.internal/api`. https to public addresses;

@@ -1,6 +1,9 @@
 //! The CRDs as they are applied: what kube generates, with `nullable` taken out under `spec` and one default put under `status`.
 
-use super::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use super::{
+    ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
+    TableauSite,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
@@ -10,10 +13,32 @@ use serde_json::{Value, json};
 /// # Errors
 /// Only if a CRD cannot be represented as JSON, which the tests rule out.
 pub fn crds() -> Result<Vec<Value>, serde_json::Error> {
-    [PrefectWorkspace::crd(), TableauSite::crd(), FlowDeployment::crd(), ExtractRefresh::crd()]
-        .into_iter()
-        .map(finish)
-        .collect()
+    let namespaced =
+        [PrefectWorkspace::crd(), TableauSite::crd(), FlowDeployment::crd(), ExtractRefresh::crd()];
+    let cluster = [ClusterPrefectWorkspace::crd(), ClusterTableauSite::crd()];
+    let cluster = cluster.into_iter().map(|crd| {
+        let mut crd = finish(crd)?;
+        at_home(&mut crd);
+        Ok(crd)
+    });
+    namespaced.into_iter().map(finish).chain(cluster).collect()
+}
+
+/// What a connection of a namespace has beside it, one of the cluster has in the namespace of the operator.
+fn at_home(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                *text = text
+                    .replace("the namespace of this resource", "the operator's namespace")
+                    .replace("in the same namespace", "in the operator's namespace")
+                    .replace("and this namespace", "and the operator's namespace");
+            }
+            map.values_mut().for_each(at_home);
+        }
+        Value::Array(list) => list.iter_mut().for_each(at_home),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn finish(crd: CustomResourceDefinition) -> Result<Value, serde_json::Error> {

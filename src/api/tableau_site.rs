@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.siteContentUrl) == has(oldSelf.siteContentUrl) && (!has(self.siteContentUrl) || self.siteContentUrl == oldSelf.siteContentUrl)").message("siteContentUrl is immutable: make another TableauSite for another site"))]
+#[x_kube(validation = Rule::new("has(self.siteContentUrl) == has(oldSelf.siteContentUrl) && (!has(self.siteContentUrl) || self.siteContentUrl == oldSelf.siteContentUrl)").message("siteContentUrl is immutable: make another connection for another site"))]
 pub struct TableauSiteSpec {
     /// Base URL of the server or Cloud pod without `/api`, for example `https://10ay.online.tableau.com`. https to public addresses; anything
     /// else only for hosts the operator is started with (`--allowed-hosts`).

@@ -2,9 +2,9 @@
 
 use super::schedules;
 use super::structure::{self, Fault};
-use crate::api::{GROUP, VERSION, schema};
+use crate::api::{ClusterPrefectWorkspace, ClusterTableauSite, GROUP, VERSION, schema};
 use crate::model::connection::{DesiredSite, DesiredWorkspace};
-use crate::model::{extract, flow};
+use crate::model::{extract, flow, tenancy};
 use crate::yaml::{self, YamlError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -70,6 +70,16 @@ fn decode(kind: &str, document: &Value) -> Result<(), String> {
             DesiredWorkspace::parse(&parse(document)?).map(drop).map_err(|error| error.to_string())
         }
         "TableauSite" => DesiredSite::parse(&parse(document)?).map(drop).map_err(|error| error.to_string()),
+        "ClusterPrefectWorkspace" => {
+            let object: ClusterPrefectWorkspace = parse(document)?;
+            tenancy::check_prefect(object.spec.allow.as_deref())?;
+            DesiredWorkspace::parse(&object.connection()).map(drop).map_err(|error| error.to_string())
+        }
+        "ClusterTableauSite" => {
+            let object: ClusterTableauSite = parse(document)?;
+            tenancy::check_tableau(object.spec.allow.as_deref())?;
+            DesiredSite::parse(&object.connection()).map(drop).map_err(|error| error.to_string())
+        }
         "FlowDeployment" => {
             flow::Desired::parse(&parse(document)?, "").map(drop).map_err(|error| error.to_string())?;
             schedules::faults(document)
@@ -111,6 +121,29 @@ mod tests {
         let rule = "rrule: {rule: 'FREQ=NIGHTLY'}";
         let found = check(&GOOD.replace("cron: {expression: '0 2 * * *'}", rule)).unwrap().faults;
         assert!(found.len() == 1 && found[0].contains("FREQ `NIGHTLY` is none of"), "{found:?}");
+    }
+
+    #[test]
+    fn a_pattern_of_a_rule_that_is_none_is_a_fault() {
+        let faults = |kind: &str, spec: &str, rule: &str| {
+            let allow = format!("allow: [{{name: a, namespaces: {{names: [finance]}}, {rule}}}]");
+            let text = format!(
+                "apiVersion: feedwater.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{{spec}, {allow}}}"
+            );
+            check(&text).unwrap().faults
+        };
+        let prefect =
+            |rule: &str| faults("ClusterPrefectWorkspace", "apiUrl: 'https://p.example.com/api'", rule);
+        assert_eq!(prefect("flows: ['a*'], workPools: ['*'], upstreams: ['a*/*', '**']"), [""; 0]);
+        assert!(prefect("upstreams: ['a/**b']")[0].contains("spec.allow `a`: upstreams `a/**b`"));
+        assert!(prefect("projects: ['**']")[0].contains("spec.allow[0].projects: is not a field"));
+        let auth =
+            "serverUrl: 'https://t.example.com', auth: {personalAccessToken: {secretRef: {name: pat}}}";
+        assert_eq!(faults("ClusterTableauSite", auth, "projects: ['Finance/**']"), [""; 0]);
+        assert!(
+            faults("ClusterTableauSite", auth, "projects: ['/Finance']")[0]
+                .contains("`/Finance` has an empty part")
+        );
     }
 
     const GOOD: &str = "

@@ -5,9 +5,10 @@ use super::index::{Dependent, object_name};
 use super::wakes::Wakes;
 use crate::api::{ExtractRefresh, JobOrigin};
 use crate::model::budget::{Budget, Grant, Limits};
-use crate::model::ids::ObjectName;
+use crate::model::ids::{ConnectionName, ObjectName};
 use crate::model::time::Moment;
 use jiff::Timestamp;
+use kube::ResourceExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -182,8 +183,8 @@ fn told(ctx: &Context, site: &ObjectName, now: Timestamp) -> Vec<Duration> {
 fn refreshes(ctx: &Context, site: &ObjectName) -> impl Iterator<Item = Arc<ExtractRefresh>> {
     let site = site.clone();
     let names = move |refresh: &Arc<ExtractRefresh>| {
-        refresh.spec.site_ref.name == *site.name
-            && refresh.metadata.namespace.as_deref() == Some(&*site.namespace)
+        let named = ConnectionName::from(&refresh.spec.site_ref);
+        named.seen_from(&refresh.namespace().unwrap_or_default().into()) == site
     };
     ctx.objects.refreshes.store.state().into_iter().filter(names)
 }

@@ -2,6 +2,7 @@
 //! doubled writes].
 
 use crate::guards::{Guard, holds};
+use crate::model::ids::ObjectName;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
@@ -62,8 +63,9 @@ impl<K: Resource> Cache<K> {
     }
 
     /// The watch has no object of this name: what we wrote is of one that is gone, also where the answer came after its end.
-    pub fn gone(&self, namespace: &str, name: &str) {
-        self.lock().remove(&(Some(namespace.to_owned()), Some(name.to_owned())));
+    pub fn gone(&self, name: &ObjectName) {
+        let namespace = (!name.is_cluster()).then(|| name.namespace.to_string());
+        self.lock().remove(&(namespace, Some(name.name.to_string())));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Arc<K>>> {
@@ -112,7 +114,7 @@ mod tests {
         assert_eq!(cache.newest(object("namesake", "7")).uid().unwrap(), "namesake");
         assert_eq!(cache.lock().len(), 0);
         cache.wrote(object("u", "9"));
-        cache.gone("n", "a");
+        cache.gone(&ObjectName { namespace: "n".into(), name: "a".into() });
         assert_eq!(cache.lock().len(), 0);
     }
 }

@@ -8,9 +8,13 @@ use super::lanes::Lanes;
 use super::ledger::Ledger;
 use super::reports::Reports;
 use super::site::SiteSession;
-use super::wakes::Wakes;
+use super::tenants::Tenants;
+use super::wakes::{Wakes, reference};
 use super::workspace::WorkspaceSession;
-use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use crate::api::{
+    ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
+    TableauSite,
+};
 use crate::clock::Clock;
 use crate::controller::apiclock::ApiClock;
 use crate::controller::secrets::Secrets;
@@ -23,7 +27,7 @@ use crate::runtime::lease::Handle;
 use crate::runtime::metrics::Metrics;
 use kube::Client;
 use kube::runtime::events::Recorder;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -51,6 +55,8 @@ pub struct Context {
     pub synced: Arc<AtomicBool>,
     /// Who depends on what.
     pub index: Arc<Index>,
+    /// Who may use connections of the cluster.
+    pub tenants: Tenants,
     /// Whom to wake.
     pub wakes: Wakes,
     /// Secrets in use.
@@ -85,10 +91,46 @@ pub struct ObjectSets {
     pub workspaces: Objects<PrefectWorkspace>,
     /// `TableauSite`.
     pub sites: Objects<TableauSite>,
+    /// `ClusterPrefectWorkspace`.
+    pub cluster_workspaces: Objects<ClusterPrefectWorkspace>,
+    /// `ClusterTableauSite`.
+    pub cluster_sites: Objects<ClusterTableauSite>,
     /// `FlowDeployment`.
     pub flows: Objects<FlowDeployment>,
     /// `ExtractRefresh`.
     pub refreshes: Objects<ExtractRefresh>,
+}
+
+impl ObjectSets {
+    /// The connection to Prefect of that name, of a namespace or of the cluster.
+    pub fn workspace(&self, name: &ObjectName) -> Option<Arc<PrefectWorkspace>> {
+        if name.is_cluster() {
+            return self.cluster_workspaces.get(name).map(|object| Arc::new(object.connection()));
+        }
+        self.workspaces.get(name)
+    }
+
+    /// The connection to Tableau of that name, of a namespace or of the cluster.
+    pub fn site(&self, name: &ObjectName) -> Option<Arc<TableauSite>> {
+        if name.is_cluster() {
+            return self.cluster_sites.get(name).map(|object| Arc::new(object.connection()));
+        }
+        self.sites.get(name)
+    }
+
+    /// Every connection to Prefect.
+    pub fn all_workspaces(&self) -> Vec<Arc<PrefectWorkspace>> {
+        let mut all = self.workspaces.store.state();
+        all.extend(self.cluster_workspaces.store.state().iter().map(|object| Arc::new(object.connection())));
+        all
+    }
+
+    /// Every connection to Tableau.
+    pub fn all_sites(&self) -> Vec<Arc<TableauSite>> {
+        let mut all = self.sites.store.state();
+        all.extend(self.cluster_sites.store.state().iter().map(|object| Arc::new(object.connection())));
+        all
+    }
 }
 
 /// The objects of a kind: what the watch delivered, and our own newer writes.
@@ -105,10 +147,9 @@ where
 {
     /// The object of that name, own writes included.
     pub fn get(&self, name: &ObjectName) -> Option<Arc<K>> {
-        let reference = ObjectRef::new(&name.name).within(&name.namespace);
-        let seen = self.store.get(&reference);
+        let seen = self.store.get(&reference(name));
         if seen.is_none() {
-            self.cache.gone(&name.namespace, &name.name);
+            self.cache.gone(name);
         }
         seen.map(|object| self.cache.newest(object))
     }

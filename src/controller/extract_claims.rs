@@ -3,6 +3,7 @@
 
 use super::context::Context;
 use super::index::{Dependent, Key, object_name};
+use super::tenants;
 use crate::api::TableauSite;
 use crate::model::connection::DesiredSite;
 use crate::model::extract::{self, Claim, Desired, Found, TargetView};
@@ -30,11 +31,13 @@ pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -
             if !means(ctx, &site, name, found) {
                 continue;
             }
+            // Who is not allowed to stands in nobody's way, but for what is under way.
+            let allowed = ctx.objects.refreshes.get(name).is_some_and(|o| tenants::may_claim(ctx, &o, found));
             // What it takes with it is not to be taken over meanwhile.
             if (facts.attempting && !facts.deleting) || facts.parting {
                 attempting = Some(name.clone());
             }
-            if !facts.deleting {
+            if !facts.deleting && allowed {
                 first = first.min((facts.created_at, name.clone()));
             }
         }
@@ -58,7 +61,7 @@ fn same_site(ctx: &Context, at: &ObjectName, found: &Found) -> Vec<ObjectName> {
         let luid = connected.or_else(|| Some(object.status.as_ref()?.site_luid.as_deref()?.into()));
         (same_server && luid.as_ref() == Some(&found.site_luid)).then_some(name)
     };
-    ctx.objects.sites.store.state().iter().filter_map(|object| leads(object)).collect()
+    ctx.objects.all_sites().iter().filter_map(|object| leads(object)).collect()
 }
 
 /// Whether this resource, of this connection object, means the content that was found: as it resolves now, else as it was found before.

@@ -6,6 +6,7 @@ use super::extract_warnings;
 use super::index::declared;
 use super::ledger::Entry;
 use super::site::{Health, SiteSession, SiteSnapshot};
+use super::tenants;
 use super::workspace::{DeploymentView, Health as PrefectHealth};
 use crate::api::{AttemptPhase, ExtractRefreshStatus, TableauSite};
 use crate::guards::{Guard, holds};
@@ -17,8 +18,9 @@ use crate::model::extract::{
     SiteView, Source, TargetView, Upstream, UpstreamView,
 };
 use crate::model::feeds::Feed;
-use crate::model::ids::{Luid, ObjectName};
+use crate::model::ids::{ConnectionName, Luid, ObjectName};
 use crate::model::tasks::Task;
+use crate::model::tenancy::Access;
 use crate::model::time::{ClockReading, Moment};
 use crate::tableau::{IdentityError, TableauError};
 use jiff::Timestamp;
@@ -35,7 +37,7 @@ pub fn observe(
     session: Option<&Arc<SiteSession>>,
 ) -> Observed {
     let moment = ctx.clock.moment();
-    let standing = ctx.objects.sites.get(at).map_or(Standing::Unheld, |object| standing(&*object));
+    let standing = ctx.objects.site(at).map_or(Standing::Unheld, |object| standing(&*object));
     // A connection that is being deleted is not there for those who have not found their target through it yet.
     let shut = standing == Standing::Leaving && stored.target.is_none();
     let session = session.filter(|_| !shut);
@@ -48,6 +50,7 @@ pub fn observe(
         }
         (None, _) | (_, None) => TargetView::Unread,
     };
+    let (access, target) = judged(ctx, desired, target);
     let claim = match &target {
         TargetView::Found(found) | TargetView::NoExtract(found) => claim(ctx, desired, at, found),
         TargetView::Unread
@@ -72,9 +75,13 @@ pub fn observe(
     Observed {
         site: if shut {
             SiteView::NotReady { reason: "Deleting" }
+        } else if let (Access::Denied(_), None, false) = (&access, &stored.attempt, desired.deleting) {
+            // It is there for what is under way alone.
+            SiteView::NotReady { reason: "AccessDenied" }
         } else {
             site_view(ctx, at, snapshot.as_ref().map(|snapshot| &snapshot.health))
         },
+        access,
         standing,
         credential: ctx.sites.get(at).map(|link| link.key.fingerprint(&format!("{}/{at}", ctx.instance))),
         target: target.clone(),
@@ -92,6 +99,31 @@ pub fn observe(
         settle: if holds(Guard::SettleTime) { ctx.settle } else { Duration::ZERO },
         instance: ctx.instance.clone(),
     }
+}
+
+/// What the connection lets be seen of the target. Who is leaving may take away what was made while it was allowed.
+fn judged(ctx: &Context, desired: &Desired, target: TargetView) -> (Access, TargetView) {
+    if desired.deleting {
+        return (Access::Allowed, target);
+    }
+    let found = match &target {
+        TargetView::Found(found) | TargetView::NoExtract(found) => Some(found),
+        TargetView::Unread
+        | TargetView::NotFound
+        | TargetView::Elsewhere(_)
+        | TargetView::Ambiguous(_)
+        | TargetView::Forbidden => None,
+    };
+    let access = tenants::extract(ctx, desired, found);
+    let target = match (&access, target) {
+        (Access::Denied(_) | Access::Unknown, _) => TargetView::Unread,
+        // Where it went is for those to know who may see it there.
+        (Access::Allowed, TargetView::Elsewhere(found)) if !tenants::may_see(ctx, desired, &found) => {
+            TargetView::NotFound
+        }
+        (Access::Allowed, target) => target,
+    };
+    (access, target)
 }
 
 /// What is known of schedules that Tableau runs; nothing for those who have nothing to do with them.
@@ -139,7 +171,7 @@ fn schedules(
 
 /// How the connection stands, by what it is connected to.
 pub(super) fn site_view(ctx: &Context, at: &ObjectName, health: Option<&Health>) -> SiteView {
-    let Some(object) = ctx.objects.sites.get(at) else { return SiteView::Missing };
+    let Some(object) = ctx.objects.site(at) else { return SiteView::Missing };
     match health {
         Some(Health::Connected(site))
             if object
@@ -220,8 +252,8 @@ fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
 fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Moment) -> UpstreamView {
     let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
     let missing = |message: String, reference| UpstreamView::Missing { message, reference };
-    let (workspace, feed) = match &upstream.source {
-        Source::Prefect { workspace, feed } => (here(workspace), feed.clone()),
+    let (named, feed, declares) = match &upstream.source {
+        Source::Prefect { workspace, feed } => (workspace.clone(), feed.clone(), None),
         Source::FlowDeployment(flow) => match ctx.objects.flows.get(&here(flow)) {
             None => {
                 return missing(
@@ -231,19 +263,29 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
                     true,
                 );
             }
-            Some(object) => (here(&object.spec.workspace_ref.name), Feed::Deployment(declared(&object))),
+            Some(object) => {
+                let feed = Feed::Deployment(declared(&object));
+                ((&object.spec.workspace_ref).into(), feed, Some(object))
+            }
         },
     };
-    if ctx.objects.workspaces.get(&workspace).is_none() {
+    let workspace = named.seen_from(&me.namespace);
+    match tenants::upstream(ctx, &me.namespace, &named, &feed, declares.as_deref()) {
+        Access::Allowed => {}
+        Access::Unknown => return UpstreamView::Unread { key: None },
+        Access::Denied(message) => return UpstreamView::Denied { message },
+    }
+    if ctx.objects.workspace(&workspace).is_none() {
         return missing(
             format!(
-                "PrefectWorkspace `{}` does not exist in this namespace; create it or correct spec.upstreams",
-                workspace.name
+                "{} does not exist{}; create it or correct spec.upstreams",
+                named.workspace(),
+                named.place()
             ),
             true,
         );
     }
-    let key = upstream.key(&workspace.name, &feed);
+    let key = upstream.key(&named, &feed);
     let Some(link) = ctx.workspaces.get(&workspace) else { return UpstreamView::Unread { key: Some(key) } };
     let snapshot = link.session.snapshot();
     let clock = link.session.client.clock();
@@ -294,10 +336,10 @@ fn baseline(ctx: &Context, desired: &Desired, moment: Moment) -> Option<Timestam
     let workspaces = desired.upstreams.iter().filter_map(|upstream| {
         let here = |name: &str| ObjectName { namespace: desired.name.namespace.clone(), name: name.into() };
         match &upstream.source {
-            Source::Prefect { workspace, .. } => Some(here(workspace)),
-            Source::FlowDeployment(flow) => {
-                ctx.objects.flows.get(&here(flow)).map(|flow| here(&flow.spec.workspace_ref.name))
-            }
+            Source::Prefect { workspace, .. } => Some(workspace.seen_from(&desired.name.namespace)),
+            Source::FlowDeployment(flow) => ctx.objects.flows.get(&here(flow)).map(|flow| {
+                ConnectionName::from(&flow.spec.workspace_ref).seen_from(&desired.name.namespace)
+            }),
         }
     });
     let prefect = workspaces

@@ -127,7 +127,7 @@ pub fn part(
         let plan = if now >= deadline { release(true) } else { Plan::Rest };
         return rest(stored.clone(), plan, Some(deadline));
     };
-    let at = ObjectName { namespace: desired.name.namespace.clone(), name: desired.site.as_str().into() };
+    let at = desired.site.seen_from(&desired.name.namespace);
     let session = ctx.sites.get(&at).map(|link| link.session);
     let observed = observe(ctx, &desired, stored, &at, session.as_ref());
     let parting = extract::part(&desired, &observed, stored, since, ctx.cleanup_deadline, now);

@@ -9,7 +9,7 @@ use super::reconcile::Plan;
 use super::site::{Hint, SiteSession};
 use crate::api::{ExtractRefreshStatus, WarningStatus};
 use crate::model::extract::{IntentView, WarningAck, WarningRefusal, WarningWrite, Warnings, WarningsView};
-use crate::model::ids::{Luid, ObjectName};
+use crate::model::ids::{ConnectionName, Luid, ObjectName};
 use crate::tableau::TableauError;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub fn view(ctx: &Context, me: &ObjectName, stored: &ExtractRefreshStatus) -> Wa
     let Some(w) = stored.data_quality_warning.as_ref().filter(|w| w.may_be_there()) else {
         return Warnings::nothing();
     };
-    let at = ObjectName { namespace: me.namespace.clone(), name: w.site.as_str().into() };
+    let at = ConnectionName::parse(&w.site).seen_from(&me.namespace);
     let session = ctx.sites.get(&at).map(|link| link.session);
     let snapshot = session.as_ref().map(|session| session.snapshot());
     let intent =
@@ -54,7 +54,7 @@ pub fn plan(ctx: &Context, me: &ObjectName, write: WarningWrite, priority: Prior
 }
 
 fn session(ctx: &Context, me: &ObjectName, site: &str) -> Option<Arc<SiteSession>> {
-    let at = ObjectName { namespace: me.namespace.clone(), name: site.into() };
+    let at = ConnectionName::parse(site).seen_from(&me.namespace);
     ctx.sites.get(&at).map(|link| link.session)
 }
 

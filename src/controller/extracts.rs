@@ -18,7 +18,7 @@ use crate::model::extract::{
     self, Answer, BudgetView, Decision, Desired, Observed, ScheduleAck, ScheduleWrite, Step, Unsupported,
     WarningAck, WarningWrite,
 };
-use crate::model::ids::{JobId, ObjectName};
+use crate::model::ids::{ConnectionName, JobId, ObjectName};
 use crate::model::time::add;
 use crate::runtime::metrics::{Kind, Residue};
 use crate::tableau::RefreshError;
@@ -101,7 +101,7 @@ impl Subject for Extracts {
                 return rest(extract::unsupported(stored, &why, generation, now));
             }
         };
-        let at = ObjectName { namespace: desired.name.namespace.clone(), name: desired.site.as_str().into() };
+        let at = desired.site.seen_from(&desired.name.namespace);
         let session = ctx.sites.get(&at).map(|link| link.session);
         if stored.observed_generation != desired.generation {
             leave_others(ctx, &desired.name, session.as_ref());
@@ -248,7 +248,8 @@ impl Subject for Extracts {
                 Some(Ack::Schedule(write, ack))
             }
             Act::Warn(session, write) => {
-                let at = ObjectName { name: write.site().into(), ..site_of(object) };
+                let namespace = object.namespace().unwrap_or_default().into();
+                let at = ConnectionName::parse(write.site()).seen_from(&namespace);
                 let ack = extract_warnings::send(ctx, &at, &session, &write).await?;
                 Some(Ack::Warn(write, ack))
             }
@@ -377,12 +378,12 @@ pub(super) fn may_send(ctx: &Context, at: &ObjectName, session: &Arc<SiteSession
 /// The connection that the resource names.
 fn site_of(object: &ExtractRefresh) -> ObjectName {
     let namespace = object.namespace().unwrap_or_default().into();
-    ObjectName { namespace, name: object.spec.site_ref.name.as_str().into() }
+    ConnectionName::from(&object.spec.site_ref).seen_from(&namespace)
 }
 
 /// The spec, with what its site says where it is silent.
 fn parse(ctx: &Context, object: &ExtractRefresh) -> Result<Desired, Unsupported> {
-    let site = ctx.objects.sites.get(&site_of(object));
+    let site = ctx.objects.site(&site_of(object));
     Desired::parse(object, site.as_ref().and_then(|site| site.spec.refresh_defaults.as_ref()))
 }
 

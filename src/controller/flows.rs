@@ -5,9 +5,9 @@ use super::index::{Dependent, Key};
 use super::lanes::{Priority, Waker};
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
+use super::tenants;
 use super::values;
 use super::workspace::{DeploymentView, Health, WorkspaceSession};
-use super::workspace_access::beside;
 use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
 use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
@@ -19,6 +19,7 @@ use crate::model::flow::{
 };
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::pace::Load;
+use crate::model::tenancy::Access;
 use crate::prefect::PrefectError;
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
@@ -92,12 +93,13 @@ impl Subject for Flows {
         };
         let values = values::put(ctx, &mut desired);
         let place = desired.place(stored);
-        let at = beside(&desired.name, &place.workspace);
+        let at = place.workspace.seen_from(&desired.name.namespace);
         let session = ctx.workspaces.get(&at).map(|link| link.session);
         let observed = observe(ctx, &desired, &place, &at, session.as_deref(), values, stored);
         let decision = flow::decide(&desired, &observed, stored, now);
-        if stored.workspace.is_some() && decision.status.workspace.as_ref() == Some(&desired.workspace) {
-            turn_to(ctx, &beside(&at, &desired.workspace), stored, &place);
+        let wanted = desired.workspace.to_string();
+        if stored.workspace.is_some() && decision.status.workspace.as_ref() == Some(&wanted) {
+            turn_to(ctx, &desired, stored, &place);
         }
         remember(ctx, &desired.name, decision.memory);
         let priority = if stored.observed_generation() == desired.generation {
@@ -221,9 +223,10 @@ fn observe(
     };
     let others = claimants(ctx, &desired.name, at, &place.deployment);
     let moment = ctx.clock.moment();
-    let workspace = ctx.objects.workspaces.get(at);
+    let workspace = ctx.objects.workspace(at);
     Observed {
         workspace: workspace_view(ctx, at),
+        access: access(ctx, desired),
         turn: turn(ctx, desired, stored, place, at),
         standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
         cloud: ctx.workspaces.get(at).is_some_and(|link| is_cloud(&link.key.origin)),
@@ -237,6 +240,12 @@ fn observe(
     }
 }
 
+/// Whether the connection that the spec names allows what the spec asks of it.
+fn access(ctx: &Context, desired: &Desired) -> Access {
+    let (flow, namespace) = (&desired.deployment.flow, &desired.name.namespace);
+    tenants::flow(ctx, namespace, &desired.workspace, flow, &desired.work_pool)
+}
+
 /// Where the connection leads that the spec names, if that is not the one of the place.
 fn turn(
     ctx: &Context,
@@ -248,10 +257,10 @@ fn turn(
     if place.workspace == desired.workspace {
         return Turn::None;
     }
-    let next = beside(at, &desired.workspace);
-    let Some(object) = ctx.objects.workspaces.get(&next) else { return Turn::Missing };
+    let next = desired.workspace.seen_from(&desired.name.namespace);
+    let Some(object) = ctx.objects.workspace(&next) else { return Turn::Missing };
     let Ok(spec) = DesiredWorkspace::parse(&object) else { return Turn::Unusable };
-    let same = match ctx.objects.workspaces.get(at).map(|former| DesiredWorkspace::parse(&former)) {
+    let same = match ctx.objects.workspace(at).map(|former| DesiredWorkspace::parse(&former)) {
         Some(Ok(former)) => former.api_url == spec.api_url,
         Some(Err(_)) => ctx.workspaces.get(at).is_some_and(|link| link.key.origin == spec.api_url),
         // It is gone, and with it where it led to. Ids are unique: where the deployment is, it has always been.
@@ -264,9 +273,9 @@ fn turn(
 }
 
 /// What the next connection has read may be older than what was written through the former one.
-fn turn_to(ctx: &Context, next: &ObjectName, stored: &FlowDeploymentStatus, place: &Place) {
-    if stored.workspace.as_deref() != Some(&next.name)
-        && let Some(link) = ctx.workspaces.get(next)
+fn turn_to(ctx: &Context, desired: &Desired, stored: &FlowDeploymentStatus, place: &Place) {
+    if stored.workspace.as_deref() != Some(&desired.workspace.to_string())
+        && let Some(link) = ctx.workspaces.get(&desired.workspace.seen_from(&desired.name.namespace))
     {
         link.session.wrote(&place.deployment, ctx.clock.moment());
     }
@@ -274,12 +283,12 @@ fn turn_to(ctx: &Context, next: &ObjectName, stored: &FlowDeploymentStatus, plac
 
 /// A `PrefectWorkspace` as its dependents see it.
 pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
-    if ctx.objects.workspaces.get(name).is_none() {
+    if ctx.objects.workspace(name).is_none() {
         return WorkspaceView::Missing;
     }
     // Its own condition says something else while it is being deleted.
     let told = || {
-        let object = ctx.objects.workspaces.get(name)?;
+        let object = ctx.objects.workspace(name)?;
         let stored = || conditions::reason_of(object.status.as_ref()?, "Ready").map(str::to_owned);
         ctx.workspaces.said(name).map(str::to_owned).or_else(stored)
     };
@@ -316,6 +325,10 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
             Dependent::Flow(name) if name != me => {
                 let object = ctx.objects.flows.get(name)?;
                 let other = Desired::parse(&object, &ctx.instance).ok()?;
+                // Who is not allowed to stands in nobody's way.
+                if access(ctx, &other) != Access::Allowed {
+                    return None;
+                }
                 // The index also knows the place somebody is leaving; what counts is where he wants to be.
                 (other.deployment == *deployment)
                     .then(|| Claimant::of(&other, &object.status.clone().unwrap_or_default()))

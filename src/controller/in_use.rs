@@ -9,6 +9,7 @@ use super::reconcile::Plan;
 use super::watches;
 use crate::api::{ExtractRefresh, IN_USE};
 use crate::model::connection::{self, Keep, Need, User, extract_need, flow_need};
+use crate::model::ids::{ConnectionName, ObjectName};
 use kube::ResourceExt;
 use std::time::Duration;
 
@@ -59,29 +60,36 @@ pub fn look(ctx: &Context, key: &Key, object: &impl ResourceExt) -> Kept {
 /// Extracts that name another site by now, and have something in Tableau that only this one can take away. The index knows them by the other.
 fn moved(ctx: &Context, key: &Key) -> Vec<(Need, User)> {
     let Key::Site(site) = key else { return Vec::new() };
+    let me = ConnectionName::of(site);
     let here = |refresh: &ExtractRefresh| {
-        refresh.namespace().as_deref() == Some(&*site.namespace) && *refresh.spec.site_ref.name != *site.name
+        let reaches = site.is_cluster() || refresh.namespace().as_deref() == Some(&*site.namespace);
+        reaches && ConnectionName::from(&refresh.spec.site_ref) != me
     };
     let all = ctx.objects.refreshes.store.state().into_iter().filter(|refresh| here(refresh));
     let newest =
         all.map(|refresh| ctx.objects.refreshes.cache.newest(refresh)).filter(|refresh| here(refresh));
-    let need = newest.map(|refresh| (extract_need(&refresh, &site.name), named("ExtractRefresh", &*refresh)));
+    let need = newest.map(|refresh| (extract_need(&refresh, &me), named("ExtractRefresh", site, &*refresh)));
     need.filter(|(need, _)| *need != Need::Never).collect()
 }
 
-fn named(kind: &'static str, object: &impl ResourceExt) -> User {
-    User { leaving: object.meta().deletion_timestamp.is_some(), kind, name: object.name_any() }
+fn named(kind: &'static str, connection: &ObjectName, object: &impl ResourceExt) -> User {
+    // Users of a connection of the cluster are in several namespaces.
+    let place = object.namespace().filter(|_| connection.is_cluster()).map(|namespace| namespace + "/");
+    let name = place.unwrap_or_default() + &object.name_any();
+    User { leaving: object.meta().deletion_timestamp.is_some(), kind, name }
 }
 
 fn user(ctx: &Context, key: &Key, who: &Dependent) -> Option<(Need, User)> {
     match (key, who) {
         (Key::Workspace(workspace), Dependent::Flow(name)) => {
             let flow = ctx.objects.flows.get(name)?;
-            Some((flow_need(&flow, &workspace.name), named("FlowDeployment", &*flow)))
+            let need = flow_need(&flow, &ConnectionName::of(workspace));
+            Some((need, named("FlowDeployment", workspace, &*flow)))
         }
         (Key::Site(site), Dependent::Refresh(name)) => {
             let refresh = ctx.objects.refreshes.get(name)?;
-            Some((extract_need(&refresh, &site.name), named("ExtractRefresh", &*refresh)))
+            let need = extract_need(&refresh, &ConnectionName::of(site));
+            Some((need, named("ExtractRefresh", site, &*refresh)))
         }
         (_, _) => None,
     }

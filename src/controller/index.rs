@@ -1,10 +1,11 @@
 //! Which resources depend on what: fed by watch events, asked by observers and by claims. Synchronous and small; a relist swaps it whole.
 
-use crate::api::{ExtractRefresh, FINALIZER, FlowDeployment, ForeignSchedules, TargetKind};
+use super::index_facts::refresh_facts;
+use crate::api::{ExtractRefresh, FlowDeployment, TargetKind};
 use crate::model::connection::{Need, extract_need, flow_need};
 use crate::model::extract;
 use crate::model::feeds::Feed;
-use crate::model::ids::{DeploymentName, JobId, Luid, ObjectName, TaskId};
+use crate::model::ids::{ConnectionName, DeploymentName, JobId, Luid, ObjectName, TaskId};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
@@ -35,6 +36,15 @@ pub enum Dependent {
     Flow(ObjectName),
     /// An `ExtractRefresh`.
     Refresh(ObjectName),
+}
+
+impl Dependent {
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Flow(name) | Self::Refresh(name) => &name.namespace,
+        }
+    }
 }
 
 /// What else is known of a dependent without asking the store.
@@ -140,6 +150,17 @@ impl Index {
         self.read().entries.get(who).map(|(_, facts)| facts.clone())
     }
 
+    /// Everything in a namespace that uses a connection of the cluster.
+    pub fn cluster_users(&self, namespace: &str) -> Vec<Dependent> {
+        let of_cluster = |key: &Key| match key {
+            Key::Workspace(name) | Key::Site(name) => name.is_cluster(),
+            Key::FlowDeployment(_) | Key::Feed(..) | Key::Content(..) | Key::ContentLuid(..) => false,
+        };
+        let inner = self.read();
+        let here = inner.entries.iter().filter(|(who, _)| who.namespace() == namespace);
+        here.filter(|(_, (keys, _))| keys.iter().any(of_cluster)).map(|(who, _)| who.clone()).collect()
+    }
+
     /// The most that anybody needs a connection for.
     pub fn need(&self, connection: &Key) -> Need {
         let inner = self.read();
@@ -205,7 +226,7 @@ impl Index {
                 };
                 for reader in readers {
                     let Some((_, facts)) = inner.entries.get(reader) else { continue };
-                    let unseen = !facts.seen.contains(&feed.key(&workspace.name));
+                    let unseen = !facts.seen.contains(&feed.key(&ConnectionName::of(workspace)));
                     *slot = Some(slot.unwrap_or(false) || unseen);
                 }
             }
@@ -326,9 +347,10 @@ impl Inner {
     }
 }
 
-/// Namespace and name of an object; `None` for one without a namespace, which our kinds never are.
+/// Namespace and name of an object; `None` for one without a name, which nothing that is stored is.
 pub fn object_name<K: ResourceExt>(object: &K) -> Option<ObjectName> {
-    Some(ObjectName { namespace: object.namespace()?.into(), name: object.name_any().into() })
+    let name = object.meta().name.as_deref()?.into();
+    Some(ObjectName { namespace: object.namespace().unwrap_or_default().into(), name })
 }
 
 /// The deployment a `FlowDeployment` declares.
@@ -339,14 +361,13 @@ pub fn declared(flow: &FlowDeployment) -> DeploymentName {
     }
 }
 
-fn created_at<K: ResourceExt>(object: &K) -> Timestamp {
+pub(super) fn created_at<K: ResourceExt>(object: &K) -> Timestamp {
     object.creation_timestamp().map_or(Timestamp::MAX, |t| t.0)
 }
 
 fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
     let me = object_name(flow)?;
-    let workspace =
-        ObjectName { namespace: me.namespace.clone(), name: flow.spec.workspace_ref.name.as_str().into() };
+    let workspace = ConnectionName::from(&flow.spec.workspace_ref).seen_from(&me.namespace);
     let mut keys = vec![
         Key::Workspace(workspace.clone()),
         Key::Feed(workspace.clone(), Feed::Deployment(declared(flow))),
@@ -358,7 +379,7 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
         let old = status
             .workspace
             .as_deref()
-            .map_or(workspace, |name| ObjectName { namespace: me.namespace.clone(), name: name.into() });
+            .map_or(workspace, |name| ConnectionName::parse(name).seen_from(&me.namespace));
         keys.push(Key::Workspace(old.clone()));
         let name = DeploymentName { flow: old_flow.into(), deployment: old_name.into() };
         keys.push(Key::Feed(old, Feed::Deployment(name)));
@@ -380,7 +401,7 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
         asks_until: None,
         found: None,
         needs: needs(&keys, |key| match key {
-            Key::Workspace(workspace) => flow_need(flow, &workspace.name),
+            Key::Workspace(workspace) => flow_need(flow, &ConnectionName::of(workspace)),
             _ => Need::Never,
         }),
     };
@@ -390,7 +411,7 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
 fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
     let me = object_name(refresh)?;
     let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
-    let site = here(&refresh.spec.site_ref.name);
+    let site = ConnectionName::from(&refresh.spec.site_ref).seen_from(&me.namespace);
     let mut keys = vec![Key::Site(site.clone())];
     let target = &refresh.spec.target;
     match (&target.name, &target.luid) {
@@ -409,7 +430,7 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
         let runs = upstream.prefect_runs.as_ref();
         let runs = runs.and_then(|runs| Some((&runs.workspace_ref, extract::feed_of_runs(runs)?)));
         for (workspace, feed) in deployment.into_iter().chain(runs) {
-            let workspace = here(&workspace.name);
+            let workspace = ConnectionName::from(workspace).seen_from(&me.namespace);
             keys.push(Key::Workspace(workspace.clone()));
             keys.push(Key::Feed(workspace, feed));
         }
@@ -417,7 +438,7 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
     keys.sort();
     keys.dedup();
     let needs = needs(&keys, |key| match key {
-        Key::Site(site) => extract_need(refresh, &site.name),
+        Key::Site(site) => extract_need(refresh, &ConnectionName::of(site)),
         _ => Need::Never,
     });
     Some((Dependent::Refresh(me), keys, refresh_facts(refresh, needs)))
@@ -426,61 +447,4 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
 fn needs(keys: &[Key], need: impl Fn(&Key) -> Need) -> Vec<(Key, Need)> {
     let of = |key: &Key| (key.clone(), need(key));
     keys.iter().map(of).filter(|(_, need)| *need != Need::Never).collect()
-}
-
-fn scheduled(refresh: &ExtractRefresh) -> bool {
-    let spec = &refresh.spec;
-    let status = refresh.status.as_ref();
-    spec.schedules.as_ref().is_some_and(|all| !all.is_empty())
-        || spec.foreign_schedules == Some(ForeignSchedules::Remove)
-        || status.is_some_and(|s| !s.schedules.is_empty() || s.schedule_intent.is_some())
-}
-
-fn found_by_name(refresh: &ExtractRefresh) -> Option<(TargetKind, Luid)> {
-    let (target, found) = (&refresh.spec.target, refresh.status.as_ref()?.target.as_ref()?);
-    let same = target.name.is_some() && target.name == found.name && target.kind == found.kind;
-    same.then(|| (found.kind, Luid::from(found.luid.as_str())))
-}
-
-fn refresh_facts(refresh: &ExtractRefresh, needs: Vec<(Key, Need)>) -> Facts {
-    let status = refresh.status.as_ref();
-    let owed = status.and_then(|s| s.owed.as_ref());
-    let attempt = status.and_then(|s| s.attempt.as_ref());
-    let jobs = attempt
-        .iter()
-        .flat_map(|a| a.job_id.iter().chain(a.waits_for_job.iter()))
-        .map(|j| JobId::from(j.as_str()))
-        .collect();
-    // The list is read all the while only for an attempt that has no job yet; what is merely owed asks for it before it starts.
-    let fence = attempt.filter(|a| a.job_id.is_none()).map(|a| a.fence.0);
-    let seen: BTreeSet<String> = status
-        .iter()
-        .flat_map(|s| s.marks.iter())
-        .filter(|m| m.seen.is_some())
-        .map(|m| m.key.clone())
-        .collect();
-    let tasks: Vec<TaskId> = status
-        .iter()
-        .flat_map(|s| s.schedules.iter())
-        .filter_map(|entry| entry.task_id.as_deref().map(TaskId::from))
-        .collect();
-    let held = refresh.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    let has_some = !tasks.is_empty() || status.is_some_and(|s| s.schedule_intent.is_some());
-    let deleting = refresh.metadata.deletion_timestamp.is_some();
-    Facts {
-        created_at: created_at(refresh),
-        deleting,
-        parting: deleting && held && has_some,
-        tasks,
-        active: owed.is_some() || attempt.is_some(),
-        made: false,
-        attempting: attempt.is_some(),
-        schedules: scheduled(refresh),
-        jobs,
-        jobs_since: fence,
-        seen,
-        asks_until: extract::asks_for_runs(refresh),
-        found: found_by_name(refresh),
-        needs,
-    }
 }

@@ -1,9 +1,10 @@
-//! The operator as a whole, from parts: one lease, four controllers, and an orderly end. It owns every task it starts: dropped, it leaves none
+//! The operator as a whole, from parts: one lease, a controller for each kind, and an orderly end. It owns every task it starts: dropped, it leaves none
 //! behind, as a process that is killed.
 
 use super::apiclock::ApiClock;
 use super::budgets::Budgets;
 use super::cache::Cache;
+use super::cluster_connections::{ClusterSites, ClusterWorkspaces};
 use super::connections::Connections;
 use super::context::{Context, ObjectSets, Objects};
 use super::extract_metrics;
@@ -12,11 +13,13 @@ use super::flows::Flows;
 use super::index::Index;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
+use super::publish::Ours;
 use super::reconcile::{Subject, error_policy, reconcile};
 use super::reports::{self, Reports};
 use super::secrets::Secrets;
 use super::services::Services;
 use super::sites::Sites;
+use super::tenants::{self, Tenants};
 use super::wakes::{Wakes, Wakeups};
 use super::watches;
 use super::workspaces::Workspaces;
@@ -26,7 +29,10 @@ use crate::runtime::lease_store::KubeLease;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown::{GraceExpired, Shutdown};
 use crate::settings::{LeaseSettings, Scope};
+use futures::future::OptionFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -45,8 +51,8 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 const CONCURRENCY: u16 = 16;
 /// The longest that giving the lease back and signing out may take.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Kinds that are watched.
-const KINDS: u8 = 4;
+/// Kinds that are watched in every scope, and those that are with the whole cluster: connections of the cluster, and Namespaces.
+const KINDS: (u8, u8) = (4, 3);
 
 /// What an operator is made of.
 pub struct Parts {
@@ -108,6 +114,8 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
     let (wakes, wakeups) = Wakes::new();
     let (workspaces, workspaces_w) = objects();
     let (sites, sites_w) = objects();
+    let (cluster_workspaces, cluster_workspaces_w) = objects();
+    let (cluster_sites, cluster_sites_w) = objects();
     let (flows, flows_w) = objects();
     let (refreshes, refreshes_w) = objects();
     let (reports, reports_begun) = Reports::new();
@@ -123,12 +131,13 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
         synced: parts.synced.clone(),
         index: Arc::new(Index::default()),
         secrets: Secrets::new(client.clone(), wakes.clone()),
+        tenants: Tenants::new(scope, &parts.lease.namespace),
         wakes,
         workspaces: Connections::default(),
         lanes: Lanes::default(),
         sites: Connections::default(),
         budgets: Budgets::default(),
-        objects: ObjectSets { workspaces, sites, flows, refreshes },
+        objects: ObjectSets { workspaces, sites, cluster_workspaces, cluster_sites, flows, refreshes },
         ledger: Ledger::default(),
         memory: std::sync::Mutex::default(),
         schedule_memory: std::sync::Mutex::default(),
@@ -144,15 +153,25 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
     ctx.metrics.extracts(Arc::new(freshness));
     let (all, alls) = everybody();
     let (filled, filled_rx) = watch::channel(0);
-    let writers =
-        Writers { workspaces: workspaces_w, sites: sites_w, flows: flows_w, refreshes: refreshes_w };
+    let writers = Writers {
+        workspaces: workspaces_w,
+        sites: sites_w,
+        cluster_workspaces: cluster_workspaces_w,
+        cluster_sites: cluster_sites_w,
+        flows: flows_w,
+        refreshes: refreshes_w,
+    };
+    let kinds = match scope {
+        Scope::Cluster => KINDS.0 + KINDS.1,
+        Scope::Namespace(_) => KINDS.0,
+    };
     let controllers = controllers(&ctx, scope, wakeups, alls, &Arc::new(filled), shutdown, writers);
     // Sets of one task each: a set that is dropped ends its tasks.
     let (mut election_task, mut begin_task, mut reports_task) =
         (JoinSet::new(), JoinSet::new(), JoinSet::new());
     election_task.spawn(election);
     reports_task.spawn(reports::run(ctx.clone(), reports_begun));
-    begin_task.spawn(begin(ctx.clone(), filled_rx, all));
+    begin_task.spawn(begin(ctx.clone(), (filled_rx, kinds), all));
 
     let result = tokio::select! {
         ended = election_task.join_next() => match ended {
@@ -180,9 +199,13 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
 }
 
 /// Lets everybody look once the stores are filled and whenever this process begins to lead.
-async fn begin(ctx: Arc<Context>, mut filled: watch::Receiver<u8>, all: Vec<UnboundedSender<()>>) {
+async fn begin(
+    ctx: Arc<Context>,
+    (mut filled, kinds): (watch::Receiver<u8>, u8),
+    all: Vec<UnboundedSender<()>>,
+) {
     // Not by `Store::wait_until_ready`: it wakes one waiter only, and that is the Controller [measured, kube 5.0.0].
-    if filled.wait_for(|kinds| *kinds == KINDS).await.is_err() {
+    if filled.wait_for(|known| *known == kinds).await.is_err() {
         return;
     }
     ctx.synced.store(true, Ordering::SeqCst);
@@ -207,7 +230,7 @@ async fn begin(ctx: Arc<Context>, mut filled: watch::Receiver<u8>, all: Vec<Unbo
     }
 }
 
-fn everybody() -> (Vec<UnboundedSender<()>>, [UnboundedReceiver<()>; 4]) {
+fn everybody() -> (Vec<UnboundedSender<()>>, [UnboundedReceiver<()>; 6]) {
     let mut senders = Vec::new();
     let receivers = std::array::from_fn(|_| {
         let (tx, rx) = unbounded_channel();
@@ -220,6 +243,8 @@ fn everybody() -> (Vec<UnboundedSender<()>>, [UnboundedReceiver<()>; 4]) {
 struct Writers {
     workspaces: Writer<crate::api::PrefectWorkspace>,
     sites: Writer<crate::api::TableauSite>,
+    cluster_workspaces: Writer<crate::api::ClusterPrefectWorkspace>,
+    cluster_sites: Writer<crate::api::ClusterTableauSite>,
     flows: Writer<crate::api::FlowDeployment>,
     refreshes: Writer<crate::api::ExtractRefresh>,
 }
@@ -232,17 +257,19 @@ where
     (Objects { store, cache: Arc::new(Cache::default()) }, writer)
 }
 
-/// All four controllers, until the end.
+/// All controllers, until the end.
 fn controllers(
     ctx: &Arc<Context>,
     scope: &Scope,
     wakeups: Wakeups,
-    alls: [UnboundedReceiver<()>; 4],
+    alls: [UnboundedReceiver<()>; 6],
     filled: &Arc<watch::Sender<u8>>,
     shutdown: &Shutdown,
     writers: Writers,
 ) -> impl Future<Output = ()> + use<> {
-    let [workspaces_all, sites_all, flows_all, refreshes_all] = alls;
+    let [workspaces_all, sites_all, flows_all, refreshes_all, cluster_workspaces_all, cluster_sites_all] =
+        alls;
+    let serves_cluster = *scope == Scope::Cluster;
     let workspaces = one::<Workspaces>(
         ctx,
         scope,
@@ -287,8 +314,59 @@ fn controllers(
         filled,
         shutdown,
     );
+    let cluster_workspaces = serves_cluster.then(|| {
+        one::<ClusterWorkspaces>(
+            ctx,
+            scope,
+            writers.cluster_workspaces,
+            ctx.objects.cluster_workspaces.store.clone(),
+            watches::on_cluster_workspace,
+            wakeups.cluster_workspaces,
+            cluster_workspaces_all,
+            filled,
+            shutdown,
+        )
+    });
+    let cluster_sites = serves_cluster.then(|| {
+        one::<ClusterSites>(
+            ctx,
+            scope,
+            writers.cluster_sites,
+            ctx.objects.cluster_sites.store.clone(),
+            watches::on_cluster_site,
+            wakeups.cluster_sites,
+            cluster_sites_all,
+            filled,
+            shutdown,
+        )
+    });
+    let namespaces = serves_cluster.then(|| namespaces(ctx.clone(), filled.clone(), shutdown.clone()));
+    let (cluster_workspaces, cluster_sites) =
+        (OptionFuture::from(cluster_workspaces), OptionFuture::from(cluster_sites));
+    let namespaces = OptionFuture::from(namespaces);
     async move {
-        tokio::join!(workspaces, sites, flows, refreshes);
+        tokio::join!(workspaces, sites, flows, refreshes, cluster_workspaces, cluster_sites, namespaces);
+    }
+}
+
+/// Watches the Namespaces, of which only the labels matter, until the end.
+async fn namespaces(ctx: Arc<Context>, filled: Arc<watch::Sender<u8>>, shutdown: Shutdown) {
+    let api: Api<PartialObjectMeta<Namespace>> = Api::all(ctx.client.clone());
+    let mut first = Some(filled);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = Box::pin(events.take_until(Box::pin(shutdown.requested())));
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                tenants::on_namespace(&ctx, &event);
+                if matches!(event, watcher::Event::InitDone)
+                    && let Some(filled) = first.take()
+                {
+                    filled.send_modify(|kinds| *kinds += 1);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "Namespaces cannot be watched"),
+        }
     }
 }
 
@@ -306,7 +384,7 @@ fn one<S: Subject>(
 ) -> impl Future<Output = ()> + Send + use<S> {
     let api: Api<S::Object> = match scope {
         Scope::Cluster => Api::all(ctx.client.clone()),
-        Scope::Namespace(namespace) => Api::namespaced(ctx.client.clone(), namespace),
+        Scope::Namespace(namespace) => S::Object::api(ctx.client.clone(), namespace),
     };
     let hooked = ctx.clone();
     let mut first = Some(filled.clone());

@@ -2,10 +2,14 @@
 //! somebody's change, or onto a namesake [measured: `uid` is not enforced on `/status`].
 
 use super::context::{Context, Objects};
+use crate::api::{
+    ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
+    TableauSite,
+};
 use crate::guards::{Guard, holds};
 use crate::model::ids::ObjectName;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -17,26 +21,30 @@ const MANAGER: &str = "feedwater";
 
 /// What every kind of ours is.
 pub trait Ours:
-    Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
+    /// Its objects in this namespace, or of the cluster, where that is empty.
+    fn api(client: Client, namespace: &str) -> Api<Self>;
 }
 
-impl<K> Ours for K where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static
-{
+macro_rules! ours {
+    ($($kind:ty, |$client:ident, $namespace:ident| $api:expr);*) => {$(
+        impl Ours for $kind {
+            fn api($client: Client, $namespace: &str) -> Api<Self> {
+                $api
+            }
+        }
+    )*};
 }
+
+ours!(
+    PrefectWorkspace, |client, namespace| Api::namespaced(client, namespace);
+    TableauSite, |client, namespace| Api::namespaced(client, namespace);
+    FlowDeployment, |client, namespace| Api::namespaced(client, namespace);
+    ExtractRefresh, |client, namespace| Api::namespaced(client, namespace);
+    ClusterPrefectWorkspace, |client, _namespace| Api::all(client);
+    ClusterTableauSite, |client, _namespace| Api::all(client)
+);
 
 /// Why a write was not made.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +138,7 @@ pub async fn read<K>(ctx: &Context, name: &ObjectName) -> Result<Option<K>, Box<
 where
     K: Ours,
 {
-    Api::<K>::namespaced(ctx.client.clone(), &name.namespace).get_opt(&name.name).await.map_err(Box::new)
+    K::api(ctx.client.clone(), &name.namespace).get_opt(&name.name).await.map_err(Box::new)
 }
 
 /// The resource version keeps a leader of the past from writing over what its successor wrote; this, from writing at all.
@@ -142,7 +150,7 @@ fn api<K>(ctx: &Context, object: &K) -> Api<K>
 where
     K: Ours,
 {
-    Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default())
+    K::api(ctx.client.clone(), &object.namespace().unwrap_or_default())
 }
 
 fn keep<K>(objects: &Objects<K>, answer: Result<K, kube::Error>) -> Result<(), PublishError>

@@ -25,8 +25,8 @@ pub(super) fn access(
     name: &ObjectName,
     spec: &DesiredSite,
 ) -> Result<Access, ConnectionState> {
-    let bundle = spec.ca_bundle.as_ref().map(|bundle| (bundle, bundle_source(name, bundle)));
-    let mut sources: Vec<Source> = secrets(name, spec).into_iter().map(Source::Secret).collect();
+    let bundle = spec.ca_bundle.as_ref().map(|bundle| (bundle, bundle_source(ctx, name, bundle)));
+    let mut sources: Vec<Source> = secrets(ctx, name, spec).into_iter().map(Source::Secret).collect();
     sources.extend(bundle.iter().map(|(_, source)| source.clone()));
     ctx.secrets.follow(&Referrer::Site(name.clone()), &sources);
 
@@ -46,9 +46,9 @@ pub(super) fn access(
 }
 
 /// The Secrets it uses, to be read again when it is refused.
-pub(super) fn secrets(name: &ObjectName, spec: &DesiredSite) -> Vec<ObjectName> {
+pub(super) fn secrets(ctx: &Context, name: &ObjectName, spec: &DesiredSite) -> Vec<ObjectName> {
     let named = spec.auth.secret().into_iter().chain(spec.headers.as_deref());
-    named.map(|secret| beside(name, secret)).collect()
+    named.map(|secret| beside(ctx, name, secret)).collect()
 }
 
 fn credential(
@@ -74,7 +74,7 @@ fn credential(
                     TrustCredential::Secret { id, secret }
                 }
                 TrustClient::ServiceAccount { audience, id } => TrustCredential::ServiceAccount {
-                    namespace: name.namespace.to_string(),
+                    namespace: ctx.tenants.home_of(name).to_string(),
                     audience: audience.clone(),
                     id: id.clone(),
                 },
@@ -92,7 +92,7 @@ fn read<const N: usize>(
     secret: &str,
     wanted: [&str; N],
 ) -> Result<[SecretString; N], ConnectionState> {
-    let keys = keys(ctx, &Source::Secret(beside(name, secret)))?;
+    let keys = keys(ctx, &Source::Secret(beside(ctx, name, secret)))?;
     let mut values = wanted.map(|_| SecretString::default());
     for (value, wanted) in values.iter_mut().zip(wanted) {
         *value = key(&keys, secret, wanted)?;

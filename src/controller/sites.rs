@@ -11,11 +11,11 @@ use super::site::{Health, Hint, Setup, SiteSession};
 use super::site_access::{Access, access, secrets};
 use super::watches;
 use super::workspaces::{reason_of, stands, trouble, unreachable_trouble};
-use crate::api::{TableauSite, TableauSiteStatus};
+use crate::api::{HasStatus, TableauSite, TableauSiteStatus};
 use crate::http::Unreachable;
 use crate::model::conditions::{self, stamp};
 use crate::model::connection::{
-    self, ConnectionState, DesiredSite, IdentityTrouble, Keep, Trouble, site_verdicts,
+    self, BadConnection, ConnectionState, DesiredSite, IdentityTrouble, Keep, Trouble, site_verdicts,
 };
 use crate::model::ids::ObjectName;
 use crate::model::time::add;
@@ -51,39 +51,7 @@ impl Subject for Sites {
     }
 
     fn plan(ctx: &Context, object: &Arc<TableauSite>, now: Timestamp) -> Planned<Self> {
-        let mut status = object.status.clone().unwrap_or_default();
-        let (mut notes, mut keep, mut again) = (Vec::new(), Keep::Rest, None);
-        if let Some(name) = object_name(&**object).filter(|_| !in_use::gone(&**object)) {
-            let spec = DesiredSite::parse(object);
-            let connected = match &spec {
-                Ok(spec) if spec.suspend => {
-                    // Not one more call but the sign-out: the session ends with its last user.
-                    forget(ctx, &name);
-                    alone(ConnectionState::Suspended)
-                }
-                Ok(spec) => connect(ctx, &name, object, spec, &status),
-                Err(_) => Connected { state: ConnectionState::Connecting, site: None, fingerprint: None },
-            };
-            if let (ConnectionState::Connected { .. }, Some(site)) = (&connected.state, &connected.site) {
-                status.site_luid = Some(site.luid.to_string());
-                status.rest_api_version = Some(site.rest_api_version.clone());
-                status.signed_in_with = connected.fingerprint;
-            }
-            let generation = object.metadata.generation.unwrap_or_default();
-            let kept = in_use::look(ctx, &Key::Site(name.clone()), &**object);
-            keep = kept.keep;
-            again = kept.again.map(|wait| add(now, wait));
-            let mut verdicts = site_verdicts(&spec, &connected.state);
-            if keep == Keep::Stay {
-                verdicts = vec![connection::in_use("Tableau", &kept.users, trouble(reason_of(&verdicts)))];
-            }
-            if keep == Keep::Stay || !(spec.is_ok() && stands(&connected.state, &status, generation)) {
-                notes = ready_changed(&status, &verdicts);
-                stamp(&mut status, &verdicts, generation, now);
-            }
-        }
-        let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
-        Planned { status, plan, again, notes, seen: () }
+        planned(ctx, object, Ok(()), now)
     }
 
     async fn act(ctx: &Context, object: &Arc<TableauSite>, (): &(), act: Act) -> Option<()> {
@@ -102,20 +70,77 @@ impl Subject for Sites {
     }
 
     fn wrote(ctx: &Context, object: &TableauSite, after: &TableauSiteStatus) {
-        // Those who wait for the site tell its reason, and all go by its defaults.
-        let before = object.status.as_ref();
-        let edited = before.is_some_and(|status| status.observed_generation != after.observed_generation);
-        let before = before.and_then(|status| conditions::reason_of(status, "Ready"));
-        if (edited || before != conditions::reason_of(after, "Ready"))
-            && let Some(name) = object_name(object)
-        {
-            watches::wake_all(ctx, &Key::Site(name));
-        }
+        told(ctx, object_name(object), object.status.as_ref(), after);
     }
 
     fn waker(ctx: &Context, name: &ObjectName) -> Waker {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());
         Arc::new(move || wakes.site(&name))
+    }
+}
+
+/// The pass of a connection, of a namespace or of the cluster; `rules`: whether what it allows can be read.
+pub(super) fn planned<S>(
+    ctx: &Context,
+    object: &TableauSite,
+    rules: Result<(), BadConnection>,
+    now: Timestamp,
+) -> Planned<S>
+where
+    S: Subject<Seen = (), Act = Act>,
+    S::Object: HasStatus<Status = TableauSiteStatus>,
+{
+    let mut status = object.status.clone().unwrap_or_default();
+    let (mut notes, mut keep, mut again) = (Vec::new(), Keep::Rest, None);
+    if let Some(name) = object_name(object).filter(|_| !in_use::gone(object)) {
+        let spec = DesiredSite::parse(object);
+        let connected = match &spec {
+            Ok(spec) if spec.suspend => {
+                // Not one more call but the sign-out: the session ends with its last user.
+                forget(ctx, &name);
+                alone(ConnectionState::Suspended)
+            }
+            Ok(spec) => connect(ctx, &name, object, spec, &status),
+            Err(_) => Connected { state: ConnectionState::Connecting, site: None, fingerprint: None },
+        };
+        if let (ConnectionState::Connected { .. }, Some(site)) = (&connected.state, &connected.site) {
+            status.site_luid = Some(site.luid.to_string());
+            status.rest_api_version = Some(site.rest_api_version.clone());
+            status.signed_in_with = connected.fingerprint;
+        }
+        let generation = object.metadata.generation.unwrap_or_default();
+        let kept = in_use::look(ctx, &Key::Site(name.clone()), object);
+        keep = kept.keep;
+        again = kept.again.map(|wait| add(now, wait));
+        // A rule that cannot be read allows nothing, and takes nothing from those whom others allow something.
+        let spec = rules.and(spec);
+        let mut verdicts = site_verdicts(&spec, &connected.state);
+        if keep == Keep::Stay {
+            verdicts = vec![connection::in_use("Tableau", &kept.users, trouble(reason_of(&verdicts)))];
+        }
+        if keep == Keep::Stay || !(spec.is_ok() && stands(&connected.state, &status, generation)) {
+            notes = ready_changed(&status, &verdicts);
+            stamp(&mut status, &verdicts, generation, now);
+        }
+    }
+    let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
+    Planned { status, plan, again, notes, seen: () }
+}
+
+/// This status was written of a connection in place of the other.
+pub(super) fn told(
+    ctx: &Context,
+    name: Option<ObjectName>,
+    before: Option<&TableauSiteStatus>,
+    after: &TableauSiteStatus,
+) {
+    // Those who wait for the site tell its reason, and all go by its defaults.
+    let edited = before.is_some_and(|status| status.observed_generation != after.observed_generation);
+    let before = before.and_then(|status| conditions::reason_of(status, "Ready"));
+    if (edited || before != conditions::reason_of(after, "Ready"))
+        && let Some(name) = name
+    {
+        watches::wake_all(ctx, &Key::Site(name));
     }
 }
 
@@ -196,7 +221,7 @@ fn healthy(
         Health::Connecting => alone(ConnectionState::Connecting),
         Health::Failed(error, _) => {
             if matches!(error, TableauError::SignInRefused | TableauError::Identity(IdentityError::Refused)) {
-                for secret in secrets(name, spec) {
+                for secret in secrets(ctx, name, spec) {
                     ctx.secrets.read_again(secret);
                 }
             }

@@ -1,6 +1,7 @@
 //! Values of a `FlowDeployment` that come from Secrets of its namespace: read here, handed to the model in their places, shown nowhere.
 
 use super::context::Context;
+use super::index::object_name;
 use super::secrets::{Referrer, SecretView, Source};
 use crate::api::{
     CaBundleKind, CaBundleRef, ConnectedAppAuth, OAuthTrust, PrefectAuth, PrefectWorkspaceSpec, SecretAuth,
@@ -8,7 +9,6 @@ use crate::api::{
 };
 use crate::model::flow::{Desired, NoValue, Values};
 use crate::model::ids::ObjectName;
-use kube::ResourceExt;
 use secrecy::ExposeSecret;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,12 +60,13 @@ fn follow(
 
 /// Whether a connection signs in with this Secret. Whoever may write a `FlowDeployment` would read it in Prefect.
 fn is_credential(ctx: &Context, secret: &ObjectName) -> bool {
-    let here = |namespace: Option<String>| namespace.as_deref() == Some(&*secret.namespace);
+    // What one of the cluster names is in the operator's namespace.
+    let here = |object: ObjectName| ctx.tenants.home_of(&object) == secret.namespace;
     let names = |found: Vec<&str>| found.contains(&&*secret.name);
-    let workspaces = ctx.objects.workspaces.store.state();
-    let sites = ctx.objects.sites.store.state();
-    workspaces.iter().any(|w| here(w.namespace()) && names(of_workspace(&w.spec)))
-        || sites.iter().any(|s| here(s.namespace()) && names(of_site(&s.spec)))
+    let workspaces = ctx.objects.all_workspaces();
+    let sites = ctx.objects.all_sites();
+    workspaces.iter().any(|w| object_name(&**w).is_some_and(here) && names(of_workspace(&w.spec)))
+        || sites.iter().any(|s| object_name(&**s).is_some_and(here) && names(of_site(&s.spec)))
 }
 
 // Destructured, so that a new way to sign in is not forgotten here.

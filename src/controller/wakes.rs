@@ -1,7 +1,10 @@
 //! "Look again", by kind. A wake carries no data.
 
 use super::index::Dependent;
-use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use crate::api::{
+    ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
+    TableauSite,
+};
 use crate::model::ids::ObjectName;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -13,6 +16,8 @@ pub struct Wakes {
     refreshes: UnboundedSender<ObjectRef<ExtractRefresh>>,
     workspaces: UnboundedSender<ObjectRef<PrefectWorkspace>>,
     sites: UnboundedSender<ObjectRef<TableauSite>>,
+    cluster_workspaces: UnboundedSender<ObjectRef<ClusterPrefectWorkspace>>,
+    cluster_sites: UnboundedSender<ObjectRef<ClusterTableauSite>>,
 }
 
 /// The receiving ends, one per controller.
@@ -25,6 +30,10 @@ pub struct Wakeups {
     pub workspaces: UnboundedReceiver<ObjectRef<PrefectWorkspace>>,
     /// For the controller of `TableauSite`.
     pub sites: UnboundedReceiver<ObjectRef<TableauSite>>,
+    /// For the controller of `ClusterPrefectWorkspace`.
+    pub cluster_workspaces: UnboundedReceiver<ObjectRef<ClusterPrefectWorkspace>>,
+    /// For the controller of `ClusterTableauSite`.
+    pub cluster_sites: UnboundedReceiver<ObjectRef<ClusterTableauSite>>,
 }
 
 impl Wakes {
@@ -34,9 +43,18 @@ impl Wakes {
         let (refreshes, refreshes_rx) = unbounded_channel();
         let (workspaces, workspaces_rx) = unbounded_channel();
         let (sites, sites_rx) = unbounded_channel();
+        let (cluster_workspaces, cluster_workspaces_rx) = unbounded_channel();
+        let (cluster_sites, cluster_sites_rx) = unbounded_channel();
         (
-            Self { flows, refreshes, workspaces, sites },
-            Wakeups { flows: flows_rx, refreshes: refreshes_rx, workspaces: workspaces_rx, sites: sites_rx },
+            Self { flows, refreshes, workspaces, sites, cluster_workspaces, cluster_sites },
+            Wakeups {
+                flows: flows_rx,
+                refreshes: refreshes_rx,
+                workspaces: workspaces_rx,
+                sites: sites_rx,
+                cluster_workspaces: cluster_workspaces_rx,
+                cluster_sites: cluster_sites_rx,
+            },
         )
     }
 
@@ -54,17 +72,27 @@ impl Wakes {
         }
     }
 
-    /// Wakes a `PrefectWorkspace`.
+    /// Wakes a connection to Prefect.
     pub fn workspace(&self, name: &ObjectName) {
-        let _ = self.workspaces.send(reference(name));
+        if name.is_cluster() {
+            let _ = self.cluster_workspaces.send(reference(name));
+        } else {
+            let _ = self.workspaces.send(reference(name));
+        }
     }
 
-    /// Wakes a `TableauSite`.
+    /// Wakes a connection to Tableau.
     pub fn site(&self, name: &ObjectName) {
-        let _ = self.sites.send(reference(name));
+        if name.is_cluster() {
+            let _ = self.cluster_sites.send(reference(name));
+        } else {
+            let _ = self.sites.send(reference(name));
+        }
     }
 }
 
-fn reference<K: kube::Resource<DynamicType = ()>>(name: &ObjectName) -> ObjectRef<K> {
-    ObjectRef::new(&name.name).within(&name.namespace)
+/// An object as kube names it.
+pub fn reference<K: kube::runtime::reflector::Lookup<DynamicType = ()>>(name: &ObjectName) -> ObjectRef<K> {
+    let reference = ObjectRef::new(&name.name);
+    if name.is_cluster() { reference } else { reference.within(&name.namespace) }
 }

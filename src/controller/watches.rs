@@ -4,10 +4,14 @@
 use super::context::Context;
 use super::index::{Change, Dependent, Key, object_name};
 use super::workspace::Hint as WorkspaceHint;
-use super::{extracts, flows, site, sites, workspaces};
-use crate::api::{ExtractRefresh, FlowDeployment, PrefectWorkspace, TableauSite};
+use super::{extracts, flows, site, sites, tenants, workspaces};
+use crate::api::{
+    ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
+    TableauSite,
+};
 use crate::model::feeds::Feed;
-use crate::model::ids::ObjectName;
+use crate::model::ids::{ConnectionName, ObjectName};
+use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 
 /// A `FlowDeployment` came, changed or went.
@@ -48,55 +52,83 @@ pub fn on_refresh(ctx: &Context, event: &Event<ExtractRefresh>) {
 /// A `PrefectWorkspace` came, changed or went.
 pub fn on_workspace(ctx: &Context, event: &Event<PrefectWorkspace>) {
     ctx.objects.workspaces.cache.on_event(event);
+    on_a_workspace(ctx, event, |_, _| false);
+}
+
+/// A `ClusterPrefectWorkspace` came, changed or went.
+pub fn on_cluster_workspace(ctx: &Context, event: &Event<ClusterPrefectWorkspace>) {
+    ctx.objects.cluster_workspaces.cache.on_event(event);
+    on_a_workspace(ctx, event, |object, gone| tenants::workspace_ruled(ctx, object, gone));
+}
+
+/// `ruled`: whether other things are allowed than before.
+fn on_a_workspace<K: ResourceExt>(ctx: &Context, event: &Event<K>, ruled: impl Fn(&K, bool) -> bool) {
     match event {
         Event::Delete(object) => {
+            ruled(object, true);
             if let Some(name) = object_name(object) {
                 workspaces::forget(ctx, &name);
                 wake_all(ctx, &Key::Workspace(name));
             }
         }
-        Event::Apply(object) => {
+        Event::Apply(object) | Event::InitApply(object) => {
+            let changed = ruled(object, false);
             // New: those who wait for it look again. Known: its reconcile does what is to be done.
-            if let Some(name) = object_name(object).filter(|name| ctx.workspaces.get(name).is_none()) {
+            let new =
+                |name: &ObjectName| matches!(event, Event::Apply(_)) && ctx.workspaces.get(name).is_none();
+            if let Some(name) = object_name(object).filter(|name| changed || new(name)) {
                 wake_all(ctx, &Key::Workspace(name));
             }
         }
         Event::InitDone => {
             for (name, _) in ctx.workspaces.all() {
-                if ctx.objects.workspaces.get(&name).is_none() {
+                if ctx.objects.workspace(&name).is_none() {
                     workspaces::forget(ctx, &name);
                     wake_all(ctx, &Key::Workspace(name));
                 }
             }
         }
-        Event::Init | Event::InitApply(_) => {}
+        Event::Init => {}
     }
 }
 
 /// A `TableauSite` came, changed or went.
 pub fn on_site(ctx: &Context, event: &Event<TableauSite>) {
     ctx.objects.sites.cache.on_event(event);
+    on_a_site(ctx, event, |_, _| false);
+}
+
+/// A `ClusterTableauSite` came, changed or went.
+pub fn on_cluster_site(ctx: &Context, event: &Event<ClusterTableauSite>) {
+    ctx.objects.cluster_sites.cache.on_event(event);
+    on_a_site(ctx, event, |object, gone| tenants::site_ruled(ctx, object, gone));
+}
+
+fn on_a_site<K: ResourceExt>(ctx: &Context, event: &Event<K>, ruled: impl Fn(&K, bool) -> bool) {
     match event {
         Event::Delete(object) => {
+            ruled(object, true);
             if let Some(name) = object_name(object) {
                 sites::forget(ctx, &name);
                 wake_all(ctx, &Key::Site(name));
             }
         }
-        Event::Apply(object) => {
-            if let Some(name) = object_name(object).filter(|name| ctx.sites.get(name).is_none()) {
+        Event::Apply(object) | Event::InitApply(object) => {
+            let changed = ruled(object, false);
+            let new = |name: &ObjectName| matches!(event, Event::Apply(_)) && ctx.sites.get(name).is_none();
+            if let Some(name) = object_name(object).filter(|name| changed || new(name)) {
                 wake_all(ctx, &Key::Site(name));
             }
         }
         Event::InitDone => {
             for (name, _) in ctx.sites.all() {
-                if ctx.objects.sites.get(&name).is_none() {
+                if ctx.objects.site(&name).is_none() {
                     sites::forget(ctx, &name);
                     wake_all(ctx, &Key::Site(name));
                 }
             }
         }
-        Event::Init | Event::InitApply(_) => {}
+        Event::Init => {}
     }
 }
 
@@ -160,8 +192,8 @@ fn workspace_of(ctx: &Context, key: &Key) -> Option<ObjectName> {
     match key {
         Key::Workspace(workspace) => Some(workspace.clone()),
         Key::FlowDeployment(flow) => {
-            let name = ctx.objects.flows.get(flow)?.spec.workspace_ref.name.as_str().into();
-            Some(ObjectName { namespace: flow.namespace.clone(), name })
+            let object = ctx.objects.flows.get(flow)?;
+            Some(ConnectionName::from(&object.spec.workspace_ref).seen_from(&flow.namespace))
         }
         Key::Site(_) | Key::Feed(..) | Key::Content(..) | Key::ContentLuid(..) => None,
     }
@@ -176,11 +208,16 @@ fn hint_workspace(ctx: &Context, workspace: &ObjectName, hint: WorkspaceHint) {
 /// Wakes everybody who depends on it, and those who depend on these.
 pub fn wake_all(ctx: &Context, key: &Key) {
     for who in ctx.index.dependents(key) {
-        ctx.wakes.dependent(&who);
-        if let Dependent::Flow(flow) = &who {
-            for reader in ctx.index.dependents(&Key::FlowDeployment(flow.clone())) {
-                ctx.wakes.dependent(&reader);
-            }
+        wake_with_readers(ctx, &who);
+    }
+}
+
+/// Wakes it, and those who depend on it.
+pub fn wake_with_readers(ctx: &Context, who: &Dependent) {
+    ctx.wakes.dependent(who);
+    if let Dependent::Flow(flow) = who {
+        for reader in ctx.index.dependents(&Key::FlowDeployment(flow.clone())) {
+            ctx.wakes.dependent(&reader);
         }
     }
 }

@@ -23,8 +23,8 @@ pub(super) fn access(
     name: &ObjectName,
     spec: &DesiredWorkspace,
 ) -> Result<Access, ConnectionState> {
-    let bundle = spec.ca_bundle.as_ref().map(|bundle| (bundle, bundle_source(name, bundle)));
-    let mut sources: Vec<Source> = secrets(name, spec).into_iter().map(Source::Secret).collect();
+    let bundle = spec.ca_bundle.as_ref().map(|bundle| (bundle, bundle_source(ctx, name, bundle)));
+    let mut sources: Vec<Source> = secrets(ctx, name, spec).into_iter().map(Source::Secret).collect();
     sources.extend(bundle.iter().map(|(_, source)| source.clone()));
     ctx.secrets.follow(&Referrer::Workspace(name.clone()), &sources);
 
@@ -41,17 +41,18 @@ pub(super) fn access(
 }
 
 /// The Secrets it uses, to be read again when it is refused.
-pub(super) fn secrets(name: &ObjectName, spec: &DesiredWorkspace) -> Vec<ObjectName> {
+pub(super) fn secrets(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace) -> Vec<ObjectName> {
     let named = spec.auth.secret().into_iter().chain(spec.headers.as_deref());
-    named.map(|secret| beside(name, secret)).collect()
+    named.map(|secret| beside(ctx, name, secret)).collect()
 }
 
-pub(super) fn beside(object: &ObjectName, name: &str) -> ObjectName {
-    ObjectName { namespace: object.namespace.clone(), name: name.into() }
+/// What a connection refers to by name: in its namespace, or in the operator's if it is one of the cluster.
+pub(super) fn beside(ctx: &Context, object: &ObjectName, name: &str) -> ObjectName {
+    ObjectName { namespace: ctx.tenants.home_of(object), name: name.into() }
 }
 
-pub(super) fn bundle_source(object: &ObjectName, bundle: &CaBundleRef) -> Source {
-    let name = beside(object, &bundle.name);
+pub(super) fn bundle_source(ctx: &Context, object: &ObjectName, bundle: &CaBundleRef) -> Source {
+    let name = beside(ctx, object, &bundle.name);
     match bundle.kind {
         CaBundleKind::ConfigMap => Source::ConfigMap(name),
         CaBundleKind::Secret => Source::Secret(name),
@@ -67,14 +68,14 @@ fn credential(
     match auth {
         WorkspaceAuth::None => Ok(PrefectCredential::None),
         WorkspaceAuth::Basic { secret } => {
-            let keys = keys(ctx, &Source::Secret(beside(name, secret)))?;
+            let keys = keys(ctx, &Source::Secret(beside(ctx, name, secret)))?;
             let username = key(&keys, secret, "username")?;
             let password = key(&keys, secret, "password")?;
             parts.extend([username.clone(), password.clone()]);
             Ok(PrefectCredential::Basic { username, password })
         }
         WorkspaceAuth::ApiKey { secret } => {
-            let keys = keys(ctx, &Source::Secret(beside(name, secret)))?;
+            let keys = keys(ctx, &Source::Secret(beside(ctx, name, secret)))?;
             let api_key = key(&keys, secret, "apiKey")?;
             parts.push(api_key.clone());
             Ok(PrefectCredential::ApiKey(api_key))
@@ -89,7 +90,7 @@ pub(super) fn headers(
     signs_in: bool,
     parts: &mut Vec<SecretString>,
 ) -> Result<HeaderMap, ConnectionState> {
-    let keys = keys(ctx, &Source::Secret(beside(name, secret)))?;
+    let keys = keys(ctx, &Source::Secret(beside(ctx, name, secret)))?;
     let mut headers = HeaderMap::new();
     for (key, value) in keys.iter() {
         let (header, content) = secret_header(key, value.expose_secret())

@@ -10,12 +10,14 @@ use super::secrets::Referrer;
 use super::watches;
 use super::workspace::{Health, Hint, Setup, WorkspaceSession};
 use super::workspace_access::{Access, access, secrets};
-use crate::api::{Conditioned, PrefectEvents, PrefectServer, PrefectWorkspace, PrefectWorkspaceStatus};
+use crate::api::{
+    Conditioned, HasStatus, PrefectEvents, PrefectServer, PrefectWorkspace, PrefectWorkspaceStatus,
+};
 use crate::http::Unreachable;
 use crate::model::conditions::{Verdict, stamp, tells};
 use crate::model::connection::{
-    self, ConnectionState, DesiredWorkspace, Keep, OLDEST, Support, TESTED, Trouble, is_cloud, support,
-    workspace_verdicts,
+    self, BadConnection, ConnectionState, DesiredWorkspace, Keep, OLDEST, Support, TESTED, Trouble, is_cloud,
+    support, workspace_verdicts,
 };
 use crate::model::ids::ObjectName;
 use crate::model::time::sub;
@@ -43,44 +45,7 @@ impl Subject for Workspaces {
     }
 
     fn plan(ctx: &Context, object: &Arc<PrefectWorkspace>, now: Timestamp) -> Planned<Self> {
-        let mut status = object.status.clone().unwrap_or_default();
-        let (mut notes, mut keep) = (Vec::new(), Keep::Rest);
-        if let Some(name) = object_name(&**object).filter(|_| !in_use::gone(&**object)) {
-            let spec = DesiredWorkspace::parse(object);
-            let state = match &spec {
-                Ok(spec) if spec.suspend => {
-                    // Not one more call: the session ends with its last user.
-                    let_go(ctx, &name);
-                    ConnectionState::Suspended
-                }
-                Ok(spec) => connect(ctx, &name, spec, object.metadata.deletion_timestamp.is_some()),
-                Err(_) => {
-                    // The last good session goes on.
-                    ConnectionState::Connecting
-                }
-            };
-            if let ConnectionState::Connected { .. } = &state
-                && let Some(session) = ctx.workspaces.get(&name).map(|link| link.session)
-                && let Health::Connected(server) = &session.snapshot().health
-            {
-                notes.extend(take(&mut status, server, session.live(), now));
-            }
-            let generation = object.metadata.generation.unwrap_or_default();
-            let kept = in_use::look(ctx, &Key::Workspace(name.clone()), &**object);
-            keep = kept.keep;
-            let mut verdicts = workspace_verdicts(&spec, &state);
-            let reason = reason_of(&verdicts);
-            ctx.workspaces.say(&name, reason);
-            if keep == Keep::Stay {
-                verdicts = vec![connection::in_use("Prefect", &kept.users, trouble(reason))];
-            }
-            if keep == Keep::Stay || !(spec.is_ok() && stands(&state, &status, generation)) {
-                notes.extend(ready_changed(&status, &verdicts));
-                stamp(&mut status, &verdicts, generation, now);
-            }
-        }
-        let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
-        Planned { status, plan, again: None, notes, seen: () }
+        planned(ctx, object, Ok(()), now)
     }
 
     async fn act(ctx: &Context, object: &Arc<PrefectWorkspace>, (): &(), act: Act) -> Option<()> {
@@ -102,6 +67,59 @@ impl Subject for Workspaces {
         let (wakes, name) = (ctx.wakes.clone(), name.clone());
         Arc::new(move || wakes.workspace(&name))
     }
+}
+
+/// The pass of a connection, of a namespace or of the cluster; `rules`: whether what it allows can be read.
+pub(super) fn planned<S>(
+    ctx: &Context,
+    object: &PrefectWorkspace,
+    rules: Result<(), BadConnection>,
+    now: Timestamp,
+) -> Planned<S>
+where
+    S: Subject<Seen = (), Act = Act>,
+    S::Object: HasStatus<Status = PrefectWorkspaceStatus>,
+{
+    let mut status = object.status.clone().unwrap_or_default();
+    let (mut notes, mut keep) = (Vec::new(), Keep::Rest);
+    if let Some(name) = object_name(object).filter(|_| !in_use::gone(object)) {
+        let spec = DesiredWorkspace::parse(object);
+        let state = match &spec {
+            Ok(spec) if spec.suspend => {
+                // Not one more call: the session ends with its last user.
+                let_go(ctx, &name);
+                ConnectionState::Suspended
+            }
+            Ok(spec) => connect(ctx, &name, spec, object.metadata.deletion_timestamp.is_some()),
+            Err(_) => {
+                // The last good session goes on.
+                ConnectionState::Connecting
+            }
+        };
+        if let ConnectionState::Connected { .. } = &state
+            && let Some(session) = ctx.workspaces.get(&name).map(|link| link.session)
+            && let Health::Connected(server) = &session.snapshot().health
+        {
+            notes.extend(take(&mut status, server, session.live(), now));
+        }
+        let generation = object.metadata.generation.unwrap_or_default();
+        let kept = in_use::look(ctx, &Key::Workspace(name.clone()), object);
+        keep = kept.keep;
+        // A rule that cannot be read allows nothing, and takes nothing from those whom others allow something.
+        let spec = rules.and(spec);
+        let mut verdicts = workspace_verdicts(&spec, &state);
+        let reason = reason_of(&verdicts);
+        ctx.workspaces.say(&name, reason);
+        if keep == Keep::Stay {
+            verdicts = vec![connection::in_use("Prefect", &kept.users, trouble(reason))];
+        }
+        if keep == Keep::Stay || !(spec.is_ok() && stands(&state, &status, generation)) {
+            notes.extend(ready_changed(&status, &verdicts));
+            stamp(&mut status, &verdicts, generation, now);
+        }
+    }
+    let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
+    Planned { status, plan, again: None, notes, seen: () }
 }
 
 /// Whether what the status says stands until the server has answered or failed to, which takes a call's deadline at most. So neither a start of
@@ -218,7 +236,7 @@ fn health(
         }
         Health::Failed(error) => {
             if matches!(error, PrefectError::Unauthorized | PrefectError::Forbidden) {
-                for secret in secrets(name, spec) {
+                for secret in secrets(ctx, name, spec) {
                     ctx.secrets.read_again(secret);
                 }
             }

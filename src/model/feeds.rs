@@ -1,6 +1,6 @@
 //! What a Prefect workspace feeds an extract with: the runs of a deployment, or the runs that a selector takes.
 
-use super::ids::DeploymentName;
+use super::ids::{ConnectionName, DeploymentName};
 use super::runs::Run;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub enum Feed {
 impl Feed {
     /// What names it, in a workspace: the same for the same, whoever means it, and never the same for others. A `FlowDeployment` and a direct
     /// reference to the same deployment share it.
-    pub fn key(&self, workspace: &str) -> String {
+    pub fn key(&self, workspace: &ConnectionName) -> String {
         match self {
             Self::Deployment(name) => {
                 format!("{workspace}/{}/{}", name.flow.replace('/', r"\/"), name.deployment)
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_key_goes_by_what_is_meant_and_is_no_other_feeds() {
-        let runs = |tags: &[&str], pool| Feed::Runs(of(tags, pool)).key("prod");
+        let runs = |tags: &[&str], pool| Feed::Runs(of(tags, pool)).key(&ConnectionName::parse("prod"));
         assert_eq!(runs(&["a", "b"], None), runs(&["b", "a", "b"], None));
         let keys = [
             runs(&["a", "b"], None),

@@ -1,5 +1,6 @@
 //! Identities. A newtype each, so that a run is never taken for its state.
 
+use crate::api::{SiteKind, SiteRef, WorkspaceKind, WorkspaceRef};
 use std::fmt;
 use std::sync::Arc;
 
@@ -113,14 +114,126 @@ impl fmt::Display for DeploymentName {
 /// Namespace and name of a resource of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
-    /// Its namespace.
+    /// Its namespace; empty for an object of the cluster.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
 }
 
+impl ObjectName {
+    /// Whether it is in no namespace.
+    pub fn is_cluster(&self) -> bool {
+        self.namespace.is_empty()
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_cluster() {
+            return write!(f, "{CLUSTER}{}", self.name);
+        }
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A connection as a resource names it: one of its own namespace, or one of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionName {
+    cluster: bool,
+    name: Arc<str>,
+}
+
+/// Before the name of a connection of the cluster, where one word has to say which it is: no object has a colon in its name.
+const CLUSTER: &str = "cluster:";
+
+impl ConnectionName {
+    /// One of the namespace of whoever names it.
+    pub fn namespaced(name: &str) -> Self {
+        Self { cluster: false, name: name.into() }
+    }
+
+    /// One of the cluster.
+    pub fn cluster(name: &str) -> Self {
+        Self { cluster: true, name: name.into() }
+    }
+
+    /// What this object is called by those who use it.
+    pub fn of(object: &ObjectName) -> Self {
+        Self { cluster: object.is_cluster(), name: object.name.clone() }
+    }
+
+    /// Reads what [`Display`](fmt::Display) wrote.
+    pub fn parse(text: &str) -> Self {
+        text.strip_prefix(CLUSTER).map_or_else(|| Self::namespaced(text), Self::cluster)
+    }
+
+    /// The object that somebody of this namespace means.
+    pub fn seen_from(&self, namespace: &Arc<str>) -> ObjectName {
+        let namespace = if self.cluster { "".into() } else { namespace.clone() };
+        ObjectName { namespace, name: self.name.clone() }
+    }
+
+    /// Whether it is one of the cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster
+    }
+
+    /// Kind and name, of one to Prefect.
+    pub fn workspace(&self) -> String {
+        format!("{}PrefectWorkspace `{}`", if self.cluster { "Cluster" } else { "" }, self.name)
+    }
+
+    /// Kind and name, of one to Tableau.
+    pub fn site(&self) -> String {
+        format!("{}TableauSite `{}`", if self.cluster { "Cluster" } else { "" }, self.name)
+    }
+
+    /// Where it would have to be, after "does not exist".
+    pub fn place(&self) -> &'static str {
+        if self.cluster { "" } else { " in this namespace" }
+    }
+}
+
+/// One word: `prod`, or `cluster:prod`.
+impl fmt::Display for ConnectionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.cluster { CLUSTER } else { "" }, self.name)
+    }
+}
+
+impl From<&WorkspaceRef> for ConnectionName {
+    fn from(reference: &WorkspaceRef) -> Self {
+        match reference.kind {
+            None | Some(WorkspaceKind::PrefectWorkspace) => Self::namespaced(&reference.name),
+            Some(WorkspaceKind::ClusterPrefectWorkspace) => Self::cluster(&reference.name),
+        }
+    }
+}
+
+impl From<&SiteRef> for ConnectionName {
+    fn from(reference: &SiteRef) -> Self {
+        match reference.kind {
+            None | Some(SiteKind::TableauSite) => Self::namespaced(&reference.name),
+            Some(SiteKind::ClusterTableauSite) => Self::cluster(&reference.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_one_word_and_comes_back_from_it() {
+        for (one, word, object) in [
+            (ConnectionName::namespaced("prod"), "prod", "finance/prod"),
+            (ConnectionName::cluster("prod"), "cluster:prod", "cluster:prod"),
+        ] {
+            assert_eq!(one.to_string(), word);
+            assert_eq!(ConnectionName::parse(word), one);
+            let seen = one.seen_from(&"finance".into());
+            assert_eq!(seen.to_string(), object);
+            assert_eq!(ConnectionName::of(&seen), one);
+        }
     }
 }

@@ -56,6 +56,10 @@ pub enum Kind {
     PrefectWorkspace,
     /// `TableauSite`.
     TableauSite,
+    /// `ClusterPrefectWorkspace`.
+    ClusterPrefectWorkspace,
+    /// `ClusterTableauSite`.
+    ClusterTableauSite,
     /// `FlowDeployment`.
     FlowDeployment,
     /// `ExtractRefresh`.
@@ -63,8 +67,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] =
-        [Self::PrefectWorkspace, Self::TableauSite, Self::FlowDeployment, Self::ExtractRefresh];
+    const ALL: [Self; 6] = [
+        Self::PrefectWorkspace,
+        Self::TableauSite,
+        Self::ClusterPrefectWorkspace,
+        Self::ClusterTableauSite,
+        Self::FlowDeployment,
+        Self::ExtractRefresh,
+    ];
 }
 
 /// How a reconcile ended.

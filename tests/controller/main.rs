@@ -32,6 +32,7 @@ mod stage;
 #[allow(dead_code)] // what only tests of the clients need
 #[path = "../clients/stub.rs"]
 mod stub;
+mod tenants;
 mod truth;
 mod turns;
 mod warnings;

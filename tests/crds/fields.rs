@@ -9,6 +9,7 @@ use feedwater::model::flow::{
     Claim, Desired, Heir, Observed, Step, Turn, Values, View, WorkspaceView, Write, decide,
 };
 use feedwater::model::ids::{DeploymentId, DeploymentName};
+use feedwater::model::tenancy::Access;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -174,6 +175,7 @@ fn writes(deployment: View<Deployment>) -> Vec<Write> {
     let d = Desired::parse(&everything(), "abc").unwrap();
     let o = Observed {
         workspace: WorkspaceView::Ready,
+        access: Access::Allowed,
         turn: Turn::None,
         standing: Standing::Held,
         cloud: true,

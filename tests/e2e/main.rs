@@ -32,6 +32,7 @@ mod seen;
 mod sign_in;
 mod stage;
 mod storms;
+mod tenants;
 
 mod triggers;
 mod triggers_help;

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+const OF_CLUSTER: [&str; 2] = ["clusterprefectworkspaces", "clustertableausites"];
 const KINDS: [&str; 4] = ["prefectworkspaces", "tableausites", "flowdeployments", "extractrefreshes"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,6 +54,27 @@ async fn who_may_view_or_edit_a_namespace_may_do_so_with_what_feedwater_serves_i
             assert!(!may("admin", verb, &format!("{kind}/status"), &namespace).await, "{verb} {kind}/status");
         }
         assert!(!may("admin", "get", kind, "default").await, "another namespace: {kind}");
+    }
+    // Connections of the cluster are the platform's: no role in a namespace reaches them.
+    let platform = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "feedwater-platform"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": namespace}],
+    });
+    kubectl.apply(&platform.to_string()).await.unwrap();
+    while !may(&namespace, "create", OF_CLUSTER[0], "").await {
+        assert!(since.elapsed() < LIMIT, "the binding is never in force");
+        sleep(Duration::from_millis(100)).await;
+    }
+    for kind in OF_CLUSTER {
+        for verb in ["create", "update", "patch", "delete", "deletecollection"] {
+            for who in ["view", "edit", "admin"] {
+                assert!(!may(who, verb, kind, "").await, "{who}: {verb} {kind}");
+            }
+            assert!(may(&namespace, verb, kind, "").await, "platform: {verb} {kind}");
+        }
+        assert!(!may(&namespace, "patch", &format!("{kind}/status"), "").await, "platform: {kind}/status");
     }
 }
 

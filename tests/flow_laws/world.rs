@@ -9,6 +9,7 @@ use feedwater::model::flow::{
     WorkspaceView, Write, WriteKind, claim, decide, fold, heir,
 };
 use feedwater::model::ids::{DeploymentId, DeploymentName};
+use feedwater::model::tenancy::Access;
 use feedwater::model::time::{add, sub};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -160,6 +161,7 @@ impl World {
                 Some(Away::NotReady) => WorkspaceView::NotReady { reason: "Unreachable".into() },
                 Some(Away::SecretGone) | None => WorkspaceView::Ready,
             },
+            access: Access::Allowed,
             turn: Turn::None,
             standing: feedwater::model::connection::Standing::Held,
             cloud: false,

@@ -263,6 +263,7 @@ impl Sim {
         let target = if process.target_read { self.cluster.target_view(found) } else { TargetView::Unread };
         let skew = SignedDuration::from_millis(self.clock.prefect_skew - self.clock.our_skew);
         Observed {
+            access: feedwater::model::tenancy::Access::Allowed,
             standing: feedwater::model::connection::Standing::Held,
             site: self.cluster.site_view(self.tableau.down),
             credential: Some("credential".into()),

@@ -8,7 +8,7 @@ mod teller;
 use super::context::Context;
 use crate::api::{ExtractRefreshStatus, PrefectWorkspace};
 use crate::model::connection::DesiredWorkspace;
-use crate::model::ids::{FlowId, JobId, ObjectName, RunId};
+use crate::model::ids::{ConnectionName, FlowId, JobId, ObjectName, RunId};
 use crate::model::reports::{KEPT, Phase, Place, Report, reports};
 use crate::model::time::Moment;
 use crate::runtime::metrics::Reported;
@@ -186,8 +186,7 @@ pub fn forget(ctx: &Context, refresh: &ObjectName) {
 fn tell(ctx: &Context, report: &Report) {
     let (shared, since) = (Arc::new(report.clone()), ctx.clock.moment());
     for place in &report.places {
-        let workspace =
-            ObjectName { namespace: report.refresh.namespace.clone(), name: place.workspace.as_str().into() };
+        let workspace = ConnectionName::parse(&place.workspace).seen_from(&report.refresh.namespace);
         let entry = Entry { since, report: shared.clone(), place: place.clone() };
         ctx.reports.push(ctx, &workspace, entry);
     }
@@ -195,8 +194,8 @@ fn tell(ctx: &Context, report: &Report) {
 
 /// The API behind a workspace, where refreshes are to be shown there.
 fn server(ctx: &Context, refresh: &ObjectName, workspace: &str) -> Option<String> {
-    let name = ObjectName { namespace: refresh.namespace.clone(), name: workspace.into() };
-    let object: Arc<PrefectWorkspace> = ctx.objects.workspaces.get(&name)?;
+    let name = ConnectionName::parse(workspace).seen_from(&refresh.namespace);
+    let object: Arc<PrefectWorkspace> = ctx.objects.workspace(&name)?;
     let spec = DesiredWorkspace::parse(&object).ok()?;
     spec.reports.then_some(spec.api_url)
 }

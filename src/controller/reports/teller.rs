@@ -6,7 +6,7 @@ use super::super::lanes::Priority;
 use super::super::workspace::{Health, WorkspaceSession};
 use super::{Entry, Progress};
 use crate::model::connection::DesiredSite;
-use crate::model::ids::{FlowId, ObjectName, RunId};
+use crate::model::ids::{ConnectionName, FlowId, ObjectName, RunId};
 use crate::model::reports::{FLOW, Outside, Phase, Report};
 use crate::model::time::sub;
 use crate::prefect::{EnsuredRun, PrefectError};
@@ -262,12 +262,13 @@ fn optional<T>(result: Result<T, Stop>) -> Result<Option<T>, Stop> {
 
 /// What is known of the extract beside the report; nothing of a resource that is gone.
 fn outside(ctx: &Context, report: &Report) -> Outside {
-    let here = |name: &str| ObjectName { namespace: report.refresh.namespace.clone(), name: name.into() };
     let refresh = ctx.objects.refreshes.get(&report.refresh);
-    let Some(at) = refresh.map(|refresh| here(&refresh.spec.site_ref.name)) else {
+    let Some(at) = refresh
+        .map(|refresh| ConnectionName::from(&refresh.spec.site_ref).seen_from(&report.refresh.namespace))
+    else {
         return Outside::default();
     };
-    let site = ctx.objects.sites.get(&at).and_then(|site| DesiredSite::parse(&site).ok());
+    let site = ctx.objects.site(&at).and_then(|site| DesiredSite::parse(&site).ok());
     let Some(site) = site else { return Outside::default() };
     let contents = ctx.sites.get(&at).map(|link| link.session.snapshot().contents.clone());
     let web_url = contents.and_then(|contents| contents.web_url(&report.extract.luid).map(str::to_owned));

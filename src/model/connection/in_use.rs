@@ -6,6 +6,7 @@ use crate::api::{
 };
 use crate::model::conditions::{Truth, Verdict};
 use crate::model::flow;
+use crate::model::ids::ConnectionName;
 use kube::ResourceExt;
 
 /// How a resource stands to a connection it names.
@@ -54,29 +55,31 @@ pub struct User {
     pub name: String,
 }
 
-/// What a `FlowDeployment` needs the `PrefectWorkspace` of this name for.
-pub fn flow_need(r: &FlowDeployment, workspace: &str) -> Need {
+/// What a `FlowDeployment` needs this connection to Prefect for.
+pub fn flow_need(r: &FlowDeployment, workspace: &ConnectionName) -> Need {
     if flow::deletion_policy(r) == DeletionPolicy::Orphan {
         return Need::Never;
     }
     let status = r.status.as_ref();
     let made = status.is_some_and(|s| s.full_name.is_some() || s.deployment_id.is_some());
-    let wanted = r.spec.workspace_ref.name.as_str();
-    let at = status.and_then(|s| s.workspace.as_deref()).unwrap_or(wanted);
-    need(r, made && at == workspace, wanted == workspace)
+    let wanted = ConnectionName::from(&r.spec.workspace_ref);
+    let at = status.and_then(|s| s.workspace.as_deref()).map(ConnectionName::parse);
+    let here = at.as_ref().unwrap_or(&wanted) == workspace;
+    need(r, made && here, wanted == *workspace)
 }
 
-/// What an `ExtractRefresh` needs the `TableauSite` of this name for: only tasks and warnings are ever deleted in Tableau.
-pub fn extract_need(r: &ExtractRefresh, site: &str) -> Need {
+/// What an `ExtractRefresh` needs this connection to Tableau for: only tasks and warnings are ever deleted in Tableau.
+pub fn extract_need(r: &ExtractRefresh, site: &ConnectionName) -> Need {
     let leaves = r.spec.deletion_policy == Some(DeletionPolicy::Orphan)
         || r.spec.management_policy == Some(ManagementPolicy::Observe);
     let status = r.status.as_ref();
+    let named = ConnectionName::from(&r.spec.site_ref) == *site;
     let warned = status.and_then(|s| s.data_quality_warning.as_ref());
-    let warned = warned.is_some_and(|w| w.may_be_there() && w.site == site);
-    if leaves || (r.spec.site_ref.name != site && !warned) {
+    let warned = warned.is_some_and(|w| w.may_be_there() && ConnectionName::parse(&w.site) == *site);
+    if leaves || (!named && !warned) {
         return Need::Never;
     }
-    if r.spec.site_ref.name != site {
+    if !named {
         // It has moved, and what it set here is still to be taken away.
         return need(r, true, false);
     }

@@ -1,6 +1,10 @@
 use super::*;
 use serde_json::{Value, json};
 
+fn named(text: &str) -> ConnectionName {
+    ConnectionName::parse(text)
+}
+
 fn flow(finalizers: &[&str], deleting: bool, spec: &Value, status: &Value) -> FlowDeployment {
     let mut object = json!({
         "apiVersion": "feedwater.dev/v1alpha1", "kind": "FlowDeployment",
@@ -58,7 +62,11 @@ fn a_flow_needs_the_workspace_where_its_deployment_is() {
         ("adopted", flow(OURS, false, &none, &adopted), Need::Never, Need::Never),
     ];
     for (case, flow, prod, next) in table {
-        assert_eq!((flow_need(&flow, "prod"), flow_need(&flow, "next")), (prod, next), "{case}");
+        assert_eq!(
+            (flow_need(&flow, &named("prod")), flow_need(&flow, &named("next"))),
+            (prod, next),
+            "{case}"
+        );
     }
 }
 
@@ -94,7 +102,7 @@ fn an_extract_needs_the_site_only_for_its_schedules() {
     ];
     for (case, extract, need) in table {
         assert_eq!(
-            (extract_need(&extract, "acme"), extract_need(&extract, "other")),
+            (extract_need(&extract, &named("acme")), extract_need(&extract, &named("other"))),
             (need, Need::Never),
             "{case}"
         );
@@ -119,7 +127,11 @@ fn an_extract_needs_the_site_where_its_warning_is_also_when_it_names_another() {
             Need::Never,
         ),
     ] {
-        assert_eq!((extract_need(&extract, "acme"), extract_need(&extract, "old")), (acme, old), "{case}");
+        assert_eq!(
+            (extract_need(&extract, &named("acme")), extract_need(&extract, &named("old"))),
+            (acme, old),
+            "{case}"
+        );
     }
 }
 

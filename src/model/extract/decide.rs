@@ -164,9 +164,10 @@ impl Activity {
 type Rule = fn(&Pass, &ExtractRefreshStatus) -> Option<Activity>;
 
 /// The first rule that has something to say decides.
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     follow,          // a job is followed to its end
     recover,         // an intent may have been sent
+    holds::denied,   // the connection does not allow it
     give_way,        // another job of the target is in the way
     send,            // an intent is written and goes out
     suspended,       // nothing is started
@@ -364,18 +365,12 @@ fn stopped(_: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
 }
 
 fn disconnected(p: &Pass, _: &ExtractRefreshStatus) -> Option<Activity> {
-    let site = &p.d.site;
-    match p.o.site {
-        SiteView::Ready { .. } => None,
-        SiteView::Missing => Some(Activity::rests(
-            "ConnectionUnavailable",
-            format!("A refresh is owed; TableauSite `{site}` does not exist"),
-        )),
-        SiteView::NotReady { reason } => Some(Activity::rests(
-            "ConnectionUnavailable",
-            format!("A refresh is owed; TableauSite `{site}` is not ready ({reason})"),
-        )),
-    }
+    let why = match p.o.site {
+        SiteView::Ready { .. } => return None,
+        SiteView::Missing => "does not exist".to_owned(),
+        SiteView::NotReady { reason } => format!("is not ready ({reason})"),
+    };
+    Some(Activity::rests("ConnectionUnavailable", format!("A refresh is owed; {} {why}", p.d.site.site())))
 }
 
 fn untargeted(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {

@@ -6,7 +6,7 @@ use crate::api::{
     OnCreate, RefreshDefaults, RefreshMode, RefreshType, RunningPolicy, SuspendedSchedules, TargetKind,
 };
 use crate::model::feeds::{Feed, Selector};
-use crate::model::ids::{DeploymentName, Luid, ObjectName};
+use crate::model::ids::{ConnectionName, DeploymentName, Luid, ObjectName};
 use crate::model::parameters::Parameters;
 use crate::model::time::parse_duration;
 use crate::model::windows::Window;
@@ -22,10 +22,12 @@ pub struct Desired {
     pub name: ObjectName,
     /// `metadata.generation`.
     pub generation: i64,
+    /// It is being deleted.
+    pub deleting: bool,
     /// `metadata.creationTimestamp`, the apiserver's time.
     pub created_at: Timestamp,
-    /// Name of the `TableauSite` in the same namespace.
-    pub site: String,
+    /// The connection to Tableau.
+    pub site: ConnectionName,
     /// The extract.
     pub target: Target,
     /// How much is loaded.
@@ -158,7 +160,7 @@ impl Upstream {
     }
 
     /// Its key, with that behind it. Other parameters are another upstream.
-    pub fn key(&self, workspace: &str, feed: &Feed) -> String {
+    pub fn key(&self, workspace: &ConnectionName, feed: &Feed) -> String {
         let key = feed.key(workspace);
         if self.parameters.is_empty() { key } else { format!("{key}?{}", self.parameters.fingerprint()) }
     }
@@ -191,8 +193,8 @@ pub enum Source {
     FlowDeployment(String),
     /// Something in Prefect that somebody else manages.
     Prefect {
-        /// Name of the `PrefectWorkspace`.
-        workspace: String,
+        /// The connection to it.
+        workspace: ConnectionName,
         /// What it is there.
         feed: Feed,
     },
@@ -273,8 +275,9 @@ impl Desired {
                 name: r.name_any().into(),
             },
             generation: r.metadata.generation.unwrap_or_default(),
+            deleting: r.metadata.deletion_timestamp.is_some(),
             created_at: r.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-            site: spec.site_ref.name.clone(),
+            site: (&spec.site_ref).into(),
             target: target(&spec.target)?,
             refresh_type: spec.refresh_type.unwrap_or(RefreshMode::Full),
             require: require(trigger.and_then(|t| t.require.as_ref()), upstreams.len())?,
@@ -355,7 +358,7 @@ fn upstream(u: &api::Upstream) -> Result<Upstream, Unsupported> {
     let source = match (&u.flow_deployment_ref, &u.prefect_deployment, &u.prefect_runs) {
         (Some(reference), None, None) => Source::FlowDeployment(reference.name.clone()),
         (None, Some(there), None) => {
-            Source::Prefect { workspace: there.workspace_ref.name.clone(), feed: feed_of_deployment(there) }
+            Source::Prefect { workspace: (&there.workspace_ref).into(), feed: feed_of_deployment(there) }
         }
         (None, None, Some(runs)) => {
             let feed = feed_of_runs(runs).ok_or_else(|| {
@@ -364,7 +367,7 @@ fn upstream(u: &api::Upstream) -> Result<Upstream, Unsupported> {
                     u.name
                 ))
             })?;
-            Source::Prefect { workspace: runs.workspace_ref.name.clone(), feed }
+            Source::Prefect { workspace: (&runs.workspace_ref).into(), feed }
         }
         _ => {
             return Err(Unsupported::new(format!(

@@ -5,6 +5,7 @@ use super::observed::{Bounds, SiteView, Unfinished, UpstreamView};
 use super::{Pass, desired, fold, marks, retry};
 use crate::api::{DemandKind, ExtractRefresh, ExtractRefreshStatus, Owed, Time};
 use crate::model::runs::StateType;
+use crate::model::tenancy::Access;
 use crate::model::time::add;
 use crate::model::windows::{self, Gate};
 use jiff::Timestamp;
@@ -27,12 +28,25 @@ pub(super) fn backoff(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     Some(Activity::rests(reason, message).again(Some(until)))
 }
 
+/// What the connection does not allow is not begun. What was sent before is followed to its end.
+pub(super) fn denied(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
+    if s.attempt.is_none() && (s.owed.is_none() || p.d.suspend) {
+        return None; // the rules below say so
+    }
+    let message = match &p.o.access {
+        Access::Allowed => return None,
+        Access::Unknown => "A refresh is owed; whether the connection allows it is being looked up",
+        Access::Denied(_) => "A refresh is owed, and the connection does not allow it: Ready says why",
+    };
+    Some(Activity::rests("ConnectionUnavailable", message))
+}
+
 /// A job that cannot be followed for as long as a person wants it so. (An outage passes, and its connection tells of it.)
 pub(super) fn unfollowed(p: &Pass, mut activity: Activity) -> Activity {
     if matches!(p.o.site, SiteView::NotReady { reason: "Suspended" }) {
         activity.message = format!(
-            "A refresh was under way when TableauSite `{}` was suspended; how it went on is looked up when the site is resumed",
-            p.d.site
+            "A refresh was under way when {} was suspended; how it went on is looked up when the site is resumed",
+            p.d.site.site()
         );
     }
     activity
@@ -107,8 +121,8 @@ pub(super) fn running(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     for upstream in &p.d.upstreams {
         let name = upstream.name.as_str();
         let (running, clock) = match p.o.upstreams.get(name) {
-            // Nothing runs of what is not there.
-            Some(UpstreamView::Missing { .. }) => continue,
+            // Nothing runs of what is not there, and what may not be seen is not waited for.
+            Some(UpstreamView::Missing { .. } | UpstreamView::Denied { .. }) => continue,
             Some(UpstreamView::Read { running: Some(running), clock, .. }) if running.asked >= formed => {
                 (running, clock)
             }

@@ -7,6 +7,7 @@ use crate::model::ids::{JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
 use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::parameters::Parameters;
 use crate::model::runs::StateType;
+use crate::model::tenancy::Access;
 use crate::model::time::Moment;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use std::time::Duration;
 pub struct Observed {
     /// The `TableauSite`.
     pub site: SiteView,
+    /// Whether it allows what the spec asks of it; if not, the target is `Unread`.
+    pub access: Access,
     /// Whether that connection waits for us when it is deleted.
     pub standing: Standing,
     /// Recognises the credential of the connection, if it has one in use.
@@ -136,6 +139,11 @@ pub enum UpstreamView {
         message: String,
         /// An object of the cluster is missing (files come in any order), rather than something in Prefect.
         reference: bool,
+    },
+    /// The connection does not let its runs be seen.
+    Denied {
+        /// What is wrong and what to do, in one sentence.
+        message: String,
     },
     /// Not read yet.
     Unread {

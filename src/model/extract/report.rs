@@ -13,6 +13,7 @@ use crate::api::{
 use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::failures::Lasting;
 use crate::model::runs::StateType;
+use crate::model::tenancy::Access;
 use crate::model::time::{add, ceil_second};
 use jiff::Timestamp;
 
@@ -79,10 +80,11 @@ pub(super) fn tell_ready(p: &mut Pass, before: &ExtractRefreshStatus, after: &Ex
     match status.as_str() {
         "False" if was != Some((status.clone(), reason.clone())) => {
             let moved = reason == "TargetNotFound" && matches!(p.o.target, TargetView::Elsewhere(_));
-            if let Some(reason) = moved
-                .then_some("TargetMoved")
-                .or(known(&reason))
-                .or((reason == "DependencyNotFound").then_some("DependencyNotFound"))
+            if let Some(reason) =
+                moved
+                    .then_some("TargetMoved")
+                    .or(known(&reason))
+                    .or(["AccessDenied", "DependencyNotFound"].into_iter().find(|known| *known == reason))
             {
                 p.warn(reason, message);
             }
@@ -135,13 +137,16 @@ pub fn unsupported(
 }
 
 /// Only a person can help.
-const STALLED: [&str; 3] = ["TargetConflict", "AdoptionRequired", "ScheduleNotExpressible"];
+const STALLED: [&str; 4] = ["AccessDenied", "TargetConflict", "AdoptionRequired", "ScheduleNotExpressible"];
 
 fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
     let say = |truth, reason, message: String| (Verdict::new("Ready", truth, reason, message), None);
     let target = named(&p.d.target);
     if p.d.suspend {
         return say(Truth::True, "Suspended", "spec.suspend is true".into());
+    }
+    if let Access::Denied(why) = &p.o.access {
+        return say(Truth::False, "AccessDenied", why.clone());
     }
     if let Some(missing) = missing_reference(p) {
         return dependency_not_found(p, s, missing);
@@ -171,7 +176,7 @@ fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
                 SiteView::NotReady { reason } => say(
                     Truth::Unknown,
                     "ConnectionUnavailable",
-                    format!("TableauSite `{}` is not ready ({reason})", p.d.site),
+                    format!("{} is not ready ({reason})", p.d.site.site()),
                 ),
                 SiteView::Ready { .. } | SiteView::Missing => {
                     say(Truth::Unknown, "Progressing", format!("{target} is being looked up"))
@@ -184,8 +189,9 @@ fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
 fn missing_reference(p: &Pass) -> Option<String> {
     if p.o.site == SiteView::Missing {
         return Some(format!(
-            "TableauSite `{}` does not exist in this namespace; create it or correct spec.siteRef.name",
-            p.d.site
+            "{} does not exist{}; create it or correct spec.siteRef",
+            p.d.site.site(),
+            p.d.site.place()
         ));
     }
     p.d.upstreams.iter().find_map(|u| match p.o.upstreams.get(&u.name) {
@@ -329,6 +335,12 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
         );
     }
     let missing = missing_upstreams(p);
+    let denied = p.d.upstreams.iter().find_map(|u| match p.o.upstreams.get(&u.name) {
+        Some(UpstreamView::Denied { message }) => {
+            Some(format!("Upstream {} may not be seen: {message}", u.name))
+        }
+        _ => None,
+    });
     let failing = which(p, |view| {
         matches!(
             view,
@@ -339,6 +351,8 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
     let unread = which(p, |view| matches!(view, None | Some(UpstreamView::Unread { .. })));
     if !missing.is_empty() {
         say(Truth::False, "UpstreamNotFound", format!("Not found: {}", marks::list(&missing)))
+    } else if let Some(message) = denied {
+        say(Truth::False, "AccessDenied", message)
     } else if !failing.is_empty() {
         say(Truth::False, "UpstreamFailing", format!("The newest run failed: {}", marks::list(&failing)))
     } else if !unread.is_empty() {
@@ -359,6 +373,7 @@ fn upstreams(p: &Pass, s: &ExtractRefreshStatus) -> Vec<UpstreamStatus> {
         let before = s.upstreams.iter().find(|u| u.name == *name);
         let state = match (p.o.upstreams.get(name), seen) {
             (Some(UpstreamView::Missing { .. }), _) => "NotFound",
+            (Some(UpstreamView::Denied { .. }), _) => "AccessDenied",
             (_, Some(_)) => "Completed",
             (Some(UpstreamView::Read { .. }), None) => "None",
             (Some(UpstreamView::Unread { .. }) | None, None) => before.map_or("Unread", |u| &u.state),

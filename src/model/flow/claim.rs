@@ -27,7 +27,7 @@ impl Claimant {
     /// A resource as the others see it; it claims [`Desired::wanted_place`].
     pub fn of(d: &Desired, status: &FlowDeploymentStatus) -> Self {
         let here = status.full_name.as_deref() == Some(d.deployment.to_string().as_str())
-            && status.workspace.as_ref() == Some(&d.workspace);
+            && status.workspace.as_deref() == Some(d.workspace.to_string().as_str());
         Self {
             name: d.name.clone(),
             created_at: d.created_at,

@@ -8,7 +8,7 @@ use crate::api::{
     ManagementPolicy, VersionInfo,
 };
 use crate::model::deployments::Fields;
-use crate::model::ids::{DeploymentName, ObjectName};
+use crate::model::ids::{ConnectionName, DeploymentName, ObjectName};
 use crate::model::time::parse_duration;
 use jiff::Timestamp;
 use serde_json::{Map, Number, Value};
@@ -25,10 +25,12 @@ pub struct Desired {
     pub generation: i64,
     /// Its creation timestamp.
     pub created_at: Timestamp,
-    /// Name of the `PrefectWorkspace` in the spec.
-    pub workspace: String,
+    /// The connection in the spec.
+    pub workspace: ConnectionName,
     /// Flow and deployment name in the spec.
     pub deployment: DeploymentName,
+    /// Where it runs.
+    pub work_pool: String,
     /// Declared fields by the server's names, only what is set. `work_pool_name` and `work_queue_name` always come together. Values from Secrets
     /// are not in it before [`Self::put`].
     pub fields: Fields,
@@ -80,8 +82,8 @@ pub struct DesiredSchedule {
 /// A workspace and the deployment's name in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Name of the `PrefectWorkspace`, in the namespace of the resource.
-    pub workspace: String,
+    /// The connection.
+    pub workspace: ConnectionName,
     /// The deployment.
     pub deployment: DeploymentName,
 }
@@ -122,7 +124,8 @@ impl Desired {
         Ok(Self {
             generation: r.metadata.generation.unwrap_or_default(),
             created_at: r.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-            workspace: spec.workspace_ref.name.clone(),
+            workspace: (&spec.workspace_ref).into(),
+            work_pool: spec.work_pool.name.clone(),
             deployment,
             fields,
             values_from,
@@ -150,7 +153,10 @@ impl Desired {
         let was = status.full_name.as_deref().and_then(|full| full.split_once('/'));
         match was {
             Some((flow, deployment)) => Place {
-                workspace: status.workspace.clone().unwrap_or_else(|| self.workspace.clone()),
+                workspace: status
+                    .workspace
+                    .as_deref()
+                    .map_or_else(|| self.workspace.clone(), ConnectionName::parse),
                 deployment: DeploymentName { flow: flow.into(), deployment: deployment.into() },
             },
             None => self.wanted_place(),
@@ -403,7 +409,7 @@ mod tests {
         assert_eq!(
             d.place(&status),
             Place {
-                workspace: "staging".into(),
+                workspace: ConnectionName::parse("staging"),
                 deployment: DeploymentName { flow: "old".into(), deployment: "name".into() }
             }
         );

@@ -18,8 +18,9 @@ const MOST_PLAN: (usize, usize) = (64, 256);
 const NOTHING: i64 = 0;
 
 pub(super) fn decide(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, now: Timestamp) -> Decision {
-    const RULES: [fn(&Pass) -> Option<Decision>; 11] = [
+    const RULES: [fn(&Pass) -> Option<Decision>; 12] = [
         finalizer,
+        way::denied,
         way::turned,
         suspended,
         way::awaited,
@@ -51,7 +52,7 @@ fn finalizer(p: &Pass) -> Option<Decision> {
 }
 
 /// No change to Prefect while suspended.
-fn suspended(p: &Pass) -> Option<Decision> {
+pub(super) fn suspended(p: &Pass) -> Option<Decision> {
     let suspended = p.d.suspend.then(|| {
         p.with(
             Ready::good("Suspended", "spec.suspend is true: Prefect is left as it is"),
@@ -141,7 +142,7 @@ fn contested(p: &Pass) -> Option<Decision> {
     }
     let mut status = p.status.clone();
     status.full_name = Some(deployment.to_string());
-    status.workspace = Some(p.d.workspace.clone());
+    status.workspace = Some(p.d.workspace.to_string());
     set(&mut status, p.d.generation, ready, Drifted::NotObserved, p.now);
     Some(leave_alone(p, status))
 }
@@ -375,7 +376,7 @@ fn announced(p: &Pass, still_there: &BTreeSet<String>) -> FlowDeploymentStatus {
     let place = p.d.wanted_place();
     let mut status = p.status.clone();
     status.full_name = Some(place.deployment.to_string());
-    status.workspace = Some(place.workspace);
+    status.workspace = Some(place.workspace.to_string());
     status.applied_fields = diff::declared(p.d).union(still_there).cloned().collect();
     status.plan = Vec::new();
     status

@@ -30,6 +30,7 @@ pub use values::{NoValue, ValueFrom, Values};
 use super::connection::Standing;
 use super::deployments::{Deployment, Fields, NewDeployment, NewSchedule};
 use super::ids::{DeploymentId, ScheduleId};
+use super::tenancy::Access;
 use crate::api::{AppliedSecret, FlowDeploymentStatus};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -39,6 +40,8 @@ use std::time::Duration;
 pub struct Observed {
     /// The connection of the place.
     pub workspace: WorkspaceView,
+    /// Whether the connection that the spec names allows what the spec asks of it.
+    pub access: Access,
     /// The one that the spec names, where that is another.
     pub turn: Turn,
     /// Whether that connection waits for us when it is deleted.

@@ -126,12 +126,12 @@ fn next(p: &Pass) -> Next {
             return Next::Done;
         }
         WorkspaceView::Missing => {
-            return blocked(format!("PrefectWorkspace `{workspace}` does not exist"));
+            return blocked(format!("{} does not exist", workspace.workspace()));
         }
         // Just started: the connection has not been tried yet.
         WorkspaceView::NotReady { reason } if reason == "Progressing" => return Next::See,
         WorkspaceView::NotReady { reason } => {
-            return blocked(format!("PrefectWorkspace `{workspace}` cannot be used ({reason})"));
+            return blocked(format!("{} cannot be used ({reason})", workspace.workspace()));
         }
         WorkspaceView::Ready => {}
     }

@@ -3,6 +3,7 @@
 use super::{Decision, Desired, Failure, Memory, Note, Observed, Step, Values, WriteKind};
 use crate::api::{Drift, FlowDeploymentStatus, Time};
 use crate::model::conditions::{Truth, Verdict, reason_of, stamp};
+use crate::model::ids::ConnectionName;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::time::Duration;
@@ -304,10 +305,10 @@ impl<'a> Pass<'a> {
 const LASTING: u32 = 3;
 
 /// The connection cannot be used while something is due.
-pub(super) fn unavailable(workspace: &str) -> Ready {
+pub(super) fn unavailable(workspace: &ConnectionName) -> Ready {
     Ready::working(
         "ConnectionUnavailable",
-        format!("PrefectWorkspace `{workspace}` cannot be used now; its conditions say why"),
+        format!("{} cannot be used now; its conditions say why", workspace.workspace()),
     )
 }
 

@@ -1,15 +1,28 @@
 //! Rules for the connection: whether it can be used, and what becomes of the deployment when the spec names another one.
 
-use super::live::{leave_alone, wait};
+use super::live::{leave_alone, suspended, wait};
 use super::pass::{Drifted, Pass, Ready, unavailable};
 use super::{Decision, Step, Turn, WorkspaceView, parting};
 use crate::api::DeletionPolicy;
 use crate::model::connection::Standing;
+use crate::model::ids::ConnectionName;
+use crate::model::tenancy::Access;
 use crate::model::time::add;
 use std::time::Duration;
 
 /// How long a missing reference is waited for before it counts as wrong.
 const GRACE: Duration = Duration::from_secs(300);
+
+/// What the connection does not allow is not done through it; what is in Prefect already stays as it is.
+pub(super) fn denied(p: &Pass) -> Option<Decision> {
+    match &p.o.access {
+        Access::Allowed => None,
+        Access::Unknown => Some(suspended(p).unwrap_or_else(|| wait(p))),
+        Access::Denied(why) => Some(suspended(p).unwrap_or_else(|| {
+            leave_alone(p, p.with(Ready::stalled("AccessDenied", why), Drifted::NotObserved))
+        })),
+    }
+}
 
 /// The connection that the spec names now leads to the same API as the one that status names: the deployment stays, and goes on through the new one.
 pub(super) fn turned(p: &Pass) -> Option<Decision> {
@@ -21,7 +34,7 @@ pub(super) fn turned(p: &Pass) -> Option<Decision> {
         Standing::Leaving => false,
     };
     let mut next = p.status.clone();
-    next.workspace = Some(p.d.workspace.clone());
+    next.workspace = Some(p.d.workspace.to_string());
     kept.then(|| {
         p.decision(p.working(next, "Goes on through the connection that the spec names now"), Step::Intend)
     })
@@ -61,11 +74,13 @@ pub(super) fn unreachable(p: &Pass) -> Option<Decision> {
     }
 }
 
-fn missing(p: &Pass, workspace: &str) -> Decision {
+fn missing(p: &Pass, workspace: &ConnectionName) -> Decision {
     let waiting = Ready::working(
         "DependencyNotFound",
         format!(
-            "PrefectWorkspace `{workspace}` does not exist in this namespace; create it or correct spec.workspaceRef.name"
+            "{} does not exist{}; create it or correct spec.workspaceRef",
+            workspace.workspace(),
+            workspace.place()
         ),
     );
     let since = p.ready().filter(|r| r.reason == "DependencyNotFound").map(|r| r.last_transition_time.0);
@@ -74,7 +89,7 @@ fn missing(p: &Pass, workspace: &str) -> Decision {
     if !overdue && p.now < end {
         return p.rest_until(p.with(waiting, Drifted::stored(p.status)), end);
     }
-    if workspace != p.d.workspace {
+    if *workspace != p.d.workspace {
         // The spec has moved on and the old workspace is gone for good: what was there cannot be reached any more.
         return parting::left_behind(p, "its workspace no longer exists");
     }
@@ -96,9 +111,8 @@ pub(super) fn moved(p: &Pass) -> Option<Decision> {
 /// Nothing new is made through a connection that is being deleted.
 pub(super) fn shut(p: &Pass) -> Decision {
     let message = format!(
-        "PrefectWorkspace `{}` is being deleted, so nothing new is made through it; create it anew once it is gone, or correct \
-         spec.workspaceRef.name",
-        p.d.workspace
+        "{} is being deleted, so nothing new is made through it; create it anew once it is gone, or correct spec.workspaceRef",
+        p.d.workspace.workspace()
     );
     p.rest(p.with(Ready::working("ConnectionUnavailable", message), Drifted::stored(p.status)))
 }

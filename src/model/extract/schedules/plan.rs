@@ -15,6 +15,7 @@ use crate::model::conditions::Truth;
 use crate::model::connection::Standing;
 use crate::model::ids::{Luid, TaskId};
 use crate::model::tasks::Task;
+use crate::model::tenancy::Access;
 use crate::model::time::Moment;
 use crate::model::windows;
 use jiff::Timestamp;
@@ -75,7 +76,7 @@ pub(crate) fn plan(
         told.drifted = told.drifted.or_else(|| {
             Some(told::drifted(Truth::Unknown, "NotObserved", "The schedules in Tableau are not read yet"))
         });
-        let dirty = p.o.schedules.tasks == TasksView::Dirty;
+        let dirty = p.o.schedules.tasks == TasksView::Dirty && p.o.access == Access::Allowed;
         return Planned { told, act: if dirty && idle { Act::Look } else { Act::Nothing }, again: None };
     };
     let mut round = Round {
@@ -129,7 +130,9 @@ struct Seen {
 }
 
 fn target(p: &Pass) -> Option<Luid> {
-    let (SiteView::Ready { .. }, Claim::Ours) = (&p.o.site, &p.o.claim) else { return None };
+    let (SiteView::Ready { .. }, Claim::Ours, Access::Allowed) = (&p.o.site, &p.o.claim, &p.o.access) else {
+        return None;
+    };
     let (TargetView::Found(found) | TargetView::NoExtract(found)) = &p.o.target else { return None };
     Some(found.luid.clone())
 }

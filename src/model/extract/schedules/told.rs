@@ -6,6 +6,7 @@ use super::memory::{About, Tried};
 use super::want::Refused;
 use crate::api::ExtractRefreshStatus;
 use crate::model::conditions::{Truth, Verdict};
+use crate::model::ids::ConnectionName;
 
 /// What the schedules say about the conditions of the resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,14 +54,14 @@ pub(super) fn progressing() -> Verdict {
 }
 
 /// Nothing new is made through a connection that is being deleted.
-pub(super) fn shut(site: &str) -> Verdict {
+pub(super) fn shut(site: &ConnectionName) -> Verdict {
     Verdict::new(
         "Ready",
         Truth::Unknown,
         "ConnectionUnavailable",
         format!(
-            "TableauSite `{site}` is being deleted, so no schedule is made through it; create it anew once it is gone, or correct \
-             spec.siteRef.name"
+            "{} is being deleted, so no schedule is made through it; create it anew once it is gone, or correct spec.siteRef",
+            site.site()
         ),
     )
 }

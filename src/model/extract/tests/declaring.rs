@@ -122,8 +122,11 @@ fn parameters_choose_runs_and_are_part_of_what_an_upstream_is() {
     assert!(!eu.counts(&seen(json!({"region": "us"}))));
     assert!(!eu.counts(&seen(json!({}))));
     let feed = Feed::Deployment(DeploymentName { flow: "a".into(), deployment: "nightly".into() });
-    assert_ne!(eu.key("prod", &feed), upstream(json!({"region": "us"})).key("prod", &feed));
-    assert_eq!(upstream(json!({})).key("prod", &feed), "prod/a/nightly");
+    assert_ne!(
+        eu.key(&ConnectionName::parse("prod"), &feed),
+        upstream(json!({"region": "us"})).key(&ConnectionName::parse("prod"), &feed)
+    );
+    assert_eq!(upstream(json!({})).key(&ConnectionName::parse("prod"), &feed), "prod/a/nightly");
 }
 
 #[test]
@@ -140,7 +143,10 @@ fn runs_by_tags_and_work_pool_are_an_upstream_and_all_runs_are_none() {
         (json!({"tags": ["a"]}), selector(&["a"], None)),
         (json!({"workPool": "etl", "tags": []}), selector(&[], Some("etl"))),
     ] {
-        assert_eq!(upstream(declared), Ok(Source::Prefect { workspace: "prod".into(), feed }));
+        assert_eq!(
+            upstream(declared),
+            Ok(Source::Prefect { workspace: ConnectionName::parse("prod"), feed })
+        );
     }
     let refused = upstream(json!({"tags": []})).unwrap_err();
     assert!(refused.message.contains("`crm` takes every run"), "{refused}");

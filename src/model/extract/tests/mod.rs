@@ -3,6 +3,7 @@
 mod acting;
 mod covering;
 mod declaring;
+mod denying;
 mod freshening;
 mod gating;
 mod holding;
@@ -22,9 +23,10 @@ mod warning_leaving;
 use super::*;
 use crate::api::{Attempt, AttemptPhase, OnCreate, RefreshMode, Stopped};
 use crate::model::feeds::Feed;
-use crate::model::ids::{DeploymentName, ObjectName};
+use crate::model::ids::{ConnectionName, DeploymentName, ObjectName};
 use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
 use crate::model::parameters::Parameters;
+use crate::model::tenancy::Access;
 use crate::model::time::{Moment, add};
 use std::collections::BTreeMap;
 
@@ -47,7 +49,8 @@ pub(super) fn at(seconds: u64) -> Timestamp {
 }
 
 pub(super) fn key_of(name: &str) -> String {
-    Feed::Deployment(DeploymentName { flow: name.into(), deployment: "nightly".into() }).key("prod")
+    Feed::Deployment(DeploymentName { flow: name.into(), deployment: "nightly".into() })
+        .key(&ConnectionName::parse("prod"))
 }
 
 pub(super) fn upstream(name: &str) -> Upstream {
@@ -73,8 +76,9 @@ impl Bench {
         let d = Desired {
             name: ObjectName { namespace: "finance".into(), name: "orders".into() },
             generation: 1,
+            deleting: false,
             created_at: at(0),
-            site: "acme".into(),
+            site: ConnectionName::parse("acme"),
             target: named("Finance", "Orders"),
             refresh_type: RefreshMode::Full,
             upstreams: vec![upstream("a"), upstream("b")],
@@ -102,6 +106,7 @@ impl Bench {
         };
         let o = Observed {
             site: SiteView::Ready { luid: SITE.into() },
+            access: Access::Allowed,
             standing: crate::model::connection::Standing::Held,
             credential: Some("first".into()),
             target: TargetView::Found(found(LUID)),

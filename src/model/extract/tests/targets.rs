@@ -114,7 +114,7 @@ fn a_job_on_a_site_that_is_no_longer_meant_is_let_go() {
     let mut bench = Bench::any();
     bench.completes("a");
     bench.submits("job-1");
-    bench.d.site = "other".into();
+    bench.d.site = ConnectionName::parse("other");
     bench.o.site = SiteView::Ready { luid: "site-2".into() };
     bench.o.target = TargetView::Found(Found { site_luid: "site-2".into(), ..found("luid-7") });
     bench.rest();

@@ -152,7 +152,7 @@ fn who_does_not_ask_for_it_any_more_or_means_another_takes_it_away() {
 fn through_another_connection_the_old_one_is_taken_away_first_if_it_can_be() {
     for gone in [false, true] {
         let mut shown = Shown::warned();
-        shown.bench.d.site = "other".into();
+        shown.bench.d.site = ConnectionName::parse("other");
         shown.bench.d.generation += 1;
         shown.bench.o.warnings.site =
             if gone { SiteView::Missing } else { SiteView::NotReady { reason: "Unreachable" } };
@@ -182,7 +182,7 @@ fn one_that_may_not_be_taken_away_does_not_keep_the_next_target_from_its_own() {
             shown.fates.push_back((WarningAck::Refused(WarningRefusal::Forbidden), false));
         }
         // The extract of that name on another site; the old one can be reached.
-        shown.bench.d.site = "other".into();
+        shown.bench.d.site = ConnectionName::parse("other");
         shown.bench.d.generation += 1;
         shown.bench.o.warnings.site = shown.bench.o.site.clone();
         shown.bench.s.data_quality_warning.as_mut().unwrap().site = "old".into();

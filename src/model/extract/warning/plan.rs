@@ -9,7 +9,8 @@ use super::{
 };
 use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy, Time, WarningState, WarningStatus};
 use crate::model::connection::Standing;
-use crate::model::ids::{Luid, WarningId};
+use crate::model::ids::{ConnectionName, Luid, WarningId};
+use crate::model::tenancy::Access;
 use crate::model::time::{Moment, add};
 use crate::model::warnings::DataQualityWarning;
 use jiff::Timestamp;
@@ -63,6 +64,9 @@ pub(crate) fn plan(
     idle: bool,
     new_id: impl Fn() -> String,
 ) -> Planned {
+    if p.o.access != Access::Allowed {
+        return Planned::default();
+    }
     let wish = wish(p, s);
     match s.data_quality_warning.clone() {
         Some(w) if w.may_be_there() => there(p, s, w, &wish, idle),
@@ -140,7 +144,10 @@ fn not_there(
 fn anew(p: &Pass, s: &ExtractRefreshStatus, w: &WarningStatus, luid: &Luid) -> bool {
     let other_credential =
         w.refused_with.is_some() && p.o.credential.is_some() && w.refused_with != p.o.credential;
-    s.observed_generation != p.generation || w.luid != luid.as_str() || w.site != p.d.site || other_credential
+    s.observed_generation != p.generation
+        || w.luid != luid.as_str()
+        || ConnectionName::parse(&w.site) != p.d.site
+        || other_credential
 }
 
 /// Writes down what is about to be set.
@@ -168,7 +175,7 @@ fn begin(
     let id = new_id();
     s.data_quality_warning = Some(WarningStatus {
         state: WarningState::Setting,
-        site: p.d.site.clone(),
+        site: p.d.site.to_string(),
         luid: luid.to_string(),
         intent: Some(id.clone()),
         id: None,
@@ -191,7 +198,7 @@ fn there(
     let stays = match wish {
         Wish::AsItIs => return Planned::default(),
         Wish::Nothing => false,
-        Wish::Ours(luid) => w.luid == luid.as_str() && w.site == p.d.site,
+        Wish::Ours(luid) => w.luid == luid.as_str() && ConnectionName::parse(&w.site) == p.d.site,
     };
     if stays && w.state == WarningState::Set {
         if w.refused.is_some() {
@@ -213,15 +220,17 @@ fn there(
     match p.o.warnings.site {
         SiteView::Ready { .. } => {}
         // Told of when it can be used, if it is the site of the spec.
-        SiteView::NotReady { .. } | SiteView::Missing if w.site == p.d.site => return Planned::default(),
+        SiteView::NotReady { .. } | SiteView::Missing if ConnectionName::parse(&w.site) == p.d.site => {
+            return Planned::default();
+        }
         SiteView::NotReady { .. } => return Planned::again(add(p.now, LOOK_AGAIN)),
         SiteView::Missing => {
             s.data_quality_warning = None;
             p.warn(
                 "WarningLeftBehind",
                 format!(
-                    "TableauSite `{}` is gone, and with it the way to take away the data quality warning that Feedwater set through it",
-                    w.site
+                    "{} is gone, and with it the way to take away the data quality warning that Feedwater set through it",
+                    ConnectionName::parse(&w.site).site()
                 ),
             );
             return Planned::default();

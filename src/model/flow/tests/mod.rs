@@ -2,6 +2,7 @@
 
 mod adopting;
 mod contesting;
+mod denying;
 mod observing;
 mod parting;
 mod repairing;
@@ -13,6 +14,7 @@ use super::*;
 use crate::api::{DeletionPolicy, FlowDeployment, PendingWrite, Time};
 use crate::model::conditions::reason_of;
 use crate::model::ids::{DeploymentName, ObjectName};
+use crate::model::tenancy::Access;
 use crate::model::time::add;
 use serde_json::{Value, json};
 
@@ -68,6 +70,7 @@ pub(super) fn later(seconds: u64) -> Timestamp {
 fn seen(deployment: View<Deployment>) -> Observed {
     Observed {
         workspace: WorkspaceView::Ready,
+        access: Access::Allowed,
         turn: Turn::None,
         standing: Standing::Held,
         cloud: false,

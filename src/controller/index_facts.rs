@@ -1,0 +1,67 @@
+//! What the index keeps of an `ExtractRefresh` beside its keys: read from its status.
+
+use super::index::{Facts, Key, created_at};
+use crate::api::{ExtractRefresh, FINALIZER, ForeignSchedules, TargetKind};
+use crate::model::connection::Need;
+use crate::model::extract;
+use crate::model::ids::{JobId, Luid, TaskId};
+use kube::ResourceExt;
+use std::collections::BTreeSet;
+
+fn scheduled(refresh: &ExtractRefresh) -> bool {
+    let spec = &refresh.spec;
+    let status = refresh.status.as_ref();
+    spec.schedules.as_ref().is_some_and(|all| !all.is_empty())
+        || spec.foreign_schedules == Some(ForeignSchedules::Remove)
+        || status.is_some_and(|s| !s.schedules.is_empty() || s.schedule_intent.is_some())
+}
+
+fn found_by_name(refresh: &ExtractRefresh) -> Option<(TargetKind, Luid)> {
+    let (target, found) = (&refresh.spec.target, refresh.status.as_ref()?.target.as_ref()?);
+    let same = target.name.is_some() && target.name == found.name && target.kind == found.kind;
+    same.then(|| (found.kind, Luid::from(found.luid.as_str())))
+}
+
+/// What is known of an `ExtractRefresh`.
+pub(super) fn refresh_facts(refresh: &ExtractRefresh, needs: Vec<(Key, Need)>) -> Facts {
+    let status = refresh.status.as_ref();
+    let owed = status.and_then(|s| s.owed.as_ref());
+    let attempt = status.and_then(|s| s.attempt.as_ref());
+    let jobs = attempt
+        .iter()
+        .flat_map(|a| a.job_id.iter().chain(a.waits_for_job.iter()))
+        .map(|j| JobId::from(j.as_str()))
+        .collect();
+    // The list is read all the while only for an attempt that has no job yet; what is merely owed asks for it before it starts.
+    let fence = attempt.filter(|a| a.job_id.is_none()).map(|a| a.fence.0);
+    let seen: BTreeSet<String> = status
+        .iter()
+        .flat_map(|s| s.marks.iter())
+        .filter(|m| m.seen.is_some())
+        .map(|m| m.key.clone())
+        .collect();
+    let tasks: Vec<TaskId> = status
+        .iter()
+        .flat_map(|s| s.schedules.iter())
+        .filter_map(|entry| entry.task_id.as_deref().map(TaskId::from))
+        .collect();
+    let held = refresh.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    let has_some = !tasks.is_empty() || status.is_some_and(|s| s.schedule_intent.is_some());
+    let deleting = refresh.metadata.deletion_timestamp.is_some();
+    Facts {
+        created_at: created_at(refresh),
+        deleting,
+        parting: deleting && held && has_some,
+        tasks,
+        active: owed.is_some() || attempt.is_some(),
+        made: false,
+        attempting: attempt.is_some(),
+        schedules: scheduled(refresh),
+        jobs,
+        jobs_since: fence,
+        seen,
+        asks_until: extract::asks_for_runs(refresh),
+        found: found_by_name(refresh),
+        needs,
+    }
+}

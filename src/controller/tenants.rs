@@ -1,0 +1,217 @@
+//! Who may use the connections of the cluster: the labels of Namespaces, the rules of the connections, and whom a change of either concerns.
+
+use super::context::Context;
+use super::watches;
+use crate::api::{ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment};
+use crate::model::extract::{self, Found, ProjectPath, Target};
+use crate::model::feeds::Feed;
+use crate::model::ids::{ConnectionName, ObjectName};
+use crate::model::tenancy::{self, Access, ExtractRequest, Labels, Tenant};
+use crate::settings::Scope;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::Event;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// See the module.
+pub struct Tenants {
+    /// Whether the operator serves the whole cluster: else it watches neither Namespaces nor connections of the cluster.
+    serves_cluster: bool,
+    /// The operator's own namespace: where what connections of the cluster refer to is.
+    home: Arc<str>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    labels: HashMap<Arc<str>, Arc<Labels>>,
+    /// Namespaces that a list in progress has told.
+    arriving: BTreeSet<Arc<str>>,
+    /// The rules of a connection when it was seen last, in one text.
+    rules: HashMap<(Kind, Arc<str>), String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Workspace,
+    Site,
+}
+
+impl Tenants {
+    /// Nothing known yet.
+    pub fn new(scope: &Scope, home: &str) -> Self {
+        Self { serves_cluster: *scope == Scope::Cluster, home: home.into(), inner: Mutex::default() }
+    }
+
+    /// Where an object finds what it refers to by name: beside it, and one of the cluster in the operator's namespace.
+    pub fn home_of(&self, object: &ObjectName) -> Arc<str> {
+        if object.is_cluster() { self.home.clone() } else { object.namespace.clone() }
+    }
+
+    /// The labels of a Namespace; none: not read yet.
+    fn labels(&self, namespace: &str) -> Option<Arc<Labels>> {
+        self.lock().labels.get(namespace).cloned()
+    }
+
+    /// Takes a watch event; returns the Namespaces whose labels are not as before.
+    fn take(&self, event: &Event<PartialObjectMeta<Namespace>>) -> Vec<Arc<str>> {
+        let mut inner = self.lock();
+        match event {
+            Event::Init => {
+                inner.arriving.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                inner.arriving.insert(object.name_any().into());
+                inner.put(object)
+            }
+            Event::InitDone => {
+                let arrived = std::mem::take(&mut inner.arriving);
+                let gone: Vec<Arc<str>> =
+                    inner.labels.keys().filter(|name| !arrived.contains(*name)).cloned().collect();
+                inner.labels.retain(|name, _| arrived.contains(name));
+                gone
+            }
+            Event::Apply(object) => inner.put(object),
+            Event::Delete(object) => {
+                let name: Arc<str> = object.name_any().into();
+                inner.labels.remove(&name).map(|_| name).into_iter().collect()
+            }
+        }
+    }
+
+    /// Whether the rules of a connection are not those that were seen last.
+    fn ruled(&self, kind: Kind, name: &str, rules: Option<&str>) -> bool {
+        let mut inner = self.lock();
+        let before = match rules {
+            Some(rules) => inner.rules.insert((kind, name.into()), rules.to_owned()),
+            None => inner.rules.remove(&(kind, name.into())),
+        };
+        before.as_deref() != rules
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn put(&mut self, object: &PartialObjectMeta<Namespace>) -> Vec<Arc<str>> {
+        let name: Arc<str> = object.name_any().into();
+        let labels = Arc::new(object.labels().clone());
+        let before = self.labels.insert(name.clone(), labels.clone());
+        if before.is_some_and(|before| before == labels) { Vec::new() } else { vec![name] }
+    }
+}
+
+/// A Namespace came, changed or went: who is in it and uses a connection of the cluster looks again.
+pub fn on_namespace(ctx: &Context, event: &Event<PartialObjectMeta<Namespace>>) {
+    for namespace in ctx.tenants.take(event) {
+        for who in ctx.index.cluster_users(&namespace) {
+            watches::wake_with_readers(ctx, &who);
+        }
+    }
+}
+
+/// A `ClusterPrefectWorkspace` came, changed or went: true if what it allows did.
+pub fn workspace_ruled(ctx: &Context, object: &ClusterPrefectWorkspace, gone: bool) -> bool {
+    let rules = (!gone).then(|| format!("{:?}", object.spec.allow));
+    ctx.tenants.ruled(Kind::Workspace, &object.name_any(), rules.as_deref())
+}
+
+/// A `ClusterTableauSite` came, changed or went: true if what it allows did.
+pub fn site_ruled(ctx: &Context, object: &ClusterTableauSite, gone: bool) -> bool {
+    let rules = (!gone).then(|| format!("{:?}", object.spec.allow));
+    ctx.tenants.ruled(Kind::Site, &object.name_any(), rules.as_deref())
+}
+
+/// Whether a resource of this namespace may keep a deployment of this flow in this work pool. Of a connection that is missing something else is told.
+pub fn flow(ctx: &Context, namespace: &Arc<str>, at: &ConnectionName, flow: &str, pool: &str) -> Access {
+    workspace(ctx, namespace, at, |object, who| {
+        tenancy::flow(object.spec.allow.as_deref(), at, who, flow, pool)
+    })
+}
+
+/// The same, of a `FlowDeployment` as it is declared.
+pub fn declared_flow(ctx: &Context, object: &FlowDeployment) -> Access {
+    let (namespace, spec) = (object.namespace().unwrap_or_default().into(), &object.spec);
+    flow(ctx, &namespace, &(&spec.workspace_ref).into(), &spec.flow_name, &spec.work_pool.name)
+}
+
+/// Whether a resource of this namespace may see these runs; `declared`: by this `FlowDeployment` of its own, which then is enough.
+pub fn upstream(
+    ctx: &Context,
+    namespace: &Arc<str>,
+    at: &ConnectionName,
+    feed: &Feed,
+    declared: Option<&FlowDeployment>,
+) -> Access {
+    if declared.is_some_and(|object| declared_flow(ctx, object) == Access::Allowed) {
+        return Access::Allowed;
+    }
+    workspace(ctx, namespace, at, |object, who| {
+        tenancy::upstream(object.spec.allow.as_deref(), at, who, feed)
+    })
+}
+
+fn workspace(
+    ctx: &Context,
+    namespace: &Arc<str>,
+    at: &ConnectionName,
+    judge: impl FnOnce(&ClusterPrefectWorkspace, Tenant) -> Access,
+) -> Access {
+    if !at.is_cluster() {
+        return Access::Allowed;
+    }
+    if !ctx.tenants.serves_cluster {
+        return tenancy::not_served(&at.workspace());
+    }
+    let Some(object) = ctx.objects.cluster_workspaces.get(&at.seen_from(namespace)) else {
+        return Access::Allowed;
+    };
+    let labels = ctx.tenants.labels(namespace);
+    judge(&object, Tenant { namespace, labels: labels.as_deref() })
+}
+
+/// Whether a resource may refresh its target, which was found there if it was found.
+pub fn extract(ctx: &Context, desired: &extract::Desired, found: Option<&Found>) -> Access {
+    let (namespace, at) = (&desired.name.namespace, &desired.site);
+    if !at.is_cluster() {
+        return Access::Allowed;
+    }
+    if !ctx.tenants.serves_cluster {
+        return tenancy::not_served(&at.site());
+    }
+    let Some(object) = ctx.objects.cluster_sites.get(&at.seen_from(namespace)) else {
+        return Access::Allowed;
+    };
+    let target = match (&desired.target, found) {
+        (Target::Named { path, name, .. }, _) => Some((Some(path.clone()), name.as_str())),
+        (Target::Luid { .. }, Some(found)) => {
+            let path = found.path.as_deref().and_then(ProjectPath::parse);
+            Some((path, found.name.as_deref().unwrap_or_default()))
+        }
+        (Target::Luid { .. }, None) => None,
+    };
+    let named = desired.schedules.all.iter().filter_map(|schedule| schedule.server_schedule.as_deref());
+    let request = ExtractRequest { kind: desired.target.kind(), target, server_schedules: named.collect() };
+    let labels = ctx.tenants.labels(namespace);
+    let who = Tenant { namespace, labels: labels.as_deref() };
+    tenancy::extract(object.spec.allow.as_deref(), at, who, &request)
+}
+
+/// Whether a content may be seen that is not where the spec says.
+pub fn may_see(ctx: &Context, desired: &extract::Desired, found: &Found) -> bool {
+    let kind = desired.target.kind();
+    let there =
+        extract::Desired { target: Target::Luid { kind, luid: found.luid.clone() }, ..desired.clone() };
+    extract(ctx, &there, Some(found)) == Access::Allowed
+}
+
+/// Whether this resource, which means this content, is allowed to: who is not stands in nobody's way.
+pub fn may_claim(ctx: &Context, object: &ExtractRefresh, found: &Found) -> bool {
+    let Ok(desired) = extract::Desired::parse(object, None) else { return false };
+    extract(ctx, &desired, Some(found)) == Access::Allowed
+}

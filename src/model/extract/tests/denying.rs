@@ -1,0 +1,77 @@
+//! A connection of the cluster that does not allow what is asked of it.
+
+use super::*;
+
+/// As the driver observes it: nothing is seen of the target.
+fn deny(bench: &mut Bench) {
+    bench.o.access = Access::Denied("ask for it".into());
+    (bench.o.target, bench.o.claim) = (TargetView::Unread, Claim::Unresolved);
+    if bench.s.attempt.is_none() {
+        bench.o.site = SiteView::NotReady { reason: "AccessDenied" };
+    }
+}
+
+fn allow(bench: &mut Bench) {
+    bench.o.access = Access::Allowed;
+    (bench.o.target, bench.o.claim) = (TargetView::Found(found(LUID)), Claim::Ours);
+    bench.o.site = SiteView::Ready { luid: SITE.into() };
+}
+
+#[test]
+fn nothing_is_begun_and_what_is_owed_is_kept() {
+    let mut bench = Bench::any();
+    deny(&mut bench);
+    assert_eq!(bench.rest(), Step::Rest);
+    assert_eq!(bench.reason("Ready"), "False/AccessDenied");
+    assert_eq!(bench.reason("Stalled"), "True/AccessDenied");
+    bench.completes("a");
+    assert_eq!(bench.rest(), Step::Rest);
+    assert_eq!(bench.reason("Refreshing"), "False/ConnectionUnavailable");
+    assert!(bench.s.owed.is_some() && bench.s.attempt.is_none());
+    allow(&mut bench);
+    assert_eq!(bench.posts().seen.len(), 1, "given back, it is made good");
+}
+
+#[test]
+fn an_intent_that_is_not_sent_waits() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    bench.rest();
+    let intent = bench.s.attempt.clone().unwrap();
+    deny(&mut bench);
+    bench.wait(5);
+    assert_eq!(bench.rest(), Step::Rest);
+    assert_eq!(bench.reason("Ready"), "False/AccessDenied");
+    allow(&mut bench);
+    bench.wait(5);
+    assert!(matches!(bench.rest(), Step::Post { id, .. } if id == intent.id));
+}
+
+#[test]
+fn a_refresh_that_runs_is_followed_to_its_end() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    bench.submits("job-1");
+    deny(&mut bench);
+    assert!(matches!(bench.rest(), Step::Look { .. } | Step::Rest));
+    assert_eq!(bench.reason("Ready"), "False/AccessDenied");
+    bench.succeeds("job-1");
+    bench.rest();
+    assert_eq!(bench.reason("LastRefreshSucceeded"), "True/Succeeded");
+    assert!(bench.s.attempt.is_none() && bench.s.owed.is_none());
+}
+
+#[test]
+fn an_upstream_that_may_not_be_seen_is_told_apart() {
+    let mut bench = Bench::new();
+    let message = "it is another team's".to_owned();
+    bench.o.upstreams.insert("b".into(), UpstreamView::Denied { message });
+    bench.completes("a");
+    assert_eq!(bench.rest(), Step::Rest, "the other one does not make the set");
+    assert_eq!(bench.reason("UpstreamsHealthy"), "False/AccessDenied");
+    assert_eq!(bench.reason("Ready"), "True/InSync");
+    let told = bench.s.conditions.iter().find(|c| c.type_ == "UpstreamsHealthy").unwrap();
+    assert!(told.message.contains("b may not be seen: it is another team's"), "{}", told.message);
+    let states: Vec<&str> = bench.s.upstreams.iter().map(|u| u.state.as_str()).collect();
+    assert_eq!(states, ["Completed", "AccessDenied"]);
+}
