@@ -96,6 +96,13 @@ async fn flux_and_argo_cd_are_told_the_truth_at_each_moment() {
     stage.connected().await;
     let connection = read(&stage, "PrefectWorkspace", "prod").await;
     assert_eq!(tools.say(&connection).await, said("Current", "Healthy"));
+    // Those of the cluster have the same conditions.
+    for kind in ["ClusterPrefectWorkspace", "ClusterTableauSite"] {
+        let mut of_cluster = connection.clone();
+        of_cluster["kind"] = json!(kind);
+        of_cluster["metadata"].as_object_mut().unwrap().remove("namespace");
+        assert_eq!(tools.say(&of_cluster).await, said("Current", "Healthy"), "{kind}");
+    }
 
     // Nobody has looked at it yet.
     stage.operator.kill().await;
@@ -175,8 +182,14 @@ async fn flux_and_argo_cd_are_told_the_truth_at_each_moment() {
     // Only a person can help: it has failed.
     stage.apply(&[stage.extract_object("younger", "orders", &["orders"])]).await;
     stage.extract("younger", "TargetConflict", |e| is(e, "Stalled", "True", "TargetConflict")).await;
-    let younger = read(&stage, "ExtractRefresh", "younger").await;
+    let mut younger = read(&stage, "ExtractRefresh", "younger").await;
     assert_eq!(tools.say(&younger).await, said("Failed", "Degraded"));
+    for condition in younger["status"]["conditions"].as_array_mut().unwrap() {
+        if condition["reason"] == "TargetConflict" {
+            condition["reason"] = json!("AccessDenied");
+        }
+    }
+    assert_eq!(tools.say(&younger).await, said("Failed", "Degraded"), "a connection does not allow it");
 
     // The promise of freshness is broken. (The shortest promise is a minute: the condition is put in as it will be.)
     stage.prefect.complete(&deployment).await.unwrap();
