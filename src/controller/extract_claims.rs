@@ -1,20 +1,83 @@
 //! Who may act on a target (docs/trigger.md 6): the key is what is really there, (site LUID, content LUID), so two `TableauSite` objects for one
-//! site are one. The oldest wins; one with an attempt in flight ends it before the winner starts.
+//! site are one. The oldest wins; one with an attempt in flight ends it before the winner starts, and one that goes hands its schedules over.
 
 use super::context::Context;
-use super::index::{Dependent, Key, object_name};
+use super::index::{Dependent, Facts, Key, object_name};
 use super::tenants;
-use crate::api::TableauSite;
+use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy, ScheduleStatus, TableauSite};
 use crate::model::connection::DesiredSite;
-use crate::model::extract::{self, Claim, Desired, Found, TargetView};
-use crate::model::ids::ObjectName;
+use crate::model::extract::{self, Claim, Desired, Estate, Found, Heir, TargetView};
+use crate::model::ids::{ObjectName, TaskId};
 
 /// Whether this resource may act on what was found.
 pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Claim {
-    let kind = desired.target.kind();
     let me = (desired.created_at, desired.name.clone());
     let mut first = me.clone();
     let mut attempting = None;
+    for rival in rivals(ctx, desired, at, found) {
+        let Rival { name, facts } = &rival;
+        // What it takes with it is not to be taken over meanwhile.
+        if (facts.attempting && !facts.deleting) || facts.parting {
+            attempting = Some(name.clone());
+        }
+        if rival.may_come(ctx, found) {
+            first = first.min((facts.created_at, name.clone()));
+        }
+    }
+    match (first == me, attempting) {
+        (false, _) => Claim::Taken { by: first.1 },
+        (true, Some(by)) => Claim::Busy { by },
+        (true, None) => Claim::Ours,
+    }
+}
+
+/// Who comes after this resource, which is being deleted, if that one keeps schedules.
+pub fn heir(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Option<Heir> {
+    let mut rivals = rivals(ctx, desired, at, found);
+    rivals.retain(|rival| rival.may_come(ctx, found));
+    let Rival { name, .. } = rivals.into_iter().min_by_key(|r| (r.facts.created_at, r.name.clone()))?;
+    let object = ctx.objects.refreshes.get(&name)?;
+    let declared = Desired::parse(&object, None).ok()?.schedules;
+    let keeps = declared.management == ManagementPolicy::Manage && !declared.all.is_empty();
+    let holds = object.status.iter().flat_map(|status| tasks(status).collect::<Vec<_>>());
+    let holds = holds.filter_map(|entry| entry.task_id.as_deref().map(TaskId::from)).collect();
+    keeps.then_some(Heir { name, holds })
+}
+
+/// What this resource would take with it, if it is being deleted and does.
+pub fn estate(ctx: &Context, from: &ObjectName) -> Option<Estate> {
+    let object = ctx.objects.refreshes.get(from)?;
+    object.metadata.deletion_timestamp.as_ref()?;
+    let declared = Desired::parse(&object, None).ok()?.schedules;
+    let takes =
+        declared.management == ManagementPolicy::Manage && declared.deletion == DeletionPolicy::Delete;
+    let schedules = tasks(object.status.as_ref()?).cloned().collect();
+    takes.then(|| Estate { from: from.clone(), schedules })
+}
+
+/// The entries that have a task in Tableau.
+fn tasks(status: &ExtractRefreshStatus) -> impl Iterator<Item = &ScheduleStatus> {
+    status.schedules.iter().filter(|entry| entry.task_id.is_some())
+}
+
+/// Another resource that means the same content.
+struct Rival {
+    name: ObjectName,
+    facts: Facts,
+}
+
+impl Rival {
+    /// Who goes, or is not allowed to, stands in nobody's way, but for what is under way.
+    fn may_come(&self, ctx: &Context, found: &Found) -> bool {
+        let object = ctx.objects.refreshes.get(&self.name);
+        !self.facts.deleting && object.is_some_and(|object| tenants::may_claim(ctx, &object, found))
+    }
+}
+
+/// The other resources that mean this content, but for those of which only a finalizer is left.
+fn rivals(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Vec<Rival> {
+    let kind = desired.target.kind();
+    let mut rivals = Vec::new();
     for site in same_site(ctx, at, found) {
         let mut keys = vec![Key::ContentLuid(site.clone(), kind, found.luid.clone())];
         keys.extend(found.name.clone().map(|name| Key::Content(site.clone(), kind, name)));
@@ -28,25 +91,12 @@ pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -
             else {
                 continue;
             };
-            if !means(ctx, &site, name, found) {
-                continue;
-            }
-            // Who is not allowed to stands in nobody's way, but for what is under way.
-            let allowed = ctx.objects.refreshes.get(name).is_some_and(|o| tenants::may_claim(ctx, &o, found));
-            // What it takes with it is not to be taken over meanwhile.
-            if (facts.attempting && !facts.deleting) || facts.parting {
-                attempting = Some(name.clone());
-            }
-            if !facts.deleting && allowed {
-                first = first.min((facts.created_at, name.clone()));
+            if means(ctx, &site, name, found) {
+                rivals.push(Rival { name: name.clone(), facts });
             }
         }
     }
-    match (first == me, attempting) {
-        (false, _) => Claim::Taken { by: first.1 },
-        (true, Some(by)) => Claim::Busy { by },
-        (true, None) => Claim::Ours,
-    }
+    rivals
 }
 
 /// Every connection object that leads to this site: by what it is connected to, else by what it was connected to before.

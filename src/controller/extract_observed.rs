@@ -1,7 +1,7 @@
 //! What is known about the world when an `ExtractRefresh` is decided on: memory only.
 
 use super::context::Context;
-use super::extract_claims::claim;
+use super::extract_claims::{claim, estate};
 use super::extract_warnings;
 use super::index::declared;
 use super::ledger::Entry;
@@ -59,6 +59,10 @@ pub fn observe(
         | TargetView::Ambiguous(_)
         | TargetView::Forbidden => Claim::Unresolved,
     };
+    let inherited = match &claim {
+        Claim::Busy { by } => estate(ctx, by),
+        Claim::Unresolved | Claim::Ours | Claim::Taken { .. } => None,
+    };
     let upstreams: BTreeMap<String, UpstreamView> = desired
         .upstreams
         .iter()
@@ -90,7 +94,10 @@ pub fn observe(
         baseline: baseline(ctx, desired, moment),
         tableau_clock: session.and_then(|s| s.client.clock()).map(|reading| bounds(&reading, moment)),
         jobs,
-        schedules: schedules(ctx, desired, stored, (session, snapshot.as_deref()), &target),
+        schedules: Schedules {
+            estate: inherited,
+            ..schedules(ctx, desired, stored, (session, snapshot.as_deref()), &target)
+        },
         warnings: extract_warnings::view(ctx, &desired.name, stored),
         // Asked only for what is about to start: see `budgeted`.
         budget: BudgetView::Free,

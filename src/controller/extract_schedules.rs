@@ -1,6 +1,7 @@
 //! `ExtractRefresh`: how its schedules are changed in Tableau, and taken away with it.
 
 use super::context::Context;
+use super::extract_claims::heir;
 use super::extract_observed::observe;
 use super::extract_warnings;
 use super::extracts::{Act, Extracts, POST_DEADLINE, may_send};
@@ -9,7 +10,7 @@ use super::reconcile::{Plan, Planned};
 use super::site::{Hint, SiteSession};
 use crate::api::{ExtractRefresh, ExtractRefreshStatus, FINALIZER};
 use crate::model::extract::{
-    self, Desired, Parting, ScheduleAck, ScheduleFailure, ScheduleMemory, ScheduleWrite, Subject,
+    self, Desired, Parting, ScheduleAck, ScheduleFailure, ScheduleMemory, ScheduleWrite, Subject, TargetView,
 };
 use crate::model::ids::{Luid, ObjectName};
 use crate::model::time::add;
@@ -129,7 +130,10 @@ pub fn part(
     };
     let at = desired.site.seen_from(&desired.name.namespace);
     let session = ctx.sites.get(&at).map(|link| link.session);
-    let observed = observe(ctx, &desired, stored, &at, session.as_ref());
+    let mut observed = observe(ctx, &desired, stored, &at, session.as_ref());
+    if let TargetView::Found(found) | TargetView::NoExtract(found) = &observed.target {
+        observed.schedules.heir = heir(ctx, &desired, &at, found);
+    }
     let parting = extract::part(&desired, &observed, stored, since, ctx.cleanup_deadline, now);
     let (status, plan, again) = match (parting, session) {
         (Parting::Rest, _) => (stored.clone(), Plan::Rest, None),

@@ -1,6 +1,6 @@
 //! Schedules in Tableau whose rights, lists and owners change.
 
-use crate::world::{NAMESPACE, POLL, World};
+use crate::world::{NAMESPACE, World};
 use feedwater::tableau::TableauError;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -46,40 +46,90 @@ async fn in_sync(world: &World, name: &str) {
     world.until("its schedule is there", held).await;
 }
 
+async fn gone(world: &World, name: &str) {
+    world
+        .until("it is gone", |world| world.server.object("extractrefreshes", NAMESPACE, name).is_none())
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_schedule_that_leaves_with_its_resource_is_not_taken_over_meanwhile() {
+async fn renamed_in_git_it_hands_its_schedules_over_and_nothing_is_deleted() {
     let world = on_cloud();
     world.server.put("extractrefreshes", nightly("before")).unwrap();
     let _operator = world.operator("one");
     in_sync(&world, "before").await;
+    let task = task_of(&world, "before");
 
-    sleep(POLL).await;
-    // Renamed in Git, while Tableau refuses a deletion now and then.
-    let mut new = nightly("later");
-    new["spec"]["adoptionPolicy"] = json!("Adopt");
-    new["spec"]["driftDetection"] = json!({"mode": "Warn"});
-    world.server.put("extractrefreshes", new).unwrap();
+    // Argo CD and Flux make the new one first.
+    world.server.put("extractrefreshes", nightly("later")).unwrap();
     world
         .until("it waits its turn", |world| condition(world, "later", "Ready")["reason"] == "TargetConflict")
         .await;
-    for _ in 0..2 {
-        world.tableau.fail("delete_task", TableauError::Forbidden("403004".into()));
-    }
     world.server.remove("extractrefreshes", NAMESPACE, "before").unwrap();
-    world
-        .until("the refusal is told", |world| {
-            condition(world, "before", "Ready")["reason"] == "DeletionBlocked"
-        })
-        .await;
-    sleep(POLL).await;
-    assert_eq!(task_of(&world, "later"), Value::Null, "it is going");
-    world
-        .until("it is gone", |world| world.server.object("extractrefreshes", NAMESPACE, "before").is_none())
-        .await;
+    gone(&world, "before").await;
     in_sync(&world, "later").await;
-    let tasks = world.tableau.state().tasks.clone();
-    assert_eq!((tasks.len(), task_of(&world, "later")), (1, json!(tasks[0].id.as_str())));
-    assert_eq!((count(&world, "create_task"), count(&world, "delete_task")), (2, 3));
+    world.settle().await;
+    let tasks = world.tableau.state().tasks.len();
+    assert_eq!((task_of(&world, "later"), tasks), (task, 1));
+    assert_eq!((count(&world, "create_task"), count(&world, "delete_task")), (1, 0));
+
+    // The one that has them takes them along in the end.
+    world.server.remove("extractrefreshes", NAMESPACE, "later").unwrap();
+    gone(&world, "later").await;
+    assert_eq!(world.tableau.state().tasks.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_killed_while_schedules_are_handed_over_they_are_there_once() {
+    // Before each write there is, and after each.
+    for writes in 0..8 {
+        let world = on_cloud();
+        world.server.put("extractrefreshes", nightly("before")).unwrap();
+        let operator = world.operator("one");
+        in_sync(&world, "before").await;
+        world.server.put("extractrefreshes", nightly("later")).unwrap();
+        world
+            .until("it waits its turn", |world| {
+                condition(world, "later", "Ready")["reason"] == "TargetConflict"
+            })
+            .await;
+        let written = world.writes().len();
+        world.server.remove("extractrefreshes", NAMESPACE, "before").unwrap();
+        world
+            .until("so much is written, or all", |world| {
+                world.writes().len() >= written + writes
+                    || (world.server.object("extractrefreshes", NAMESPACE, "before").is_none()
+                        && condition(world, "later", "Ready")["reason"] == "InSync")
+            })
+            .await;
+        operator.kill();
+        let _operator = world.operator("two");
+        gone(&world, "before").await;
+        in_sync(&world, "later").await;
+        world.settle().await;
+        let tasks = world.tableau.state().tasks.clone();
+        assert_eq!(
+            (tasks.len(), task_of(&world, "later")),
+            (1, json!(tasks[0].id.as_str())),
+            "after {writes} writes"
+        );
+        assert_eq!(count(&world, "delete_task"), 0, "after {writes} writes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_no_schedules_inherits_none() {
+    let world = on_cloud();
+    world.server.put("extractrefreshes", nightly("before")).unwrap();
+    let _operator = world.operator("one");
+    in_sync(&world, "before").await;
+    let mut other = nightly("later");
+    other["spec"]["schedules"] = json!([]);
+    world.server.put("extractrefreshes", other).unwrap();
+    world.server.remove("extractrefreshes", NAMESPACE, "before").unwrap();
+    gone(&world, "before").await;
+    let left = world.tableau.state().tasks.len();
+    assert_eq!((left, count(&world, "delete_task")), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

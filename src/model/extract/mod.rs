@@ -29,9 +29,9 @@ pub use fold::fold;
 pub use holds::{asks_for_runs, waits_for_runs};
 pub use report::unsupported;
 pub use schedules::{
-    Ack as ScheduleAck, Declared as DeclaredSchedules, Failure as ScheduleFailure, Memory as ScheduleMemory,
-    Parting, Schedules, ServerView, Subject, TasksView, Unlisted, Write as ScheduleWrite, concerns,
-    fold_schedule, is_ours, parted,
+    Ack as ScheduleAck, Declared as DeclaredSchedules, Estate, Failure as ScheduleFailure, Heir,
+    Memory as ScheduleMemory, Parting, Schedules, ServerView, Subject, TasksView, Unlisted,
+    Write as ScheduleWrite, concerns, fold_schedule, is_ours, parted,
 };
 pub use target::found_before;
 pub use warning::{

@@ -4,6 +4,7 @@
 //! task is made write-ahead: the intent names the tasks that are there before; another one of its definition, later, is ours.
 
 mod fold;
+mod heir;
 mod intent;
 mod keep;
 mod memory;
@@ -13,6 +14,7 @@ mod told;
 mod want;
 
 pub use fold::fold_schedule;
+pub use heir::{Estate, Heir};
 pub use memory::Memory;
 pub(super) use parting::{Leaving, leaving, part};
 pub use parting::{Parting, parted};
@@ -90,6 +92,10 @@ pub struct Schedules {
     pub intent: IntentView,
     /// What the driver kept of the last [`Memory`] of this object; none after a restart.
     pub memory: Option<Memory>,
+    /// What the resource that goes, and whose target this one waits for, would take with it.
+    pub estate: Option<Estate>,
+    /// Who waits for the target of this one, which goes.
+    pub heir: Option<Heir>,
 }
 
 impl Schedules {
@@ -101,6 +107,8 @@ impl Schedules {
             server: ServerView::Unread,
             intent: IntentView::None,
             memory: None,
+            estate: None,
+            heir: None,
         }
     }
 }

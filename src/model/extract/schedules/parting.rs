@@ -43,6 +43,8 @@ pub enum Parting {
 }
 
 const LOOK: Duration = Duration::from_secs(5);
+/// How long one that waits for the target has for taking the schedules over. It needs two writes; if it does nothing, they are deleted.
+const HANDING_OVER: Duration = Duration::from_secs(30);
 
 /// Plans one pass. `since`: the deletion timestamp; `deadline`: how long after it the schedules are left behind.
 pub(crate) fn part(
@@ -62,14 +64,31 @@ pub(crate) fn part(
     if nothing || leaves {
         return Parting::Release { orphaned: false };
     }
+    let heirs =
+        |id: &str| o.schedules.heir.as_ref().is_some_and(|heir| heir.holds.contains(&TaskId::from(id)));
+    let ours: Vec<&str> = s.schedules.iter().filter_map(|entry| entry.task_id.as_deref()).collect();
+    // What the other has taken over is its own now, whether this one is done with the rest or not.
+    let ours: Vec<&str> = ours.into_iter().filter(|id| !heirs(id)).collect();
+    if ours.is_empty() && s.schedule_intent.is_none() {
+        return Parting::Release { orphaned: false };
+    }
     let deadline = add(since, deadline);
     let look = add(now, LOOK);
+    if let Some(heir) =
+        o.schedules.heir.as_ref().filter(|_| !ours.is_empty() && now < add(since, HANDING_OVER))
+    {
+        let goes = format!(
+            "The schedules of this resource are being handed over to ExtractRefresh `{}`",
+            heir.name.name
+        );
+        let status = Box::new(leaving(s, &Leaving { goes: &goes, ..SCHEDULES }, None, now));
+        return Parting::Wait { status, until: look.min(add(since, HANDING_OVER)) };
+    }
     if !matches!(o.site, SiteView::Ready { .. }) {
         return wait(s, Some("while the site cannot be used"), look, deadline, now);
     }
     // By their ids: whether a list has them makes no difference.
-    let ours = s.schedules.iter().filter_map(|entry| entry.task_id.as_deref());
-    let deletions: Vec<_> = ours.map(|id| Write::Delete { task: TaskId::from(id) }).collect();
+    let deletions: Vec<_> = ours.into_iter().map(|id| Write::Delete { task: TaskId::from(id) }).collect();
     let mut waits = None;
     for write in deletions {
         let about = write.about(s);
@@ -144,16 +163,16 @@ fn wait(
 }
 
 /// How people are told of what leaves with a resource.
-pub(crate) struct Leaving {
+pub(crate) struct Leaving<'a> {
     /// It goes.
-    pub(crate) goes: &'static str,
+    pub(crate) goes: &'a str,
     /// It cannot: what has to change follows.
-    pub(crate) stays: &'static str,
+    pub(crate) stays: &'a str,
     /// What becomes of it then.
-    pub(crate) left: &'static str,
+    pub(crate) left: &'a str,
 }
 
-const SCHEDULES: Leaving = Leaving {
+const SCHEDULES: Leaving<'static> = Leaving {
     goes: "The schedules of this resource are being deleted in Tableau",
     stays: "The schedules in Tableau cannot be deleted",
     left: "They are left behind",
@@ -162,7 +181,7 @@ const SCHEDULES: Leaving = Leaving {
 /// What is told meanwhile. `blocked`: what has to change.
 pub(crate) fn leaving(
     s: &ExtractRefreshStatus,
-    what: &Leaving,
+    what: &Leaving<'_>,
     blocked: Option<&str>,
     now: Timestamp,
 ) -> ExtractRefreshStatus {

@@ -2,6 +2,7 @@
 
 use super::super::Pass;
 use super::super::observed::{Claim, SiteView, TargetView};
+use super::heir;
 use super::intent::{self, Next};
 use super::memory::About;
 use super::told::{self, Told};
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Most that status lists.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 /// Nothing is made on a look that is older: somebody may have made the same meanwhile.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -77,7 +78,11 @@ pub(crate) fn plan(
             Some(told::drifted(Truth::Unknown, "NotObserved", "The schedules in Tableau are not read yet"))
         });
         let dirty = p.o.schedules.tasks == TasksView::Dirty && p.o.access == Access::Allowed;
-        return Planned { told, act: if dirty && idle { Act::Look } else { Act::Nothing }, again: None };
+        let act = match heir::inherit(p, s, idle) {
+            Act::Nothing if dirty && idle => Act::Look,
+            act => act,
+        };
+        return Planned { told, act, again: None };
     };
     let mut round = Round {
         target: seen.target,
@@ -362,7 +367,7 @@ impl Round {
 }
 
 /// Our finalizer has to be there while there is something to take away.
-fn unheld(p: &Pass) -> bool {
+pub(super) fn unheld(p: &Pass) -> bool {
     !p.d.schedules.has_finalizer && p.d.schedules.deletion == DeletionPolicy::Delete
 }
 

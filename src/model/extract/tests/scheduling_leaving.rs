@@ -3,6 +3,7 @@
 use super::scheduling::{Site, nightly, weekly};
 use super::*;
 use crate::api::{AdoptionPolicy, DeletionPolicy, DriftMode, Edition, ManagementPolicy};
+use crate::model::ids::TaskId;
 use crate::model::tasks::TaskSchedule;
 use crate::model::timing::{Interval, Timing};
 
@@ -269,4 +270,48 @@ fn where_nothing_is_written_a_difference_is_told() {
         site.settle();
         assert_eq!(site.bench.reason("Drifted"), "False/NoDrift");
     }
+}
+
+#[test]
+fn what_the_one_before_has_made_is_taken_over_under_a_finalizer() {
+    let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+    site.settle();
+    let made = site.bench.s.schedules.clone();
+    let before: ObjectName = ObjectName { namespace: "finance".into(), name: "before".into() };
+
+    let mut later = Site::new(Edition::Cloud, vec![nightly()]);
+    later.bench.o.claim = Claim::Busy { by: before.clone() };
+    later.bench.o.schedules.estate = Some(Estate { from: before, schedules: made.clone() });
+    later.bench.d.schedules.has_finalizer = false;
+    while later.pass().1 {}
+    assert_eq!(later.pass().0, Step::Hold);
+    assert!(later.bench.s.schedules.iter().all(|entry| entry.task_id.is_none()), "not before");
+    later.bench.d.schedules.has_finalizer = true;
+    while later.pass().1 {}
+    assert_eq!(later.bench.s.schedules, made);
+    assert!(later.bench.notes.contains(&"SchedulesHandedOver"));
+    assert_eq!(later.pass(), (Step::Rest, false), "once");
+}
+
+#[test]
+fn what_an_heir_has_is_not_deleted_and_what_it_does_not_take_is() {
+    let mut site = Site::new(Edition::Cloud, vec![nightly(), weekly()]);
+    site.settle();
+    let mut ids =
+        site.bench.s.schedules.iter().map(|entry| TaskId::from(entry.task_id.clone().unwrap().as_str()));
+    let (first, second) = (ids.next().unwrap(), ids.next().unwrap());
+    let since = site.bench.now();
+    let name = ObjectName { namespace: "finance".into(), name: "later".into() };
+    let heir = |holds: &[&TaskId]| {
+        Some(Heir { name: name.clone(), holds: holds.iter().map(|id| (*id).clone()).collect() })
+    };
+    site.bench.o.schedules.heir = heir(&[]);
+    assert!(matches!(parting(&site, since), Parting::Wait { .. }));
+    site.bench.o.schedules.heir = heir(&[&first, &second]);
+    assert_eq!(parting(&site, since), Parting::Release { orphaned: false });
+    // It takes one, and that is all: after a while the other goes.
+    site.bench.o.schedules.heir = heir(&[&first]);
+    assert!(matches!(parting(&site, since), Parting::Wait { .. }));
+    site.bench.wait(31);
+    assert_eq!(parting(&site, since), Parting::Write(ScheduleWrite::Delete { task: second }));
 }

@@ -1,0 +1,70 @@
+//! A resource that is renamed in Git: the one that goes hands its schedules to the one that comes, so that nothing is deleted in Tableau.
+//!
+//! The one that comes first writes the ids of the tasks into its own status; only then does the other let go of them. A crash in between leaves
+//! both with the ids, and the next pass of either goes on from there.
+
+use super::super::Pass;
+use super::plan::{Act, MOST, unheld};
+use crate::api::{ExtractRefreshStatus, ManagementPolicy, ScheduleStatus};
+use crate::model::ids::{ObjectName, TaskId};
+use crate::model::tenancy::Access;
+use std::collections::BTreeSet;
+
+/// What a resource that is being deleted would take with it, as the one sees it that waits for its target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estate {
+    /// The one that goes.
+    pub from: ObjectName,
+    /// Its entries that have a task in Tableau.
+    pub schedules: Vec<ScheduleStatus>,
+}
+
+/// The resource that waits for the target of one that is being deleted, and declares schedules itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heir {
+    /// The one that comes.
+    pub name: ObjectName,
+    /// The tasks that its status names: its own.
+    pub holds: BTreeSet<TaskId>,
+}
+
+/// Takes over what the one before has made. Those that this one does not declare go as everything that has left the spec.
+pub(super) fn inherit(p: &mut Pass, s: &mut ExtractRefreshStatus, idle: bool) -> Act {
+    let Some(estate) = &p.o.schedules.estate else { return Act::Nothing };
+    let declared = &p.d.schedules;
+    let waits: Vec<ScheduleStatus> = estate
+        .schedules
+        .iter()
+        .filter(|entry| {
+            entry.task_id.is_some() && !s.schedules.iter().any(|own| own.task_id == entry.task_id)
+        })
+        .cloned()
+        .collect();
+    let keeps = !declared.all.is_empty() && declared.management == ManagementPolicy::Manage;
+    if waits.is_empty() || !keeps || p.o.access != Access::Allowed {
+        return Act::Nothing;
+    }
+    if unheld(p) {
+        return if idle { Act::Hold } else { Act::Nothing };
+    }
+    let from = estate.from.name.clone();
+    let mut taken = false;
+    for entry in waits {
+        let room = s.schedules.len() < MOST;
+        match s.schedules.iter_mut().find(|own| own.name == entry.name) {
+            Some(own) if own.task_id.is_none() => *own = entry,
+            // Both have one of that name: that of the other goes with it.
+            Some(_) => continue,
+            None if room => s.schedules.push(entry),
+            None => continue,
+        }
+        taken = true;
+    }
+    if taken {
+        p.tell(
+            "SchedulesHandedOver",
+            format!("The schedules of ExtractRefresh `{from}`, which is being deleted, are taken over as they are in Tableau"),
+        );
+    }
+    Act::Nothing
+}
