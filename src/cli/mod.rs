@@ -34,7 +34,7 @@ enum Command {
         #[arg(long, value_name = "DIRECTORY")]
         directory: Option<PathBuf>,
     },
-    /// Check manifests without a cluster: unknown fields, types, bounds; documents of other API groups are passed over
+    /// Check manifests without a cluster: unknown fields, types, bounds, schedules that Prefect refuses; documents of other API groups are passed over
     Check {
         /// YAML files; `-` is standard input
         #[arg(required = true, value_name = "FILE")]
