@@ -53,10 +53,9 @@ pub(super) fn inherit(p: &mut Pass, s: &mut ExtractRefreshStatus, idle: bool) ->
         let room = s.schedules.len() < MOST;
         match s.schedules.iter_mut().find(|own| own.name == entry.name) {
             Some(own) if own.task_id.is_none() => *own = entry,
-            // Both have one of that name: that of the other goes with it.
-            Some(_) => continue,
             None if room => s.schedules.push(entry),
-            None => continue,
+            // Both have one of that name, or there is no room: that of the other goes with it.
+            Some(_) | None => continue,
         }
         taken = true;
     }
