@@ -30,6 +30,11 @@ const NEW_IN_STATUS: &[(&str, &str)] = &[
         "our mark stays: Delete instead of Orphan, unless deletionPolicy says; told in CHANGELOG.md",
     ),
     (".status.marks[].refreshType", "what was contained under another type is forgotten: no proof, no claim"),
+    (
+        ".status.marks[].seen.stateName",
+        "taken for Completed: a name that is excluded later is not recognised",
+    ),
+    (".status.owed.occasions[].occasion.stateName", "as that of marks"),
     (".status.owed.failure", "told as retries that are used up; it stops all the same"),
     (".status.history[].failure", "shown to people; told as Failed"),
     (

@@ -30,7 +30,7 @@ use serde_json::{Map, Value};
     doc = "An ExtractRefresh refreshes a Tableau extract when the Prefect flows that feed it have delivered, and says how fresh it is.",
     selectable = ".spec.siteRef.name",
     selectable = ".spec.target.name",
-    printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.name"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".status.effective.target"),
     printcolumn(
         name = "Fresh",
         type_ = "string",

@@ -1,8 +1,9 @@
 //! What `ExtractRefresh` knows: conditions for people, and the state machine (docs/trigger.md 1) for Feedwater.
 
-use super::common::{Duration, Time, is_unseen, standard_status, unseen};
-use super::data_quality_warning::{DataQualityWarning, WarningStatus};
-use super::extract_refresh::{ExtractRefresh, RefreshMode, RefreshType, TargetKind};
+use super::common::{Time, is_unseen, standard_status, unseen};
+use super::data_quality_warning::WarningStatus;
+use super::extract_effective::Effective;
+use super::extract_refresh::{ExtractRefresh, RefreshType, TargetKind};
 use super::flow_deployment::Drift;
 use super::tableau_schedule::{ForeignSchedule, ScheduleIntent, ScheduleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -133,35 +134,6 @@ pub struct UpstreamStatus {
     pub new: bool,
 }
 
-/// Values in force where the spec is silent.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Effective {
-    /// `All`, `Any` or a number.
-    #[schemars(length(max = 8))]
-    pub require: String,
-    /// Full, Incremental or `IncrementalOrFull`.
-    pub refresh_type: RefreshMode,
-    /// Tries after the first.
-    pub retry_limit: i32,
-    /// Longest run.
-    pub timeout: Duration,
-    /// Place in the site's budget.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub priority: Option<i32>,
-    /// Age from which `Fresh` is Late.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warn_after: Option<Duration>,
-    /// Age from which `Fresh` is Stale.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fail_after: Option<Duration>,
-    /// Whether Tableau shows that data is stale; absent: Never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "DataQualityWarning")]
-    pub data_quality_warning: Option<DataQualityWarning>,
-}
-
 /// One terminal state of a run that counts.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -172,6 +144,10 @@ pub struct Occasion {
     /// Id of its state: the identity of the occasion.
     #[schemars(length(max = 64))]
     pub state_id: String,
+    /// Name of the state, unless it is `Completed`: a name that is excluded later does not count any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub state_name: Option<String>,
     /// Timestamp of the state: the order of occasions, in Prefect's time.
     pub at: Time,
     /// When the run started (else when it was expected to): how old its data is.

@@ -10,6 +10,7 @@
 mod cluster_connections;
 mod common;
 mod data_quality_warning;
+mod extract_effective;
 mod extract_refresh;
 mod extract_refresh_status;
 mod flow_deployment;
@@ -22,6 +23,7 @@ mod tableau_site;
 pub use cluster_connections::*;
 pub use common::*;
 pub use data_quality_warning::*;
+pub use extract_effective::*;
 pub use extract_refresh::*;
 pub use extract_refresh_status::*;
 pub use flow_deployment::*;

@@ -2,7 +2,10 @@
 //! Which runs are occasions of which feed is kept here, and only here.
 
 use super::feeds::Feeds;
-use super::workspace::{Ended, Runs, Setup};
+use super::index::Selections;
+use super::looking_back::LookingBack;
+use super::pager::{PAGE, Pager};
+use super::workspace::{Runs, Setup};
 use crate::guards::{Guard, holds};
 use crate::model::extract::Seen;
 use crate::model::feeds::Feed;
@@ -23,13 +26,11 @@ const OVERLAP: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Between two pages of a sweep.
 const SWEEP_PACE: Duration = Duration::from_secs(1);
-/// Rows per page: the server's default maximum.
-const PAGE: u32 = 200;
-/// Most pages in which the newest completion is looked for: it may stand behind runs that do not count.
-const MOST_PAGES: usize = 10;
+/// Most pages of one feed that a reading waits for when it looks farther back; the others follow as those of the sweep do.
+const AT_ONCE: usize = 10;
 
-/// The feeds that matter; `Some`: their completions do, `true`: none was ever seen.
-pub type Watched = BTreeMap<Feed, Option<bool>>;
+/// The feeds that matter; `Some`: their completions do, and what is meant of them.
+pub type Watched = BTreeMap<Feed, Option<Selections>>;
 
 /// See the module.
 pub struct Completions {
@@ -40,6 +41,11 @@ pub struct Completions {
     /// Feeds whose last day has been read.
     read: BTreeSet<Feed>,
     runs: BTreeMap<Feed, Runs>,
+    /// Whether there was a complete reading: what is read for the first time after it was not read before.
+    passed: bool,
+    back: LookingBack,
+    /// Until when all has been read, by Prefect's clock. The cursor itself stays at the newest run, however long ago that ended.
+    until: Option<Timestamp>,
     sweep: Option<Sweep>,
     next_sweep: Moment,
 }
@@ -49,18 +55,6 @@ struct Sweep {
     queries: Vec<RunQuery>,
     after: Timestamp,
     pager: Pager,
-}
-
-/// Keyset paging by `end_time`, newest first: `before` is the last row's, inclusive, and rows known already are dropped. An offset is used
-/// only inside one `end_time`, since a user's retry between two pages would hide a row behind it.
-struct Pager {
-    /// `None`: from the beginning of time.
-    after: Option<Timestamp>,
-    before: Option<Timestamp>,
-    offset: u32,
-    /// Rows per page.
-    most: u32,
-    done: bool,
 }
 
 impl Completions {
@@ -73,6 +67,9 @@ impl Completions {
             cursor: None,
             read: BTreeSet::new(),
             runs: BTreeMap::new(),
+            passed: false,
+            back: LookingBack::default(),
+            until: None,
             sweep: None,
             next_sweep,
         }
@@ -87,9 +84,17 @@ impl Completions {
     ) -> Result<(), PrefectError> {
         // With `within` the order of completions matters, so an event only hastens the poll; the run it names is read by id besides, since a
         // forced change keeps its old `end_time` and no poll would find it.
+        let meant = interest.iter().filter_map(|(feed, selections)| Some((feed, selections.as_ref()?)));
+        self.back.watch(meant);
         let found = self.read_ended(feeds, interest).await?;
         // Filed before anything else can fail: the cursor has passed them.
         self.take(feeds, found);
+        self.look_back(feeds).await?;
+        self.passed = true;
+        // Kept for the next process; not while anything before may be missing, which that process would not look for.
+        if let Some(until) = self.until.take().filter(|_| self.back.next().is_none()) {
+            (self.setup.cursor)(until);
+        }
         if !named.is_empty() {
             let found = self.read_named(named).await?;
             feeds.learn_flows(&*self.client, &found).await?;
@@ -106,14 +111,42 @@ impl Completions {
     /// Its last day is read (again): a deployment has a new id, which has a past of its own.
     pub fn read_anew(&mut self, feed: &Feed) {
         self.read.remove(feed);
+        self.back.forget(feed);
     }
 
     /// When the sweep wants its next page.
     pub fn next_page(&self, now: Moment) -> Moment {
-        if self.sweep.is_some() { now.plus(SWEEP_PACE) } else { self.next_sweep }
+        let busy = self.sweep.is_some() || self.back.next().is_some();
+        if busy { now.plus(SWEEP_PACE) } else { self.next_sweep }
     }
 
-    /// Runs that ended since the cursor; the last day for feeds not read before; the newest completion where none was ever seen.
+    /// Reads farther back where something may have been missed before the last day.
+    async fn look_back(&mut self, feeds: &mut Feeds) -> Result<(), PrefectError> {
+        for feed in self.read.clone() {
+            let mut pages = 0;
+            while self.settle(feeds, &feed) && pages < AT_ONCE {
+                self.look_back_a_page(feeds, &feed).await?;
+                pages += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_back_a_page(&mut self, feeds: &mut Feeds, feed: &Feed) -> Result<(), PrefectError> {
+        let rows = self.back.page(&*self.client, feed).await?;
+        feeds.learn_flows(&*self.client, &rows).await?;
+        self.take(feeds, rows);
+        Ok(())
+    }
+
+    /// `true`: something has to be looked for farther back.
+    fn settle(&mut self, feeds: &Feeds, feed: &Feed) -> bool {
+        let (behind, day_ago) = (self.passed || (self.setup.gap)(), sub(self.prefect_now(), DAY));
+        let runs = self.runs.entry(feed.clone()).or_default();
+        self.back.settle(feeds, feed, runs, behind, day_ago)
+    }
+
+    /// Runs that ended since the cursor; the last day for feeds not read before.
     async fn read_ended(&mut self, feeds: &mut Feeds, interest: &Watched) -> Result<Vec<Run>, PrefectError> {
         // Prefect's clock before the first row was read: what ends while pages are read is beyond it.
         let clock = self.client.clock();
@@ -125,26 +158,21 @@ impl Completions {
             self.read.clear();
         }
         self.forget_others(interest);
-        let watched = interest.iter().filter_map(|(feed, unseen)| unseen.map(|unseen| (feed, unseen)));
-        let (old, new): (Vec<_>, Vec<_>) = watched.partition(|(feed, _)| self.read.contains(*feed));
+        let watched = interest.iter().filter(|(_, selections)| selections.is_some()).map(|(feed, _)| feed);
+        let (old, new): (Vec<_>, Vec<_>) = watched.partition(|feed| self.read.contains(*feed));
         let mut found = Vec::new();
         let mut newest: Option<Timestamp> = None;
         for (group, whole_day) in [(old, false), (new, true)] {
             let day_ago = sub(self.prefect_now(), DAY);
             let after = if whole_day { day_ago } else { self.cursor.unwrap_or(day_ago) };
-            for query in feeds.queries(group.iter().map(|(feed, _)| *feed)) {
+            for query in feeds.queries(group.iter().copied()) {
                 let rows = self.read_window(&query, after).await?;
                 newest = newest.max(rows.iter().filter_map(|run| run.ended_at).max());
                 found.extend(rows);
             }
-            if whole_day {
-                for (feed, _) in group.iter().filter(|(_, unseen)| *unseen || self.setup.gap) {
-                    found.extend(self.newest_completed(feeds, feed).await?);
-                }
-            }
             // Before they count as read: what fails here has all of it read again.
             feeds.learn_flows(&*self.client, &found).await?;
-            for (feed, _) in group.into_iter().filter(|(feed, _)| feeds.found(feed)) {
+            for feed in group.into_iter().filter(|feed| feeds.found(feed)) {
                 self.runs.entry(feed.clone()).or_default();
                 self.read.insert(feed.clone());
             }
@@ -156,9 +184,9 @@ impl Completions {
             let next = sub(limit, overlap);
             // Without any row the clock alone moves it: what ends later has a later `end_time`.
             let next = if newest.is_none() { sub(clock.date, overlap) } else { next };
-            if !self.read.is_empty() && self.cursor.is_none_or(|cursor| next > cursor) {
-                self.cursor = Some(next);
-                (self.setup.cursor)(next);
+            if !self.read.is_empty() {
+                self.cursor = self.cursor.max(Some(next));
+                self.until = Some(sub(clock.date, overlap));
             }
         }
         Ok(found)
@@ -172,33 +200,14 @@ impl Completions {
     }
 
     async fn read_window(&self, query: &RunQuery, after: Timestamp) -> Result<Vec<Run>, PrefectError> {
-        let mut pager = Pager::since(Some(after));
+        let mut pager = Pager::since(after);
         let mut rows: HashMap<(RunId, StateId), Run> = HashMap::new();
         while !pager.done {
-            for run in pager.next(&*self.client, query).await? {
+            for run in pager.next(&*self.client, query, States::Ended).await? {
                 rows.insert((run.id.clone(), run.state.clone()), run);
             }
         }
         Ok(rows.into_values().collect())
-    }
-
-    /// The newest completion that counts, and those after it that do not.
-    async fn newest_completed(&self, feeds: &mut Feeds, feed: &Feed) -> Result<Vec<Run>, PrefectError> {
-        let mut found = Vec::new();
-        for query in feeds.exactly(feed) {
-            let mut pager = Pager { most: 1, ..Pager::since(None) };
-            for _ in 0..MOST_PAGES {
-                let page = pager.next_in(&*self.client, &query, States::Completed).await?;
-                feeds.learn_flows(&*self.client, &page).await?;
-                let counts = page.iter().any(|run| feeds.of(run).any(|of| of == *feed));
-                found.extend(page);
-                if counts || pager.done {
-                    break;
-                }
-                pager.most = PAGE;
-            }
-        }
-        Ok(found)
     }
 
     async fn read_named(&self, runs: &BTreeSet<RunId>) -> Result<Vec<Run>, PrefectError> {
@@ -227,26 +236,37 @@ impl Completions {
     /// Keeps two days and the newest of each: a day is read again after a restart, and the sweep must not bring back what was dropped.
     fn prune(&mut self) {
         let limit = sub(self.prefect_now(), DAY * 2);
-        for runs in self.runs.values_mut() {
-            let keep = runs.occasions.len().saturating_sub(1);
-            let old = runs.occasions.iter().take(keep).take_while(|o| o.at < limit).count();
-            runs.occasions.drain(..old);
+        for (feed, runs) in &mut self.runs {
+            runs.prune(limit, self.back.meant(feed));
         }
     }
 
+    /// Reads a page of what is looked for farther back, else of the sweep. `true`: there is something to publish.
+    pub async fn read_a_page(&mut self, feeds: &mut Feeds, now: Moment) -> bool {
+        let Some(feed) = self.back.next() else { return self.sweep_a_page(feeds, now).await };
+        if let Err(error) = self.look_back_a_page(feeds, &feed).await {
+            tracing::debug!(%error, "completions before the last day could not be read; it goes on from there");
+            return false;
+        }
+        let looked_for = |all: &Self| all.runs.get(&feed).map(|runs| runs.looked_for.clone());
+        let before = looked_for(self);
+        self.settle(feeds, &feed);
+        looked_for(self) != before
+    }
+
     /// Reads a page of the sweep, begins or ends one. `true`: something new was filed.
-    pub async fn sweep_a_page(&mut self, feeds: &mut Feeds, now: Moment) -> bool {
+    async fn sweep_a_page(&mut self, feeds: &mut Feeds, now: Moment) -> bool {
         if self.sweep.is_none() {
             if now < self.next_sweep {
                 return false;
             }
             let after = sub(self.prefect_now(), DAY);
             let queries = feeds.queries(self.read.iter());
-            self.sweep = Some(Sweep { queries, after, pager: Pager::since(Some(after)) });
+            self.sweep = Some(Sweep { queries, after, pager: Pager::since(after) });
         }
         let Some(mut sweep) = self.sweep.take() else { return false };
         let page = match sweep.queries.last() {
-            Some(query) => sweep.pager.next(&*self.client, query).await,
+            Some(query) => sweep.pager.next(&*self.client, query, States::Ended).await,
             None => Ok(Vec::new()),
         };
         let learnt = match page {
@@ -263,7 +283,7 @@ impl Completions {
         };
         if sweep.pager.done {
             sweep.queries.pop();
-            sweep.pager = Pager::since(Some(sweep.after));
+            sweep.pager = Pager::since(sweep.after);
         }
         if sweep.queries.is_empty() {
             self.next_sweep = self.setup.clock.moment().plus(SWEEP_EVERY);
@@ -283,27 +303,18 @@ impl Completions {
 
 /// Takes a run into what is known of a feed. `true`: it is a completion that was not known.
 fn file(runs: &mut Runs, run: &Run, published: Moment) -> bool {
-    let ended = match run.state_type {
-        StateType::Completed | StateType::Failed | StateType::Crashed | StateType::Cancelled => true,
+    match run.state_type {
+        StateType::Completed => {}
+        StateType::Failed | StateType::Crashed | StateType::Cancelled => {
+            runs.failed(run);
+            return false;
+        }
         StateType::Scheduled
         | StateType::Pending
         | StateType::Running
         | StateType::Paused
         | StateType::Cancelling
-        | StateType::Other => false,
-    };
-    // Of two that ended at the same moment always the same one is the newest.
-    let newest = (run.state_at, &run.id);
-    if ended && runs.newest_ended.as_ref().is_none_or(|before| (before.at, &before.run) <= newest) {
-        runs.newest_ended = Some(Ended {
-            at: run.state_at,
-            state: run.state_type,
-            run: run.id.clone(),
-            parameters: run.parameters.clone(),
-        });
-    }
-    if run.state_type != StateType::Completed {
-        return false;
+        | StateType::Other => return false,
     }
     // A state has one timestamp for ever, so a row that is read twice finds its place taken.
     let place = runs.occasions.partition_point(|o| (o.at, &o.state) < (run.state_at, &run.state));
@@ -321,42 +332,4 @@ fn file(runs: &mut Runs, run: &Run, published: Moment) -> bool {
     };
     runs.occasions.insert(place, seen);
     true
-}
-
-impl Pager {
-    fn since(after: Option<Timestamp>) -> Self {
-        Self { after, before: None, offset: 0, most: PAGE, done: false }
-    }
-
-    async fn next(&mut self, client: &dyn Prefect, query: &RunQuery) -> Result<Vec<Run>, PrefectError> {
-        self.next_in(client, query, States::Ended).await
-    }
-
-    async fn next_in(
-        &mut self,
-        client: &dyn Prefect,
-        query: &RunQuery,
-        states: States,
-    ) -> Result<Vec<Run>, PrefectError> {
-        let query = RunQuery {
-            states,
-            ended_after: self.after,
-            ended_before: self.before,
-            offset: self.offset,
-            limit: self.most,
-            ..query.clone()
-        };
-        let rows = client.runs(&query).await?;
-        let last = rows.last().and_then(|run| run.ended_at);
-        match last {
-            _ if rows.len() < self.most as usize => self.done = true,
-            Some(last) if self.before == Some(last) => self.offset += self.most,
-            Some(last) => {
-                self.before = Some(last);
-                self.offset = 0;
-            }
-            None => self.done = true,
-        }
-        Ok(rows)
-    }
 }

@@ -68,8 +68,8 @@ pub fn observe(
         .iter()
         .map(|upstream| (upstream.name.clone(), upstream_view(ctx, &desired.name, upstream, moment)))
         .collect();
-    // Jobs matter only to those with something under way; the others need not carry the list around.
-    let busy = stored.owed.is_some() || stored.attempt.is_some();
+    // Those to whom jobs do not matter need not carry the list around.
+    let busy = extract::reads_jobs(stored);
     let jobs = match (&snapshot, busy) {
         (Some(snapshot), true) => {
             JobsView { list: snapshot.list.clone(), details: snapshot.details.as_ref().clone() }
@@ -312,28 +312,21 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
         // There is nothing of that kind that could be missing or paused.
         Feed::Runs(_) => false,
     };
+    let selection = &upstream.selection;
     match (snapshot.runs.get(&feed), clock) {
-        (Some(runs), Some(clock)) => UpstreamView::Read {
+        (Some(runs), Some(clock)) if !runs.looked_for.contains(selection) => UpstreamView::Read {
             key,
-            occasions: runs.occasions.iter().filter(|seen| upstream.counts(seen)).cloned().collect(),
-            newest_ended: runs
-                .newest_ended
-                .as_ref()
-                .filter(|newest| newest.parameters.include(&upstream.parameters))
-                .map(|newest| (newest.state, newest.run.clone())),
+            occasions: runs.occasions.iter().filter(|seen| selection.counts(seen)).cloned().collect(),
+            given_up: runs.given_up.contains(selection),
+            newest_ended: runs.newest_end(selection),
             paused,
             running: snapshot.running.get(&feed).map(|running| InProgress {
-                runs: running
-                    .runs
-                    .iter()
-                    .filter(|run| run.parameters.include(&upstream.parameters))
-                    .cloned()
-                    .collect(),
+                runs: running.runs.iter().filter(|run| selection.takes(&run.parameters)).cloned().collect(),
                 ..**running
             }),
             clock: bounds(&clock, moment),
         },
-        (None, _) | (_, None) => UpstreamView::Unread { key: Some(key) },
+        (Some(_) | None, _) => UpstreamView::Unread { key: Some(key) },
     }
 }
 

@@ -136,7 +136,13 @@ impl Subject for Extracts {
                 let lane = Some(session.lane.clone());
                 Plan::Do { act: Act::Cancel(session, attempt, job), lane, priority: Priority::Changed }
             }
-            (Step::Look { jobs, list }, Some(session), _) => {
+            (Step::Look { jobs, list, tasks, warnings }, Some(session), _) => {
+                if tasks {
+                    session.hint(Hint::Tasks);
+                }
+                if let Some(datasource) = warnings {
+                    extract_warnings::look(ctx, &desired.name, stored, &datasource);
+                }
                 if let Some(since) = list {
                     session.hint(Hint::JobList(since));
                 }

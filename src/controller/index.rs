@@ -3,14 +3,18 @@
 use super::index_facts::refresh_facts;
 use crate::api::{ExtractRefresh, FlowDeployment, TargetKind};
 use crate::model::connection::{Need, extract_need, flow_need};
-use crate::model::extract;
+use crate::model::extract::{self, Pasts, Selection};
 use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, DeploymentName, JobId, Luid, ObjectName, TaskId};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
+
+mod feeds;
+
+pub use feeds::{Reads, Selections, Waiting, add};
 
 /// Something that resources depend on. Connections are named by the object that declares them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,7 +59,7 @@ pub struct Facts {
     pub created_at: Timestamp,
     /// It is being deleted.
     pub deleting: bool,
-    /// Something is owed or under way.
+    /// Something is owed or under way, or jobs of others may contain something.
     pub active: bool,
     /// Its status says that it has made a deployment, or is about to.
     pub made: bool,
@@ -71,8 +75,10 @@ pub struct Facts {
     pub jobs: Vec<JobId>,
     /// Jobs created before this are of no interest.
     pub jobs_since: Option<Timestamp>,
-    /// Upstreams (by their key) of which a completion was seen.
-    pub seen: BTreeSet<String>,
+    /// What it means by its upstreams.
+    pub upstreams: Vec<Reads>,
+    /// What was known of them.
+    pub pasts: Pasts,
     /// Until when it has to know which runs of its upstreams are in progress.
     pub asks_until: Option<Timestamp>,
     /// The content that was found by the name in the spec.
@@ -97,15 +103,6 @@ pub struct Change {
     pub claims: bool,
     /// It has to know which runs are in progress, and had not before.
     pub asks: bool,
-}
-
-/// Who waits for runs in progress, and of which feeds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Waiting {
-    /// The resources.
-    pub who: BTreeSet<Dependent>,
-    /// Their upstreams.
-    pub feeds: BTreeSet<Feed>,
 }
 
 /// A dependent, what it depends on, and what else is known.
@@ -203,70 +200,6 @@ impl Index {
         dependents.any(|who| inner.entries.get(who).is_some_and(|(_, facts)| facts.made))
     }
 
-    /// The feeds of a workspace that matter, and whether their completions do; `true` in the second place: none was ever seen.
-    pub fn feeds(&self, workspace: &ObjectName) -> BTreeMap<Feed, Option<bool>> {
-        let inner = self.read();
-        let mut out: BTreeMap<Feed, Option<bool>> = BTreeMap::new();
-        let Some(dependents) = inner.by_key.get(&Key::Workspace(workspace.clone())) else { return out };
-        for who in dependents {
-            let Some((keys, _)) = inner.entries.get(who) else { continue };
-            for key in keys {
-                let Key::Feed(of, feed) = key else { continue };
-                if of != workspace {
-                    continue;
-                }
-                let slot = out.entry(feed.clone()).or_default();
-                let readers: Vec<&Dependent> = match who {
-                    Dependent::Flow(flow) => inner
-                        .by_key
-                        .get(&Key::FlowDeployment(flow.clone()))
-                        .map(|set| set.iter().collect())
-                        .unwrap_or_default(),
-                    Dependent::Refresh(_) => vec![who],
-                };
-                for reader in readers {
-                    let Some((_, facts)) = inner.entries.get(reader) else { continue };
-                    let unseen = !facts.seen.contains(&feed.key(&ConnectionName::of(workspace)));
-                    *slot = Some(slot.unwrap_or(false) || unseen);
-                }
-            }
-        }
-        out
-    }
-
-    /// Who waits now for runs in progress in a workspace, added to what is there.
-    pub fn waiting(&self, workspace: &ObjectName, now: Timestamp, into: &mut Waiting) {
-        let inner = self.read();
-        for who in inner.by_key.get(&Key::Workspace(workspace.clone())).into_iter().flatten() {
-            let direct = std::slice::from_ref(who).iter();
-            let readers = match who {
-                Dependent::Flow(flow) => inner.by_key.get(&Key::FlowDeployment(flow.clone())),
-                Dependent::Refresh(_) => None,
-            };
-            let asks = |who: &&Dependent| {
-                inner
-                    .entries
-                    .get(*who)
-                    .and_then(|(_, facts)| facts.asks_until)
-                    .is_some_and(|until| until > now)
-            };
-            let asking: Vec<&Dependent> = direct.chain(readers.into_iter().flatten()).filter(asks).collect();
-            if asking.is_empty() {
-                continue;
-            }
-            into.who.extend(asking.into_iter().cloned());
-            let keys = inner.entries.get(who).map(|(keys, _)| keys.as_slice()).unwrap_or_default();
-            into.feeds.extend(keys.iter().filter_map(|key| match key {
-                Key::Feed(of, feed) => (of == workspace).then(|| feed.clone()),
-                Key::Workspace(_)
-                | Key::Site(_)
-                | Key::FlowDeployment(_)
-                | Key::Content(..)
-                | Key::ContentLuid(..) => None,
-            }));
-        }
-    }
-
     fn on_event<K: ResourceExt>(
         &self,
         event: &Event<K>,
@@ -317,7 +250,7 @@ impl Inner {
         {
             let part = |facts: &Facts| (facts.attempting, facts.deleting, facts.parting);
             let moved = part(old_facts) != part(&facts);
-            let interest = old_facts.schedules != facts.schedules;
+            let interest = old_facts.schedules != facts.schedules || old_facts.upstreams != facts.upstreams;
             let needs = old_facts.needs != facts.needs;
             let claims = moved || interest;
             let asks = facts.asks_until.is_some() && old_facts.asks_until != facts.asks_until;
@@ -397,7 +330,8 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
         parting: false,
         jobs: Vec::new(),
         jobs_since: None,
-        seen: BTreeSet::new(),
+        upstreams: Vec::new(),
+        pasts: Pasts::default(),
         asks_until: None,
         found: None,
         needs: needs(&keys, |key| match key {
@@ -421,9 +355,17 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
         }
         (None, None) | (Some(_), Some(_)) => {}
     }
+    let mut upstreams = Vec::new();
     for upstream in refresh.spec.upstreams.iter().flatten() {
+        let reads = |of: &Key| Reads {
+            name: upstream.name.clone(),
+            of: of.clone(),
+            selection: Selection::of(upstream),
+        };
         if let Some(flow) = &upstream.flow_deployment_ref {
-            keys.push(Key::FlowDeployment(here(&flow.name)));
+            let key = Key::FlowDeployment(here(&flow.name));
+            upstreams.push(reads(&key));
+            keys.push(key);
         }
         let deployment = upstream.prefect_deployment.as_ref();
         let deployment = deployment.map(|there| (&there.workspace_ref, extract::feed_of_deployment(there)));
@@ -432,7 +374,9 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
         for (workspace, feed) in deployment.into_iter().chain(runs) {
             let workspace = ConnectionName::from(workspace).seen_from(&me.namespace);
             keys.push(Key::Workspace(workspace.clone()));
-            keys.push(Key::Feed(workspace, feed));
+            let key = Key::Feed(workspace, feed);
+            upstreams.push(reads(&key));
+            keys.push(key);
         }
     }
     keys.sort();
@@ -441,7 +385,7 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
         Key::Site(site) => extract_need(refresh, &ConnectionName::of(site)),
         _ => Need::Never,
     });
-    Some((Dependent::Refresh(me), keys, refresh_facts(refresh, needs)))
+    Some((Dependent::Refresh(me), keys, refresh_facts(refresh, needs, upstreams)))
 }
 
 fn needs(keys: &[Key], need: impl Fn(&Key) -> Need) -> Vec<(Key, Need)> {

@@ -1,12 +1,11 @@
 //! What the index keeps of an `ExtractRefresh` beside its keys: read from its status.
 
-use super::index::{Facts, Key, created_at};
+use super::index::{Facts, Key, Reads, created_at};
 use crate::api::{ExtractRefresh, FINALIZER, ForeignSchedules, TargetKind};
 use crate::model::connection::Need;
-use crate::model::extract;
+use crate::model::extract::{self, Pasts};
 use crate::model::ids::{JobId, Luid, TaskId};
 use kube::ResourceExt;
-use std::collections::BTreeSet;
 
 fn scheduled(refresh: &ExtractRefresh) -> bool {
     let spec = &refresh.spec;
@@ -23,9 +22,12 @@ fn found_by_name(refresh: &ExtractRefresh) -> Option<(TargetKind, Luid)> {
 }
 
 /// What is known of an `ExtractRefresh`.
-pub(super) fn refresh_facts(refresh: &ExtractRefresh, needs: Vec<(Key, Need)>) -> Facts {
+pub(super) fn refresh_facts(
+    refresh: &ExtractRefresh,
+    needs: Vec<(Key, Need)>,
+    upstreams: Vec<Reads>,
+) -> Facts {
     let status = refresh.status.as_ref();
-    let owed = status.and_then(|s| s.owed.as_ref());
     let attempt = status.and_then(|s| s.attempt.as_ref());
     let jobs = attempt
         .iter()
@@ -34,12 +36,6 @@ pub(super) fn refresh_facts(refresh: &ExtractRefresh, needs: Vec<(Key, Need)>) -
         .collect();
     // The list is read all the while only for an attempt that has no job yet; what is merely owed asks for it before it starts.
     let fence = attempt.filter(|a| a.job_id.is_none()).map(|a| a.fence.0);
-    let seen: BTreeSet<String> = status
-        .iter()
-        .flat_map(|s| s.marks.iter())
-        .filter(|m| m.seen.is_some())
-        .map(|m| m.key.clone())
-        .collect();
     let tasks: Vec<TaskId> = status
         .iter()
         .flat_map(|s| s.schedules.iter())
@@ -53,13 +49,14 @@ pub(super) fn refresh_facts(refresh: &ExtractRefresh, needs: Vec<(Key, Need)>) -
         deleting,
         parting: deleting && held && has_some,
         tasks,
-        active: owed.is_some() || attempt.is_some(),
+        active: status.is_some_and(extract::reads_jobs),
         made: false,
         attempting: attempt.is_some(),
         schedules: scheduled(refresh),
         jobs,
         jobs_since: fence,
-        seen,
+        upstreams,
+        pasts: Pasts::of(refresh),
         asks_until: extract::asks_for_runs(refresh),
         found: found_by_name(refresh),
         needs,

@@ -5,7 +5,7 @@ use super::index::{Dependent, Key};
 use super::site::{Contents, Health, Hint, News, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs};
 use super::site_warnings::{WarningAsk, WarningReads};
 use crate::api::TargetKind;
-use crate::model::extract::{JobList, ServerView, Unlisted};
+use crate::model::extract::{JOBS_EVERY, JobList, ServerView, Unlisted};
 use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId};
 use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::time::{Moment, sub};
@@ -78,6 +78,8 @@ pub(super) struct Interest {
     pub(super) found: BTreeSet<(TargetKind, Luid)>,
     jobs: BTreeSet<JobId>,
     list: Option<Timestamp>,
+    /// Somebody may look at jobs.
+    active: bool,
     /// Somebody has to do with tasks.
     tasks: bool,
     /// Tasks that resources have in status.
@@ -277,8 +279,10 @@ impl Observer {
         };
         self.details.retain(|job, _| wanted.contains(job) || listed.contains(job));
         self.denied.retain(|job, _| wanted.contains(job) || listed.contains(job));
-        // Answers about jobs nobody follows any more are of no use; with nothing active none is kept.
-        if since.is_none() && wanted.is_empty() {
+        // Answers about jobs nobody follows any more are of no use; with nothing active none is kept, and no list longer than those need it who
+        // look at it now and then.
+        let lately = matches!(&self.list, JobList::Read { asked, .. } if now.since(*asked) <= JOBS_EVERY);
+        if since.is_none() && wanted.is_empty() && !(interest.active && lately) {
             self.details.clear();
             self.denied.clear();
             self.list = JobList::Unread;
@@ -311,6 +315,7 @@ impl Observer {
                     all.found.extend(facts.found);
                     all.jobs.extend(facts.jobs);
                     all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
+                    all.active |= facts.active;
                     all.tasks |= facts.schedules;
                     all.known_tasks.extend(facts.tasks);
                 }

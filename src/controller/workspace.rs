@@ -2,17 +2,15 @@
 
 use super::connections::Reads;
 use super::index::{Dependent, Index, Key};
+pub use super::known_runs::Runs;
 use super::lanes::Lane;
 use super::running::Known;
 use super::wakes::Wakes;
 use crate::clock::Clock;
 use crate::guards::{Guard, holds};
 use crate::model::connection::POLL_INTERVAL;
-use crate::model::extract::Seen;
 use crate::model::feeds::Feed;
-use crate::model::ids::{DeploymentName, ObjectName, RunId};
-use crate::model::parameters::Parameters;
-use crate::model::runs::StateType;
+use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::time::Moment;
 use crate::prefect::{Deployment, Prefect, PrefectError, RunEvent, Server};
 use crate::runtime::metrics::Metrics;
@@ -83,28 +81,6 @@ pub struct Row {
     pub found: Result<Arc<Deployment>, u32>,
     /// It was there once, as far back as it is read.
     pub known: bool,
-}
-
-/// What is known of the runs of one feed.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Runs {
-    /// COMPLETED states of the last day and the newest before, oldest first.
-    pub occasions: Vec<Seen>,
-    /// The newest run that ended, whatever way.
-    pub newest_ended: Option<Ended>,
-}
-
-/// A run that ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ended {
-    /// When.
-    pub at: jiff::Timestamp,
-    /// How.
-    pub state: StateType,
-    /// Which.
-    pub run: RunId,
-    /// With what.
-    pub parameters: Parameters,
 }
 
 /// Complete reads in a row that have to lack a deployment before it counts as absent.
@@ -231,8 +207,8 @@ pub struct Setup {
     /// Cycles are counted here.
     pub metrics: Arc<Metrics>,
     /// Whether completions may have been missed before the oldest that will be read.
-    pub gap: bool,
-    /// Called with the cursor after each complete pass.
+    pub gap: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Called after each complete pass with the time until which all has been read.
     pub cursor: Arc<dyn Fn(jiff::Timestamp) + Send + Sync>,
     /// Told whether the event stream is connected.
     pub connected: Arc<dyn Fn(bool) + Send + Sync>,

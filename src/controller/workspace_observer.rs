@@ -5,7 +5,7 @@
 use super::completions::{Completions, Watched};
 use super::feeds::Feeds;
 use super::flows::load;
-use super::index::Waiting;
+use super::index::{Waiting, add};
 use super::running::Running;
 use super::workspace::{Health, Hint, Row, Setup, WorkspaceSnapshot, wake_what_differs};
 use crate::guards::{Guard, holds};
@@ -161,7 +161,7 @@ impl Observer {
                         todo.everything = true;
                         return true;
                     }
-                    if !failing && self.completions.sweep_a_page(&mut self.feeds, now).await {
+                    if !failing && self.completions.read_a_page(&mut self.feeds, now).await {
                         self.publish_runs();
                     }
                 }
@@ -212,10 +212,9 @@ impl Observer {
         for user in self.setup.users.all() {
             for (feed, completions) in self.setup.index.feeds(&user) {
                 let slot = all.entry(feed).or_default();
-                *slot = match (*slot, completions) {
-                    (None, other) | (other, None) => other,
-                    (Some(a), Some(b)) => Some(a || b),
-                };
+                for (selection, reach) in completions.into_iter().flatten() {
+                    add(slot.get_or_insert_default(), selection, reach);
+                }
             }
         }
         all

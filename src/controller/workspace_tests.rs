@@ -3,10 +3,11 @@
 use super::*;
 use crate::api::{ExtractRefresh, FlowDeployment};
 use crate::controller::wakes::Wakeups;
+use crate::model::extract::Selection;
 use crate::model::feeds::Selector;
 use crate::model::ids::DeploymentId;
-use crate::prefect::NewDeployment;
 use crate::prefect::fake::FakePrefect;
+use crate::prefect::{NewDeployment, StateType};
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
@@ -73,7 +74,7 @@ async fn rig(gap: bool, before: impl AsyncFnOnce(&FakePrefect)) -> Rig {
             users,
             lane: Lane::adaptive(clock.clone()),
             metrics: Arc::new(Metrics::default()),
-            gap,
+            gap: Arc::new(move || gap),
             cursor: Arc::new(move |at| told.lock().unwrap().push(at)),
             connected: Arc::new(|_| {}),
         },
@@ -169,8 +170,8 @@ async fn runs_by_tag_are_seen_at_once_at_first_sight_and_by_the_sweep() {
     rig.pass(Duration::from_secs(1)).await;
     let crm = selector(&["crm"], None);
     assert_eq!(rig.of(&crm), [first.id.to_string()], "the newest that counts");
-    let newest = rig.session.snapshot().runs[&crm].newest_ended.as_ref().map(|ended| ended.run.clone());
-    assert_eq!(newest, Some(crashed.id.clone()));
+    let newest = rig.session.snapshot().runs[&crm].newest_end(&Selection::default());
+    assert_eq!(newest, Some((StateType::Crashed, crashed.id.clone())));
 
     rig.woken();
     let live = rig.prefect.run_of("c", &["y", "crm"], Some("etl"), StateType::Completed);

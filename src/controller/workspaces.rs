@@ -2,6 +2,7 @@
 
 use super::connections::SessionKey;
 use super::context::{Context, Objects};
+use super::cursors::Cursors;
 use super::in_use::{self, Act};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
@@ -20,14 +21,12 @@ use crate::model::connection::{
     support, workspace_verdicts,
 };
 use crate::model::ids::ObjectName;
-use crate::model::time::sub;
 use crate::prefect::{PrefectError, Server};
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The subject.
 pub struct Workspaces;
@@ -178,14 +177,11 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace, leaving: b
     let parts: Vec<&str> = parts.iter().map(ExposeSecret::expose_secret).collect();
     let key = SessionKey::new(spec.api_url.clone(), &parts);
     let before = ctx.workspaces.get(name).map(|link| link.session);
-    let cursor_key = cursor_annotation(&spec.api_url);
     let link = ctx.workspaces.link(name, key, spec.poll_interval, |users| {
         let client = ctx.services.prefect(&access)?;
-        let (lease, key, metrics) = (ctx.lease.clone(), cursor_key.clone(), ctx.metrics.clone());
-        // Read within the last day by somebody before us? If not, what completed before the day that is read anew may have been missed.
-        let day_ago = sub(ctx.clock.now(), Duration::from_secs(24 * 3600));
-        let cursor = ctx.lease.annotation(&cursor_key).and_then(|at| at.parse::<Timestamp>().ok());
-        let gap = cursor.is_none_or(|at| at < day_ago);
+        let (cursors, metrics) = (Cursors::new(ctx, &spec.api_url, &users), ctx.metrics.clone());
+        let cursors = Arc::new(cursors);
+        let before = cursors.clone();
         Ok::<_, PrefectError>(WorkspaceSession::start(
             client,
             Setup {
@@ -194,12 +190,8 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace, leaving: b
                 wakes: ctx.wakes.clone(),
                 users,
                 lane: ctx.lanes.of(&payer(&spec.api_url), &ctx.clock),
-                gap,
-                cursor: Arc::new(move |at| {
-                    if let Err(error) = lease.set_annotation(&key, &whole_minute(at)) {
-                        tracing::error!(%error, "the cursor cannot be kept on the Lease");
-                    }
-                }),
+                gap: Arc::new(move || before.gap()),
+                cursor: Arc::new(move |at| cursors.keep(at)),
                 connected: Arc::new(move |up| {
                     if up { metrics.websocket_connected() } else { metrics.websocket_lost() }
                 }),
@@ -252,18 +244,6 @@ fn payer(api_url: &str) -> String {
         return api_url.split("/workspaces/").next().unwrap_or(api_url).to_owned();
     }
     url::Url::parse(api_url).map_or_else(|_| api_url.to_owned(), |url| url.origin().ascii_serialization())
-}
-
-/// The lease's annotation that keeps the cursor of one API, so that a gap is known at the next start.
-fn cursor_annotation(api_url: &str) -> String {
-    let id = SessionKey::new(api_url.to_owned(), &[api_url]).fingerprint("cursor");
-    format!("cursor.feedwater.dev/{id}")
-}
-
-/// The lease is written every few seconds anyway; the annotation need not change each time.
-fn whole_minute(at: Timestamp) -> String {
-    let second = at.as_second() - at.as_second().rem_euclid(60);
-    Timestamp::from_second(second).unwrap_or(at).to_string()
 }
 
 /// What a failed read says about the connection.

@@ -61,11 +61,7 @@ const LOOKED_AT: usize = 8 * 1024;
 impl Lasting {
     /// What the notes of a failed job are taken for.
     pub fn told_by(notes: &str) -> Option<Self> {
-        let mut end = notes.len().min(LOOKED_AT);
-        while !notes.is_char_boundary(end) {
-            end -= 1;
-        }
-        let notes = notes[..end].to_ascii_lowercase();
+        let notes = beginning(notes);
         let holds = |words: &str| notes.contains(&words.to_ascii_lowercase());
         let row = NEVER_RETRIED
             .iter()
@@ -93,6 +89,23 @@ impl Lasting {
             }
         }
     }
+}
+
+/// Whether a failed incremental refresh says that only a full one helps. How Tableau words that was not seen, so it has to name both; taken for it
+/// wrongly, more is loaded than had to be, and nothing is lost.
+pub fn wants_full(notes: &str) -> bool {
+    let notes = beginning(notes);
+    let full = ["full refresh", "full extract", "fully refresh", "refreshed fully"];
+    notes.contains("incremental") && full.iter().any(|words| notes.contains(words))
+}
+
+/// In small letters.
+fn beginning(notes: &str) -> String {
+    let mut end = notes.len().min(LOOKED_AT);
+    while !notes.is_char_boundary(end) {
+        end -= 1;
+    }
+    notes[..end].to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -124,6 +137,19 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(Lasting::told_by(notes), expected, "{notes}");
+        }
+    }
+
+    #[test]
+    fn a_full_refresh_is_wanted_only_where_both_are_named() {
+        for (notes, expected) in [
+            ("The column used for the incremental refresh is gone. Perform a full refresh.", true),
+            ("Incremental extract cannot be appended: a Full Extract is required", true),
+            ("Incremental refresh failed: no route to the database", false),
+            ("The full refresh exceeded the time limit", false),
+            ("", false),
+        ] {
+            assert_eq!(wants_full(notes), expected, "{notes}");
         }
     }
 

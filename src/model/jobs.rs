@@ -57,6 +57,8 @@ pub struct Job {
     pub completed_at: Option<Timestamp>,
     /// It failed, and what Tableau says about it is known to mean this.
     pub failure: Option<Lasting>,
+    /// It failed, and says that only a full refresh helps.
+    pub wants_full: bool,
 }
 
 /// What asking for a job gave.

@@ -8,7 +8,7 @@ use super::lease_store::{LeaseStore, StoreError};
 use crate::clock::Clock;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -82,6 +82,7 @@ pub struct Handle {
 struct Annotations {
     inherited: BTreeMap<String, String>,
     wanted: BTreeMap<String, String>,
+    dropped: BTreeSet<String>,
 }
 
 impl Handle {
@@ -108,8 +109,24 @@ impl Handle {
     /// The API server would refuse it, and with it every renewal.
     pub fn set_annotation(&self, key: &str, value: &str) -> Result<(), BadAnnotation> {
         check_annotation(key, value)?;
-        lock(&self.annotations).wanted.insert(key.to_owned(), value.to_owned());
+        let mut annotations = lock(&self.annotations);
+        annotations.dropped.remove(key);
+        annotations.wanted.insert(key.to_owned(), value.to_owned());
         Ok(())
+    }
+    /// Takes away, with the next renewal, those annotations whose key begins so and whose value is of no use: all together have a limit.
+    pub fn drop_annotations(&self, prefix: &str, useless: impl Fn(&str) -> bool) {
+        let mut annotations = lock(&self.annotations);
+        let Annotations { inherited, wanted, dropped } = &mut *annotations;
+        for all in [inherited, wanted] {
+            all.retain(|key, value| {
+                let goes = key.starts_with(prefix) && useless(value);
+                if goes {
+                    dropped.insert(key.clone());
+                }
+                !goes
+            });
+        }
     }
 }
 
@@ -326,9 +343,11 @@ impl<S: LeaseStore> Elector<S> {
         spec.holder_identity = Some(self.terms.identity.clone());
         spec.lease_duration_seconds = Some(i32::try_from(self.terms.duration.as_secs()).unwrap_or(i32::MAX));
         spec.renew_time = Some(MicroTime(self.clock.now()));
-        let wanted = lock(&self.annotations).wanted.clone();
-        if !wanted.is_empty() {
-            lease.metadata.annotations.get_or_insert_default().extend(wanted);
+        let annotations = lock(&self.annotations);
+        if !annotations.wanted.is_empty() || !annotations.dropped.is_empty() {
+            let all = lease.metadata.annotations.get_or_insert_default();
+            all.retain(|key, _| !annotations.dropped.contains(key));
+            all.extend(annotations.wanted.clone());
         }
         lease
     }

@@ -56,29 +56,25 @@ impl TableauClient {
         if answer.status == 401 { Err(self.sessions.refused_again()) } else { Ok(answer) }
     }
 
-    /// The same within a deadline, the second call after a 401 included: the caller's lease is measured by it. `make` gets what is left of it.
+    /// The same within a deadline, signing in and the second call after a 401 included: the caller's lease is measured by it. `make` gets what is left
+    /// of it.
     pub(super) async fn call_within(
         &self,
         deadline: Duration,
         make: impl Fn(Url, Duration) -> Option<Call> + Send + Sync,
     ) -> Result<Answer, TableauError> {
-        let session = self.sessions.get(&self.http).await?;
         let left = self.left_of(deadline);
-        let call = |url| make(url, deadline);
+        let session = in_time(left(), self.sessions.get(&self.http)).await?;
+        let first = some(left())?;
+        let call = |url| make(url, first);
         let answer = self.http.send(self.request(&session, call)?).await?;
         if answer.status != 401 {
             return Ok(answer);
         }
         // A 401 did nothing, so that what is not sent now was not done.
-        let late = TableauError::Unreachable(Unreachable::Connect);
-        let session = tokio::time::timeout(left(), self.sessions.renew(&self.http, &session))
-            .await
-            .map_err(|_| late.clone())??;
-        let left = left();
-        if left.is_zero() {
-            return Err(late);
-        }
-        let call = |url| make(url, left);
+        let session = in_time(left(), self.sessions.renew(&self.http, &session)).await?;
+        let second = some(left())?;
+        let call = |url| make(url, second);
         let answer = self.http.send(self.request(&session, call)?).await?;
         if answer.status == 401 { Err(self.sessions.refused_again()) } else { Ok(answer) }
     }
@@ -324,21 +320,18 @@ impl Tableau for TableauClient {
                 Some(call)
             }
         };
-        let session = self.sessions.get(&self.http).await?;
+        // Signing in is within the deadline too: the caller's lease is measured by it.
         let left = self.left_of(deadline);
-        let answer = self.http.send(self.request(&session, make(deadline))?).await.map_err(sent)?;
+        let session = in_time(left(), self.sessions.get(&self.http)).await?;
+        let call = self.request(&session, make(some(left())?))?;
+        let answer = self.http.send(call).await.map_err(sent)?;
         if answer.status != 401 {
             return started(&answer);
         }
-        // A 401 started nothing. The second POST keeps within the deadline of the first: the caller's lease is measured by it.
-        let session = tokio::time::timeout(left(), self.sessions.renew(&self.http, &session))
-            .await
-            .map_err(|_| RefreshError::NotSent(Unreachable::Connect))??;
-        let left = left();
-        if left.is_zero() {
-            return Err(RefreshError::NotSent(Unreachable::Connect));
-        }
-        let answer = self.http.send(self.request(&session, make(left))?).await.map_err(sent)?;
+        // A 401 started nothing.
+        let session = in_time(left(), self.sessions.renew(&self.http, &session)).await?;
+        let call = self.request(&session, make(some(left())?))?;
+        let answer = self.http.send(call).await.map_err(sent)?;
         if answer.status == 401 { Err(RefreshError::SignInRefused) } else { started(&answer) }
     }
 
@@ -351,6 +344,21 @@ impl Tableau for TableauClient {
         success(&answer)
     }
 }
+
+/// What has to be done before a call, in what is left of its deadline: when it comes too late the call is not sent.
+async fn in_time<T>(
+    left: Duration,
+    work: impl Future<Output = Result<T, TableauError>>,
+) -> Result<T, TableauError> {
+    tokio::time::timeout(left, work).await.unwrap_or(Err(LATE))
+}
+
+/// What is left of a deadline, if anything is.
+fn some(left: Duration) -> Result<Duration, TableauError> {
+    if left.is_zero() { Err(LATE) } else { Ok(left) }
+}
+
+const LATE: TableauError = TableauError::Unreachable(Unreachable::Connect);
 
 /// What a refresh POST that was answered has done (reference 5.3).
 fn started(answer: &Answer) -> Result<JobId, RefreshError> {

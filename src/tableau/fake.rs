@@ -71,6 +71,7 @@ impl State {
             started_at: None,
             completed_at: None,
             failure: None,
+            wants_full: false,
         };
         self.jobs.push(FakeJob { job, refresh_type, title: content.name.clone() });
         id

@@ -3,7 +3,7 @@
 
 use super::{Content, Job, JobRow, JobStatus, Project};
 use crate::api::{RefreshType, TargetKind};
-use crate::model::failures::Lasting;
+use crate::model::failures::{self, Lasting};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -228,7 +228,8 @@ impl From<JobDetail> for Job {
             created_at: job.created_at,
             started_at: job.started_at,
             completed_at: job.completed_at,
-            failure: Some(status).filter(|status| *status == JobStatus::Failed).and(told.failure),
+            failure: told.failure.filter(|_| status == JobStatus::Failed),
+            wants_full: told.wants_full && status == JobStatus::Failed,
         }
     }
 }
@@ -238,6 +239,8 @@ struct Told {
     /// One of `statusNotes` is an error.
     error: bool,
     failure: Option<Lasting>,
+    /// Only a full refresh helps.
+    wants_full: bool,
 }
 
 impl Told {
@@ -246,13 +249,17 @@ impl Told {
             job.status_notes.clone().and_then(|notes| rows_of(notes, "statusNote")).unwrap_or_default();
         let of = |note: &Value, field: &str| note.get(field).and_then(Value::as_str).map(str::to_owned);
         let own = job.extract_refresh_job.as_ref().and_then(|refresh| refresh.notes.as_ref()?.as_str());
-        let mut texts =
-            own.map(str::to_owned).into_iter().chain(notes.iter().filter_map(|note| of(note, "text")));
+        let texts: Vec<String> = own
+            .map(str::to_owned)
+            .into_iter()
+            .chain(notes.iter().filter_map(|note| of(note, "text")))
+            .collect();
         Self {
             error: notes
                 .iter()
                 .any(|note| of(note, "type").is_some_and(|t| t.eq_ignore_ascii_case("errorCode"))),
-            failure: texts.find_map(|text| Lasting::told_by(&text)),
+            failure: texts.iter().find_map(|text| Lasting::told_by(text)),
+            wants_full: texts.iter().any(|text| failures::wants_full(text)),
         }
     }
 }
@@ -362,6 +369,12 @@ mod tests {
             of(json!({"finishCode": "2", "extractRefreshJob": {"notes": words}})),
             (JobStatus::Cancelled, None)
         );
+        let notes = json!({"notes": "The incremental refresh is not possible: run a full refresh"});
+        for (code, wanted) in [("1", true), ("2", false)] {
+            let job = json!({"id": "1", "completedAt": "2026-11-24T12:00:00Z", "finishCode": code,
+                             "extractRefreshJob": notes});
+            assert_eq!(Job::from(serde_json::from_value::<JobDetail>(job).unwrap()).wants_full, wanted);
+        }
         // An error among the notes of what is called a success: never believed.
         for notes in [json!({"statusNote": note("ErrorCode", "x")}), json!([note("errorCode", "x")])] {
             assert_eq!(of(json!({"finishCode": "0", "statusNotes": notes})), (JobStatus::Failed, None));

@@ -120,7 +120,7 @@ async fn session(names: &[&str]) -> (Arc<WorkspaceSession>, Arc<Mutex<Table>>, S
         users,
         lane: Lane::adaptive(clock),
         metrics: Arc::new(Metrics::default()),
-        gap: false,
+        gap: Arc::new(|| false),
         cursor: Arc::new(|_| {}),
         connected: Arc::new(|_| {}),
     };

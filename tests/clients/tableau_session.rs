@@ -89,6 +89,30 @@ async fn after_a_401_a_call_is_repeated_once_in_a_new_session() {
     assert_eq!(stub.count("/refresh"), 2);
 }
 
+/// The lease was measured by the deadline of the POST: what signing in takes of it is not there for the POST.
+#[tokio::test]
+async fn a_slow_sign_in_leaves_a_refresh_what_is_left_of_its_deadline() {
+    let slow = Duration::from_millis(700);
+    let late = move |reply| Reply::Late(slow, Box::new(reply));
+    let stub = Stub::start(move |seen| match seen.target.as_str() {
+        "/api/2.4/serverinfo" => server_info("3.27"),
+        "/api/3.27/auth/signin" => late(signed_in("t")),
+        _ => late(json(202, &json!({"job": {"id": "j"}}))),
+    })
+    .await;
+    let luid = "l".into();
+    for (deadline, expected, posts) in [
+        (350, Err(RefreshError::NotSent(feedwater::http::Unreachable::Connect)), 0),
+        (1050, Err(RefreshError::Ambiguous), 1),
+        (4000, Ok("j".into()), 1),
+    ] {
+        let (client, before) = (client(&stub), stub.count("/refresh"));
+        let deadline = Duration::from_millis(deadline);
+        let result = client.refresh(TargetKind::Workbook, &luid, RefreshType::Full, deadline).await;
+        assert_eq!((result, stub.count("/refresh") - before), (expected, posts), "{deadline:?}");
+    }
+}
+
 /// Lets virtual time pass, with nothing in flight.
 async fn pass(length: Duration) {
     tokio::time::pause();

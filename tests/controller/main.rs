@@ -11,6 +11,7 @@ mod drift;
 mod ends;
 mod errors;
 mod first;
+mod gaps;
 mod guards;
 mod ha;
 mod in_use;

@@ -136,18 +136,21 @@ async fn a_run_that_does_not_move_is_not_waited_for_and_an_event_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_passes_and_whoever_ignores_what_runs_asks_nothing() {
+async fn a_request_waits_too_and_whoever_ignores_what_runs_asks_nothing() {
     let world = World::new();
     two(&world, &json!({"policy": "Wait"}));
     extract(&world, "ignoring", &json!({"policy": "Ignore"}));
     let _operator = world.operator("one");
     world.settle().await;
-    begin(&world, "b");
+    let b = begin(&world, "b");
     world.complete("a");
     held(&world).await;
     world.until("the other does not wait", |world| activity(world, "ignoring") == "UpToDate").await;
     let metadata = json!({"metadata": {"annotations": {"feedwater.dev/refresh-requested": "now"}}});
     world.server.merge("extractrefreshes", crate::world::NAMESPACE, "orders", &metadata).unwrap();
+    sleep(POLL * 4).await;
+    assert_eq!(world.jobs().len(), 1, "a request skips no run that may deliver");
+    world.prefect.set_state(&b, StateType::Failed).unwrap();
     world.until("it is refreshed", |world| world.jobs().len() == 2).await;
     world.settle().await;
     let before = asked(&world);

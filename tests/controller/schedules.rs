@@ -1,6 +1,7 @@
 //! Schedules in Tableau whose rights, lists and owners change.
 
-use crate::world::{NAMESPACE, World};
+use crate::world::{NAMESPACE, POLL, World};
+use feedwater::api::RefreshType;
 use feedwater::tableau::TableauError;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -180,4 +181,37 @@ async fn a_task_that_is_kept_from_the_account_is_neither_made_again_nor_forgotte
     world.tableau.state().hidden.clear();
     in_sync(&world, "orders").await;
     assert_eq!((task_of(&world, "orders"), count(&world, "create_task")), (task, 1));
+}
+
+/// By the rule that holds for every job; and nothing is asked once nothing is left to be contained.
+#[tokio::test(start_paused = true)]
+async fn a_run_of_a_schedule_is_credited_with_what_it_contains() {
+    let world = on_cloud();
+    for flow in ["a", "b"] {
+        world.server.put("flowdeployments", World::flow(flow)).unwrap();
+    }
+    let mut refresh = World::refresh("orders", &["a", "b"]);
+    refresh["spec"]["schedules"] = nightly("orders")["spec"]["schedules"].clone();
+    world.server.put("extractrefreshes", refresh).unwrap();
+    let _operator = world.operator("one");
+    in_sync(&world, "orders").await;
+    world.settle().await;
+    world.complete("a");
+    world.settle().await;
+    assert_eq!(condition(&world, "orders", "Refreshing")["reason"], "WaitingForUpstreams");
+    let luid = world.tableau.state().contents[0].luid.clone();
+    world.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    let fresh = |world: &World| condition(world, "orders", "Fresh")["reason"] == "UpToDate";
+    world.until("what it contains is credited", fresh).await;
+    world.settle().await;
+    let before = world.tableau.operations().len();
+    let asked = |world: &World, what: &str| {
+        world.tableau.operations()[before..].iter().filter(|call| *call == what).count()
+    };
+    sleep(POLL * 60).await;
+    assert_eq!((asked(&world, "jobs"), asked(&world, "job")), (0, 0));
+    let b = world.complete("b").id.to_string();
+    world.until("it is refreshed for `b`", |world| world.jobs().len() == 2).await;
+    world.settle().await;
+    assert_eq!(world.exr("orders")["status"]["history"][0]["runs"], json!([b]));
 }

@@ -32,6 +32,7 @@ impl Stage {
 }
 
 fn varies(word: &str) -> bool {
+    let word = word.trim_matches('`');
     uuid::Uuid::parse_str(word).is_ok() || word.parse::<Timestamp>().is_ok()
 }
 
@@ -39,16 +40,18 @@ fn varies(word: &str) -> bool {
 fn plain(text: &str) -> String {
     let (object, events) = text.split_once("\nEvents:").unwrap_or((text, ""));
     let mut plain = String::new();
+    let same = |line: &str| {
+        let words = line.split_whitespace().map(|word| if varies(word) { "…" } else { word });
+        words.collect::<Vec<_>>().join(" ")
+    };
     for line in object.lines().filter(|line| !line.trim_start().starts_with("Resource Version:")) {
-        let words: Vec<&str> =
-            line.split_whitespace().map(|word| if varies(word) { "…" } else { word }).collect();
-        writeln!(plain, "{}", words.join(" ")).unwrap();
+        writeln!(plain, "{}", same(line)).unwrap();
     }
     let events = events.lines().filter_map(|line| {
         // Type, reason, age (`3s`, `3s (x2 over 5s)`), who, message.
         let (before, message) = line.split_once(" feedwater ")?;
-        let words: Vec<&str> = before.split_whitespace().take(2).chain([message.trim()]).collect();
-        Some(words.join(" "))
+        let words: Vec<&str> = before.split_whitespace().take(2).collect();
+        Some(format!("{} {}", words.join(" "), same(message)))
     });
     let events: std::collections::BTreeSet<String> = events.collect();
     for event in events {

@@ -242,6 +242,7 @@ impl Sim {
                     .filter(|(upstream, _)| *upstream == index)
                     .map(|(_, seen)| seen.clone())
                     .collect(),
+                given_up: false,
                 newest_ended: view.newest_ended[index].clone(),
                 paused: self.prefect.paused[index],
                 running: view.running.as_ref().map(|(asked, begun)| InProgress {
@@ -336,7 +337,7 @@ impl Sim {
                 self.answered(&sent, Answer::CancelSent(if cancelled { Ok(()) } else { Err(()) }), crash)?;
                 return Ok(true);
             }
-            Step::Look { jobs, list } => {
+            Step::Look { jobs, list, .. } => {
                 self.process.wanted_jobs.extend(jobs);
                 self.process.wanted_list = self.process.wanted_list.into_iter().chain(list).min();
             }

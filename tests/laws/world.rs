@@ -164,6 +164,7 @@ impl TrueJob {
             started_at: self.started.map(|(at, _)| floor(at)),
             completed_at: self.ended_at.map(floor),
             failure: self.lasting.then_some(Lasting::SourceCredentials),
+            wants_full: false,
         }
     }
 }

@@ -133,7 +133,7 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
         Standing::Changed => true,
         Standing::Same => !recorded,
     };
-    // A repeat of an Event is counted on the first one: so none names what may change.
+    // A repeat of an Event is counted on the first one: so only a failure, of which each is to be looked at, names its job.
     match job.status {
         _ if changed => superseded(p, s, attempt, Some(job)),
         JobStatus::Success => {
@@ -150,8 +150,22 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
             end(p, s, attempt, Outcome::Cancelled, Some(job), None);
             retry::cancelled(p, s, attempt);
         }
+        JobStatus::Failed if job.wants_full && attempt.is_ours() && kinds::may_fall_back(p, attempt) => {
+            end(p, s, attempt, Outcome::Failed, Some(job), None);
+            kinds::fall_back(s);
+            p.warn(
+                "FellBackToFull",
+                format!("The incremental refresh (job `{}`) failed and asks for a full one, which is started instead", job.id),
+            );
+        }
         JobStatus::Failed => {
-            p.warn("RefreshFailed", "Tableau reports that the refresh failed; the job in Tableau says why");
+            p.warn(
+                "RefreshFailed",
+                format!(
+                    "The refresh failed: look up job `{}` on Tableau's page of jobs, and mend what it says",
+                    job.id
+                ),
+            );
             end(p, s, attempt, Outcome::Failed, Some(job), None);
             retry::failed(p, s, attempt, job.failure);
         }

@@ -3,7 +3,7 @@
 use super::marks::{self, Place};
 use super::observed::Seen;
 use super::{Observed, Pass, freshness, kinds};
-use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Mark, Occasion, Time};
+use crate::api::{Attempt, Contained, Demand, ExtractRefreshStatus, Mark, Occasion, RefreshType, Time};
 use crate::guards::{Guard, holds};
 use crate::model::jobs::{Job, JobAnswer, JobStatus};
 use crate::model::time::Moment;
@@ -146,6 +146,27 @@ pub(super) fn credit(
     });
     s.data_time = freshness::after(p, s, Time(started_at.unwrap_or(p.now)));
     runs
+}
+
+/// The same of a job that nobody follows: only `covered` moves, and [`settle`] closes what that contains.
+pub(super) fn observe(
+    p: &Pass,
+    s: &mut ExtractRefreshStatus,
+    kind: Option<RefreshType>,
+    started_at: Option<Timestamp>,
+) {
+    let mut more = false;
+    for mark in s.marks.iter_mut().filter(|mark| kinds::suffices(kind, kinds::of_mark(p, mark))) {
+        let seen = mark.seen.as_ref().filter(|seen| started_after(seen.fence, started_at));
+        let Some(newest) = seen.map(Occasion::position) else { continue };
+        if mark.covered.as_ref().is_none_or(|covered| covered.place() < newest.place()) {
+            mark.covered = Some(newest);
+            more = true;
+        }
+    }
+    if more {
+        s.data_time = freshness::after(p, s, Time(started_at.unwrap_or(p.now)));
+    }
 }
 
 /// Closes what an earlier job contains already: nothing has to be sent for it.

@@ -6,8 +6,8 @@ use super::schedules::{self, Act};
 use super::target::{Look, Standing, named, standing};
 use super::{Decision, Desired, Observed, Pass, Step};
 use super::{
-    attempt, coverage, fold, freshness, gate, holds, kinds, marks, others, recover, report, retry, target,
-    warning,
+    attempt, coverage, fold, freshness, gate, holds, kinds, machine, marks, native, others, recover, report,
+    retry, target, warning,
 };
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, ManagementPolicy, Stopped, Time};
 use crate::model::budget::Limit;
@@ -34,7 +34,7 @@ pub fn decide(
     let planned = schedules::plan(&mut p, &mut next, idle, &new_id);
     let idle = idle && planned.act == Act::Nothing;
     let warned = warning::plan(&mut p, &mut next, idle, &new_id);
-    let changed = s.observed_generation != d.generation || !same_machine(s, &next);
+    let changed = s.observed_generation != d.generation || !machine::same(s, &next);
     let plan = std::mem::replace(&mut activity.plan, Plan::Rest);
     let step = match (plan, changed) {
         // The one thing that may be planned on what is not written yet, because it is written with it.
@@ -52,7 +52,18 @@ pub fn decide(
             Act::Write(write) => Step::Schedule(write),
             Act::Look => Step::LookAtTasks,
         },
-        (Plan::Look { jobs, list }, false) => Step::Look { jobs, list },
+        // What is looked for may never be answered: nothing else is to wait for it, unless a refresh does.
+        (Plan::Look { jobs, list }, false) => match (planned.act, warned.act) {
+            (Act::Write(write), _) if !activity.starts => Step::Schedule(write),
+            (Act::Hold, _) | (_, warning::Act::Hold) if !activity.starts => Step::Hold,
+            (_, warning::Act::Write(write)) if !activity.starts => Step::Warn(write),
+            (schedules, warning) => Step::Look {
+                jobs,
+                list,
+                tasks: schedules == Act::Look,
+                warnings: if let warning::Act::Look(luid) = warning { Some(luid) } else { None },
+            },
+        },
         (Plan::Post(attempt), false) => Step::Post {
             id: attempt.id,
             kind: attempt.kind,
@@ -63,8 +74,7 @@ pub fn decide(
     };
     let waiting = report::stamp(&p, &mut next, &activity, &planned.told);
     freshness::tell(&mut p, s, &next);
-    report::tell_ready(&mut p, s, &next);
-    report::tell_queued(&mut p, s, &next);
+    report::tell(&mut p, s, &next);
     // What the resource says itself comes before what Tableau is to say.
     let step = match step {
         Step::Warn(_) | Step::Hold if idle && next != *s => Step::Rest,
@@ -101,6 +111,7 @@ fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     s.data_time = freshness::data_time(p, s).or(s.data_time);
     attempt::advance(p, s);
     others::learn_ends(p, s);
+    native::learn(p, s);
     // From here on the connection itself says when it is usable again: no own wait on top of that.
     if !matches!(p.o.site, SiteView::Ready { .. })
         && let Some(owed) = &mut s.owed
@@ -198,8 +209,13 @@ fn glance(p: &Pass, s: &ExtractRefreshStatus, mut activity: Activity) -> Activit
     if !connected(p) {
         return activity;
     }
-    let jobs = others::unlooked_ends(p, s);
-    let list = others::list_to_read(p, s).filter(|_| starts);
+    let mut jobs = others::unlooked_ends(p, s);
+    let mut list = others::list_to_read(p, s).filter(|_| starts);
+    if !starts && let Some(look) = native::look(p, s) {
+        jobs.extend(look.jobs);
+        list = list.or(look.list);
+        activity.again = [activity.again, look.again].into_iter().flatten().min();
+    }
     if jobs.is_empty() && list.is_none() { activity } else { activity.plan(Plan::Look { jobs, list }) }
 }
 
@@ -451,44 +467,4 @@ fn intend(p: &Pass, s: &mut ExtractRefreshStatus, id: String) -> Step {
         owed.not_before = None;
     }
     Step::Intend { id }
-}
-
-/// Whether nothing but what is told to people differs.
-fn same_machine(a: &ExtractRefreshStatus, b: &ExtractRefreshStatus) -> bool {
-    let ExtractRefreshStatus {
-        observed_generation: _,
-        target,
-        data_time,
-        upstreams: _,
-        effective: _,
-        last_handled_refresh_token,
-        next_eligible_time: _,
-        baseline,
-        marks,
-        schedules,
-        schedule_intent,
-        foreign_schedules,
-        applied_fields,
-        plan: _,
-        last_drift,
-        data_quality_warning,
-        owed,
-        attempt,
-        history,
-        conditions: _,
-    } = a;
-    *target == b.target
-        && *data_time == b.data_time
-        && *last_handled_refresh_token == b.last_handled_refresh_token
-        && *baseline == b.baseline
-        && *marks == b.marks
-        && *schedules == b.schedules
-        && *schedule_intent == b.schedule_intent
-        && *foreign_schedules == b.foreign_schedules
-        && *applied_fields == b.applied_fields
-        && *last_drift == b.last_drift
-        && *data_quality_warning == b.data_quality_warning
-        && *owed == b.owed
-        && *attempt == b.attempt
-        && *history == b.history
 }

@@ -1,13 +1,12 @@
 //! What the spec asks for, with the values of what is unset.
 
-use super::{DeclaredSchedules, Seen};
+use super::{DeclaredSchedules, Selection};
 use crate::api::{
     self, AdoptionPolicy, DataQualityWarning, DeletionPolicy, DriftMode, ForeignSchedules, ManagementPolicy,
     OnCreate, RefreshDefaults, RefreshMode, RefreshType, RunningPolicy, SuspendedSchedules, TargetKind,
 };
 use crate::model::feeds::{Feed, Selector};
 use crate::model::ids::{ConnectionName, DeploymentName, Luid, ObjectName};
-use crate::model::parameters::Parameters;
 use crate::model::time::parse_duration;
 use crate::model::windows::Window;
 use jiff::Timestamp;
@@ -130,10 +129,8 @@ pub struct Upstream {
     pub name: String,
     /// What it is.
     pub source: Source,
-    /// Only runs with these parameters are meant.
-    pub parameters: Parameters,
-    /// Completed runs whose state has one of these names do not count.
-    pub exclude: Vec<String>,
+    /// Which of its runs are meant, and which of their completions count.
+    pub selection: Selection,
     /// Whether the age of its data is the extract's.
     pub counts_for_freshness: bool,
     /// Of the refresh that it causes; none: the resource's.
@@ -146,23 +143,15 @@ impl Upstream {
         Self {
             name: name.into(),
             source,
-            parameters: Parameters::default(),
-            exclude: Vec::new(),
+            selection: Selection::default(),
             counts_for_freshness: true,
             refresh_type: None,
         }
     }
 
-    /// Whether a completed run is an occasion of this upstream.
-    pub fn counts(&self, seen: &Seen) -> bool {
-        seen.parameters.include(&self.parameters)
-            && !self.exclude.iter().any(|name| **name == *seen.state_name)
-    }
-
-    /// Its key, with that behind it. Other parameters are another upstream.
+    /// Its key, with that behind it.
     pub fn key(&self, workspace: &ConnectionName, feed: &Feed) -> String {
-        let key = feed.key(workspace);
-        if self.parameters.is_empty() { key } else { format!("{key}?{}", self.parameters.fingerprint()) }
+        self.selection.key(workspace, feed)
     }
 }
 
@@ -379,8 +368,7 @@ fn upstream(u: &api::Upstream) -> Result<Upstream, Unsupported> {
     Ok(Upstream {
         name: u.name.clone(),
         source,
-        parameters: u.parameters.as_ref().map(Parameters::of).unwrap_or_default(),
-        exclude: u.exclude_state_names.clone().unwrap_or_default(),
+        selection: Selection::of(u),
         counts_for_freshness: u.counts_for_freshness.unwrap_or(true),
         refresh_type: u.refresh_type,
     })

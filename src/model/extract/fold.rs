@@ -1,9 +1,9 @@
 //! What an answer changes (docs/trigger.md 4.4).
 
 use super::observed::IntentView;
-use super::{Answer, Folded, Pass, decide, report, retry, schedules};
+use super::{Answer, Folded, Pass, decide, kinds, report, retry, schedules};
 use super::{Desired, Observed};
-use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, RefreshMode, RefreshType, Time};
+use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, Time};
 use crate::model::time::add;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -68,8 +68,7 @@ fn revive(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Attempt, answer: An
 /// Which answers are never tried again at once: all that refuse. None of them counts as a try.
 fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
     let Some(attempt) = &mut s.attempt else { return };
-    let incremental = p.d.refresh_type == RefreshMode::IncrementalOrFull
-        && attempt.refresh_type == RefreshType::Incremental;
+    let incremental = kinds::may_fall_back(p, attempt);
     let (reason, told) = match answer {
         Answer::Job(job) => {
             attempt.phase = AttemptPhase::Submitted;
@@ -104,9 +103,7 @@ fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
         // A bad request, where nothing but the type can be bad.
         Answer::Rejected { code } if incremental && code.starts_with("400") => {
             s.attempt = None;
-            if let Some(target) = &mut s.target {
-                target.full_only = true;
-            }
+            kinds::fall_back(s);
             return p.warn(
                 "FellBackToFull",
                 "Tableau refuses an incremental refresh; a full one is started instead",

@@ -1,7 +1,7 @@
 //! How old the data of the extract is (docs/trigger.md 8).
 
-use super::{Pass, warning};
-use crate::api::{ExtractRefreshStatus, Mark, Time};
+use super::{Pass, marks, warning};
+use crate::api::{ExtractRefreshStatus, HistoryEntry, Mark, Outcome, Time};
 use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -44,8 +44,11 @@ pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Time
     let mut verdict = match due.into_iter().flatten().find(|(_, _, at)| *at <= p.now) {
         Some(_) if by_tableau_alone(p) => say(Truth::Unknown, "NotYetRefreshed", UNFOLLOWED.to_owned()),
         Some((reason, field, _)) => {
-            let of = oldest(p, s).map(|(_, name)| format!(" (upstream `{name}`)")).unwrap_or_default();
-            say(Truth::False, reason, format!("The oldest data in the extract{of} is older than {field}"))
+            let of = oldest(p, s).map(|(_, name)| name);
+            let named = of.map(|name| format!(" (upstream `{name}`)")).unwrap_or_default();
+            let remedy = remedy(s, of);
+            let message = format!("The oldest data in the extract{named} is older than {field}: {remedy}");
+            say(Truth::False, reason, message)
         }
         None => say(
             Truth::True,
@@ -57,6 +60,24 @@ pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Time
         verdict.message = format!("{}; {clause}", verdict.message);
     }
     (verdict, again)
+}
+
+/// What to do about data that is too old.
+fn remedy(s: &ExtractRefreshStatus, of: Option<&str>) -> String {
+    let failed = |last: &&HistoryEntry| match last.outcome {
+        Outcome::Failed | Outcome::Cancelled | Outcome::TimedOut | Outcome::JobVanished => true,
+        Outcome::Succeeded | Outcome::Superseded => false,
+    };
+    let waits = of.and_then(|name| marks::of(s, name)).is_some_and(Mark::is_new);
+    match (s.history.first().filter(failed), of) {
+        (Some(last), _) => {
+            let job = last.job_id.as_ref().map(|job| format!(" (job `{job}`)")).unwrap_or_default();
+            format!("the last refresh{job} did not succeed, and LastRefreshSucceeded says what to do")
+        }
+        (None, _) if s.owed.is_some() || waits => "Refreshing says what the next refresh waits for".into(),
+        (None, Some(name)) => format!("look in Prefect for why no newer run of `{name}` has completed"),
+        (None, None) => "request a refresh (annotation feedwater.dev/refresh-requested)".into(),
+    }
 }
 
 /// What Tableau's own schedules start is not followed: where nothing else feeds the extract, its age would be that of the last refresh of ours.

@@ -102,7 +102,7 @@ const STUCK: Duration = Duration::from_secs(24 * 3600);
 
 /// Until when a resource that waits `longest` for runs in progress has to know of them; none: it does not wait for any.
 pub fn waits_for_runs(longest: Option<Duration>, s: &ExtractRefreshStatus) -> Option<Timestamp> {
-    let owed = s.owed.as_ref().filter(|owed| owed.stopped.is_none() && !requested(owed))?;
+    let owed = s.owed.as_ref().filter(|owed| owed.stopped.is_none())?;
     let sent = s.attempt.as_ref().is_some_and(|attempt| attempt.job_id.is_some());
     longest.filter(|_| !sent).map(|longest| add(owed.formed_at.0, longest))
 }
@@ -112,7 +112,7 @@ pub fn asks_for_runs(r: &ExtractRefresh) -> Option<Timestamp> {
     waits_for_runs(desired::running(r.spec.trigger.as_ref()).ok()?, r.status.as_ref()?)
 }
 
-/// An upstream that runs may deliver soon: until it has ended, but not for ever. What Prefect answered before the refresh was owed does not count.
+/// An upstream that runs may deliver soon, and a person who asks for the data wants it too: until it has ended, but not for ever. What Prefect answered before the refresh was owed does not count.
 pub(super) fn running(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     let deadline = waits_for_runs(p.d.running, s).filter(|deadline| *deadline > p.now)?;
     let formed = s.owed.as_ref()?.formed_at.0;

@@ -1,7 +1,7 @@
 //! Full or incremental: what suffices, and what is asked for. Full covers Incremental, never the reverse.
 
 use super::{Desired, Pass};
-use crate::api::{ExtractRefreshStatus, Mark, OwedOccasion, RefreshMode, RefreshType};
+use crate::api::{Attempt, ExtractRefreshStatus, Mark, OwedOccasion, RefreshMode, RefreshType};
 
 /// An unknown kind counts as Incremental.
 pub(super) fn suffices(kind: Option<RefreshType>, wanted: RefreshType) -> bool {
@@ -56,6 +56,18 @@ pub(super) fn needed(p: &Pass, s: &ExtractRefreshStatus) -> RefreshType {
 pub(super) fn asked(p: &Pass, s: &ExtractRefreshStatus) -> RefreshType {
     let full_only = s.target.as_ref().is_some_and(|target| target.full_only);
     if full_only { RefreshType::Full } else { needed(p, s) }
+}
+
+/// Whether a full refresh may take the place of this one.
+pub(super) fn may_fall_back(p: &Pass, attempt: &Attempt) -> bool {
+    p.d.refresh_type == RefreshMode::IncrementalOrFull && attempt.refresh_type == RefreshType::Incremental
+}
+
+/// From now on it is refreshed in full, until the resource is edited or the extract is another one.
+pub(super) fn fall_back(s: &mut ExtractRefreshStatus) {
+    if let Some(target) = &mut s.target {
+        target.full_only = true;
+    }
 }
 
 /// Takes in which upstream has which type of its own. Coverage of another type is none.

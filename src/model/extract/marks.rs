@@ -14,6 +14,8 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 const OVERLAP: Duration = Duration::from_secs(60);
 /// Most marks in status.
 const MOST: usize = 64;
+/// The name of nearly every state of its type.
+const USUAL: &str = "Completed";
 
 /// A place in the order of occasions; a baseline (no state) stands before every occasion of its moment.
 pub(in crate::model) type Place<'a> = (Timestamp, Option<&'a str>);
@@ -223,8 +225,12 @@ fn lower_others(s: &mut ExtractRefreshStatus, index: usize, clock: Bounds) {
     }
 }
 
-/// Moves `seen` to the newest occasion; true if it moved. What stands in `seen` is known by its state: its place may have been lowered.
+/// Moves `seen` to the newest occasion; true if it is a newer one. What stands in `seen` is known by its state: its place may have been lowered.
 fn see(p: &Pass, mark: &mut Mark) -> bool {
+    let before = mark.seen.clone();
+    if before.as_ref().is_some_and(|seen| excluded(p, mark, seen)) {
+        mark.seen = None;
+    }
     let known = mark.seen.as_ref();
     let newest = occasions(p.o, mark)
         .filter(|seen| {
@@ -232,9 +238,16 @@ fn see(p: &Pass, mark: &mut Mark) -> bool {
         })
         .max_by_key(|seen| (seen.at, seen.state.as_str()));
     let newest = newest.map(|newest| occasion(newest, p.fence()));
-    let moved = newest.is_some();
+    let moved = newest.as_ref().map(Occasion::place) > before.as_ref().map(Occasion::place);
     mark.seen = newest.or(mark.seen.take());
     moved
+}
+
+/// Whether it was seen before completions of that name were excluded: it does not count any more, and those before it may.
+fn excluded(p: &Pass, mark: &Mark, seen: &Occasion) -> bool {
+    let upstream = p.d.upstreams.iter().find(|upstream| mark.live() && upstream.name == mark.name);
+    let name = seen.state_name.as_deref().unwrap_or(USUAL);
+    upstream.is_some_and(|upstream| upstream.selection.excludes(name))
 }
 
 pub(super) fn place(seen: &Seen) -> Place<'_> {
@@ -245,6 +258,10 @@ pub(super) fn occasion(seen: &Seen, fence: Option<Time>) -> Occasion {
     Occasion {
         run_id: seen.run.as_str().to_owned(),
         state_id: seen.state.as_str().to_owned(),
+        // A longer name cannot be excluded.
+        state_name: Some(&*seen.state_name)
+            .filter(|name| *name != USUAL && name.len() <= 255)
+            .map(str::to_owned),
         at: Time(seen.at),
         started_at: seen.started_at.map(Time),
         fence,

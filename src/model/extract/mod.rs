@@ -13,13 +13,16 @@ mod freshness;
 mod gate;
 mod holds;
 mod kinds;
+mod machine;
 mod marks;
+mod native;
 mod observed;
 mod others;
 mod recover;
 mod report;
 mod retry;
 mod schedules;
+mod selection;
 mod target;
 mod warning;
 
@@ -27,12 +30,14 @@ pub use attempt::cause;
 pub use decide::decide;
 pub use fold::fold;
 pub use holds::{asks_for_runs, waits_for_runs};
+pub use native::{EVERY as JOBS_EVERY, reads_jobs};
 pub use report::unsupported;
 pub use schedules::{
     Ack as ScheduleAck, Declared as DeclaredSchedules, Estate, Failure as ScheduleFailure, Heir,
     Memory as ScheduleMemory, Parting, Schedules, ServerView, Subject, TasksView, Unlisted,
     Write as ScheduleWrite, concerns, fold_schedule, is_ours, parted,
 };
+pub use selection::{Pasts, Reach, Selection};
 pub use target::found_before;
 pub use warning::{
     WarningAck, WarningRefusal, WarningWrite, Warnings, WarningsView, fold_warning, part, parted_warning,
@@ -108,6 +113,10 @@ pub enum Step {
         jobs: BTreeSet<JobId>,
         /// Since when the job list is needed (rows created at or after), if it is.
         list: Option<Timestamp>,
+        /// The tasks of the site are to be read as well.
+        tasks: bool,
+        /// So are the warnings on this data source.
+        warnings: Option<Luid>,
     },
     /// Read the tasks of the site (publish the status too, if its conditions differ).
     LookAtTasks,

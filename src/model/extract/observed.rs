@@ -157,7 +157,9 @@ pub enum UpstreamView {
         /// Terminal states that count (COMPLETED, no reports of our own, none that `excludeStateNames` names), in any order, all that this process
         /// knows of.
         occasions: Vec<Seen>,
-        /// The newest run that ended, however it ended, if it is one of those that count.
+        /// Older completions may count, and were not looked at: there are too many others.
+        given_up: bool,
+        /// The newest run with the parameters that are meant that ended, however it ended.
         newest_ended: Option<(StateType, RunId)>,
         /// The deployment is paused.
         paused: bool,

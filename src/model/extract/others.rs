@@ -107,12 +107,18 @@ fn succeeded<'a>(p: &Pass<'a>, s: &ExtractRefreshStatus) -> Vec<&'a JobRow> {
 
 /// What an attempt would be, if a job of somebody else were taken for it. `None`: there is one, or nothing to take it for.
 fn stand_in(p: &Pass, s: &ExtractRefreshStatus) -> Option<Attempt> {
-    let target = s.target.as_ref().filter(|_| s.attempt.is_none() && s.owed.is_some())?;
+    s.owed.as_ref()?;
+    nobodys(p, s, earliest_fence(s)?)
+}
+
+/// The same, of what has been there since this.
+pub(super) fn nobodys(p: &Pass, s: &ExtractRefreshStatus, fence: Time) -> Option<Attempt> {
+    let target = s.target.as_ref().filter(|_| s.attempt.is_none())?;
     Some(Attempt {
         id: String::new(),
         phase: AttemptPhase::Intended,
         intended_at: Time(p.now),
-        fence: earliest_fence(s)?,
+        fence,
         site_luid: target.site_luid.clone(),
         kind: target.kind,
         luid: target.luid.clone(),

@@ -1,8 +1,8 @@
 //! An intent that may have been sent, and no answer to it: is there a job (docs/trigger.md 4.5)?
 
 use super::Pass;
-use super::attempt;
 use super::observed::JobList;
+use super::{attempt, kinds};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, TargetStatus};
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobRow, JobStatus};
@@ -58,11 +58,12 @@ fn started_after_intent(attempt: &Attempt, row: &JobRow, job: &Job) -> bool {
     }
 }
 
-/// Rows of this kind since the fence.
+/// Rows of this kind since the fence. An older server takes an incremental refresh for a full one, and lists it as that; which suffices.
 fn candidates<'a>(p: &Pass<'a>, attempt: &Attempt) -> impl Iterator<Item = &'a JobRow> + use<'a> {
     let (kind, fence) = (attempt.refresh_type, attempt.fence.0);
     rows(p).iter().filter(move |row| {
-        row.refresh_type == Some(kind) && row.created_at.is_none_or(|created| created >= fence)
+        row.refresh_type.is_some_and(|of| kinds::suffices(Some(of), kind))
+            && row.created_at.is_none_or(|created| created >= fence)
     })
 }
 

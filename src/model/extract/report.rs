@@ -1,14 +1,14 @@
 //! What a person reads: conditions and the fields beside the machine (API.md 4).
 
 use super::decide::Activity;
-use super::desired::Unsupported;
+use super::desired::{Target, Unsupported};
 use super::observed::{Claim, SiteView, TargetView, UpstreamView};
 use super::schedules::Told;
 use super::target::{self, Look, named};
 use super::{Pass, fold, freshness, marks};
 use crate::api::{
-    DataQualityWarning, Duration, Effective, ExtractRefreshStatus, HistoryEntry, Outcome, Owed, Stopped,
-    Time, UpstreamStatus,
+    DataQualityWarning, Duration, Effective, ExtractRefreshStatus, HistoryEntry, ManagementPolicy, Outcome,
+    Owed, Stopped, Time, UpstreamStatus,
 };
 use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::failures::Lasting;
@@ -29,6 +29,7 @@ pub(super) fn stamp(
 ) -> Option<Timestamp> {
     s.upstreams = upstreams(p, s);
     s.effective = Some(Effective {
+        target: Some(shown(p, s)),
         require: p.d.require.to_string(),
         refresh_type: p.d.refresh_type,
         retry_limit: i32::try_from(p.d.retry.limit).unwrap_or(i32::MAX),
@@ -69,8 +70,26 @@ pub(super) fn stamp(
     again.into_iter().chain(ages).min()
 }
 
+/// What the target is called, for `kubectl get`: by its LUID until its name is known.
+fn shown(p: &Pass, s: &ExtractRefreshStatus) -> String {
+    match &p.d.target {
+        Target::Named { name, .. } => name.clone(),
+        Target::Luid { luid, .. } => {
+            let found = s.target.as_ref().filter(|found| target::designates(&p.d.target, found));
+            found.and_then(|found| found.name.clone()).unwrap_or_else(|| luid.as_str().to_owned())
+        }
+    }
+}
+
+/// Events of what conditions say that they did not say before.
+pub(super) fn tell(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+    tell_ready(p, before, after);
+    tell_queued(p, before, after);
+    tell_unread(p, before, after);
+}
+
 /// An Event when the resource is no longer ready, or for another reason than before, or is again: many look at nothing else.
-pub(super) fn tell_ready(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+fn tell_ready(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
     let of = |s: &ExtractRefreshStatus| {
         let ready = s.conditions.iter().find(|c| c.type_ == "Ready")?;
         Some((ready.status.clone(), ready.reason.clone(), ready.message.clone()))
@@ -98,7 +117,7 @@ pub(super) fn tell_ready(p: &mut Pass, before: &ExtractRefreshStatus, after: &Ex
 pub(super) const QUEUED_LONG: &str = "The refresh has waited in Tableau's queue for longer than spec.timeout: it starts when Tableau has a free backgrounder; cancel its job in Tableau to give it up";
 
 /// An Event when that is so: it may last for days.
-pub(super) fn tell_queued(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+fn tell_queued(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
     let long = |s: &ExtractRefreshStatus| {
         s.conditions.iter().any(|c| c.type_ == "Refreshing" && c.message == QUEUED_LONG)
     };
@@ -167,6 +186,11 @@ fn ready(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Timestamp>) {
         (Look::Here | Look::Unread, Some((reason, message)), _) => say(Truth::False, reason, message.into()),
         (Look::Here, None, Claim::Busy { by }) => {
             say(Truth::Unknown, "Progressing", format!("{by} ends its refresh of {target} first"))
+        }
+        (Look::Here, None, _) if p.d.schedules.management == ManagementPolicy::Observe => {
+            let message =
+                format!("managementPolicy is Observe: {target} is found, and nothing is written in Tableau");
+            say(Truth::True, "Observing", message)
         }
         (Look::Here, None, _) => say(Truth::True, "InSync", format!("{target} is found")),
         // A restart or an outage flips nothing that was known of this spec.
@@ -239,12 +263,13 @@ fn kept(p: &Pass, s: &ExtractRefreshStatus, kind: &'static str) -> Option<Verdic
 
 /// Reasons that may be kept or that a refusal names.
 fn known(reason: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 19] = [
         "AdoptionRequired",
         "ScheduleNotExpressible",
         "ServerSchedulePermission",
         "DeletionBlocked",
         "InSync",
+        "Observing",
         "TargetNotFound",
         "TargetAmbiguous",
         "NoExtract",
@@ -254,6 +279,7 @@ fn known(reason: &str) -> Option<&'static str> {
         "UpstreamNotFound",
         "UpstreamFailing",
         "UpstreamPaused",
+        UPSTREAM_RUNS_UNREAD,
         "NotObserved",
         "TargetConflict",
         "NoUpstreams",
@@ -281,25 +307,34 @@ fn last_refresh(s: &ExtractRefreshStatus) -> Verdict {
         return say(Truth::Unknown, "NotYetRefreshed", "No refresh has ended yet".into());
     };
     let (reason, message) = ended(last);
+    let message = match (&last.job_id, message) {
+        (Some(job), TOLD_BY_JOB) => {
+            format!(
+                "The last refresh failed: look up job `{job}` on Tableau's page of jobs, and mend what it says"
+            )
+        }
+        (_, message) => message.to_owned(),
+    };
     if last.outcome == Outcome::Succeeded {
-        return say(Truth::True, reason, message.into());
+        return say(Truth::True, reason, message);
     }
     let used_up = |owed: &Owed| owed.stopped == Some(Stopped::Exhausted) && owed.failure.is_none();
     if s.owed.as_ref().is_some_and(used_up) {
         return say(Truth::False, "RetriesExhausted", format!("{message}; the retries are used up"));
     }
-    say(Truth::False, reason, message.into())
+    say(Truth::False, reason, message)
 }
+
+/// Where only the job in Tableau says why.
+const TOLD_BY_JOB: &str =
+    "The last refresh failed: look it up on Tableau's page of jobs, and mend what it says";
 
 /// How a refresh ended, and what is to be looked at.
 fn ended(last: &HistoryEntry) -> (&'static str, &'static str) {
     match (last.outcome, last.failure.as_deref().and_then(Lasting::named)) {
         (Outcome::Succeeded, _) => ("Succeeded", "The last refresh succeeded"),
         (Outcome::Failed, Some(why)) => (why.reason(), why.sentence()),
-        (Outcome::Failed, None) => (
-            "Failed",
-            "Tableau reports that the last refresh failed; its page of jobs says why, by the jobId in status.history",
-        ),
+        (Outcome::Failed, None) => ("Failed", TOLD_BY_JOB),
         (Outcome::Cancelled, _) => ("Cancelled", "The last refresh was cancelled in Tableau"),
         (Outcome::TimedOut, _) => (
             "TimedOut",
@@ -325,6 +360,8 @@ fn which<'a>(p: &Pass<'a>, is: impl Fn(Option<&UpstreamView>) -> bool) -> Vec<&'
     d.upstreams.iter().filter(|u| is(o.upstreams.get(&u.name))).map(|u| u.name.as_str()).collect()
 }
 
+const UPSTREAM_RUNS_UNREAD: &str = "UpstreamRunsUnread";
+
 fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
     let say = |truth, reason, message: String| Verdict::new("UpstreamsHealthy", truth, reason, message);
     if p.d.upstreams.is_empty() {
@@ -347,6 +384,7 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
             Some(UpstreamView::Read { newest_ended: Some((StateType::Failed | StateType::Crashed, _)), .. })
         )
     });
+    let given_up = which(p, |view| matches!(view, Some(UpstreamView::Read { given_up: true, .. })));
     let paused = which(p, |view| matches!(view, Some(UpstreamView::Read { paused: true, .. })));
     let unread = which(p, |view| matches!(view, None | Some(UpstreamView::Unread { .. })));
     if !missing.is_empty() {
@@ -355,6 +393,15 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
         say(Truth::False, "AccessDenied", message)
     } else if !failing.is_empty() {
         say(Truth::False, "UpstreamFailing", format!("The newest run failed: {}", marks::list(&failing)))
+    } else if !given_up.is_empty() {
+        let names = marks::list(&given_up);
+        say(
+            Truth::Unknown,
+            UPSTREAM_RUNS_UNREAD,
+            format!(
+                "While nobody counted, more runs completed than are looked at, and none of these is one of {names}: if an earlier one was, request a refresh (annotation feedwater.dev/refresh-requested)"
+            ),
+        )
     } else if !unread.is_empty() {
         let not_read =
             || say(Truth::Unknown, "NotObserved", format!("Not read yet: {}", marks::list(&unread)));
@@ -366,14 +413,29 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
     }
 }
 
+/// An Event when runs of an upstream were left unread: the condition may be gone with the next restart.
+fn tell_unread(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefreshStatus) {
+    let unread = |s: &ExtractRefreshStatus| {
+        let healthy = s.conditions.iter().find(|c| c.type_ == "UpstreamsHealthy");
+        healthy.filter(|c| c.reason == UPSTREAM_RUNS_UNREAD).map(|c| c.message.clone())
+    };
+    if let (None, Some(message)) = (unread(before), unread(after)) {
+        p.warn(UPSTREAM_RUNS_UNREAD, message);
+    }
+}
+
 fn upstreams(p: &Pass, s: &ExtractRefreshStatus) -> Vec<UpstreamStatus> {
     let one = |name: &String| {
         let mark = marks::of(s, name);
         let seen = mark.and_then(|mark| mark.seen.as_ref());
         let before = s.upstreams.iter().find(|u| u.name == *name);
+        let unread =
+            before.is_some_and(|u| ["NotFound", "AccessDenied", "Unread"].contains(&u.state.as_str()));
         let state = match (p.o.upstreams.get(name), seen) {
             (Some(UpstreamView::Missing { .. }), _) => "NotFound",
             (Some(UpstreamView::Denied { .. }), _) => "AccessDenied",
+            // It was not there and has not been read since: whoever reads it next has to know, or runs of that time would be lost.
+            (Some(UpstreamView::Unread { .. }) | None, Some(_)) if unread => "Unread",
             (_, Some(_)) => "Completed",
             (Some(UpstreamView::Read { .. }), None) => "None",
             (Some(UpstreamView::Unread { .. }) | None, None) => before.map_or("Unread", |u| &u.state),

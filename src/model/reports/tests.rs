@@ -26,6 +26,7 @@ fn mark(name: &str, workspace: &str, completed: i64, covered: Option<i64>) -> Ma
         seen: Some(Occasion {
             run_id: format!("run-{name}"),
             state_id: format!("state-{completed}"),
+            state_name: None,
             at: Time(at(completed)),
             started_at: None,
             fence: None,

@@ -283,7 +283,11 @@ impl Prefect for FakePrefect {
     }
 
     async fn runs(&self, query: &RunQuery) -> Result<Vec<Run>, PrefectError> {
-        let asked = if query.states == States::InProgress { "in-progress" } else { "" };
+        let asked = match query.states {
+            States::InProgress => "in-progress",
+            States::Completed => "completed",
+            States::Any | States::Ended => "",
+        };
         self.call("runs", asked, |state| {
             if state.refuses_in_progress && query.states == States::InProgress {
                 return Err(PrefectError::Unavailable);

@@ -158,7 +158,7 @@ fn a_lost_answer_is_looked_up_and_its_job_followed() {
     assert!(listed_by(&bench.rest()));
     let row = bench.row("job-1", JobStatus::Pending, Full);
     bench.list(vec![row]);
-    assert!(matches!(bench.rest(), Step::Look { jobs, list: None } if jobs.contains(&"job-1".into())));
+    assert!(matches!(bench.rest(), Step::Look { jobs, list: None, .. } if jobs.contains(&"job-1".into())));
     bench.job("job-1", JobStatus::Pending, None);
     bench.rest();
     let attempt = bench.s.attempt.clone().unwrap();

@@ -72,7 +72,7 @@ fn names_of_states_that_do_not_count() {
         published: Moment::default(),
     };
     for (name, counts) in [("Skipped", false), ("skipped", true), ("Completed", true), ("Cached", true)] {
-        assert_eq!(desired.upstreams[0].counts(&seen(name)), counts, "{name}");
+        assert_eq!(desired.upstreams[0].selection.counts(&seen(name)), counts, "{name}");
     }
 }
 
@@ -118,9 +118,9 @@ fn parameters_choose_runs_and_are_part_of_what_an_upstream_is() {
         published: Moment::default(),
     };
     let eu = upstream(json!({"region": "eu"}));
-    assert!(eu.counts(&seen(json!({"region": "eu", "full": true}))));
-    assert!(!eu.counts(&seen(json!({"region": "us"}))));
-    assert!(!eu.counts(&seen(json!({}))));
+    assert!(eu.selection.counts(&seen(json!({"region": "eu", "full": true}))));
+    assert!(!eu.selection.counts(&seen(json!({"region": "us"}))));
+    assert!(!eu.selection.counts(&seen(json!({}))));
     let feed = Feed::Deployment(DeploymentName { flow: "a".into(), deployment: "nightly".into() });
     assert_ne!(
         eu.key(&ConnectionName::parse("prod"), &feed),

@@ -88,6 +88,48 @@ fn a_persons_refresh_between_two_completions_takes_nothing_from_the_set() {
     assert!(bench.s.marks.iter().all(|mark| !mark.is_new()));
 }
 
+/// The view leaves out what is excluded, as the controller does.
+fn exclude(bench: &mut Bench, name: &str) {
+    let selection = Selection::new(Parameters::default(), [name.to_owned()]);
+    bench.read("a").retain(|seen| selection.counts(seen));
+    bench.d.upstreams.iter_mut().find(|upstream| upstream.name == "a").unwrap().selection = selection;
+    bench.d.generation += 1;
+}
+
+#[test]
+fn what_was_seen_before_its_name_was_excluded_makes_no_set_afterwards_and_hides_none() {
+    for completed_before in [false, true] {
+        let mut bench = Bench::new();
+        let counts = completed_before.then(|| bench.completes("a"));
+        bench.completes("a");
+        bench.read("a").last_mut().unwrap().state_name = "Skipped".into();
+        bench.rest();
+        assert_eq!(bench.s.marks[0].seen.as_ref().unwrap().state_name.as_deref(), Some("Skipped"));
+        exclude(&mut bench, "Skipped");
+        bench.rest();
+        let b = bench.completes("b");
+        bench.rest();
+        match counts {
+            Some(a) => assert_eq!(bench.owed(), [a, b], "the one before it counts"),
+            None => assert_eq!(bench.owed(), Vec::<String>::new()),
+        }
+    }
+}
+
+#[test]
+fn the_usual_name_may_be_excluded_too_and_what_is_owed_stays_owed() {
+    let mut bench = Bench::new();
+    let a = bench.completes("a");
+    let b = bench.completes("b");
+    bench.rest();
+    bench.completes("a");
+    bench.rest();
+    exclude(&mut bench, "Completed");
+    bench.rest();
+    assert_eq!(bench.s.marks[0].seen, None);
+    assert_eq!(bench.owed(), [a, b]);
+}
+
 #[test]
 fn what_cannot_be_read_blocks_all_and_nothing_else() {
     let missing = || UpstreamView::Missing { message: "no b".into(), reference: true };

@@ -184,15 +184,21 @@ fn a_run_that_begins_between_the_intent_and_the_post_holds_it() {
 }
 
 #[test]
-fn a_request_does_not_wait_for_what_runs_nor_does_what_ignores_it() {
+fn a_request_waits_for_what_runs_as_well_and_what_ignores_it_does_not() {
     let mut bench = waiting();
-    bench.completes("a");
+    bench.d.refresh_token = Some("now".into());
     bench.rest();
     bench.in_progress("b", &[(StateType::Running, bench.now())]);
     bench.held();
+    bench.idle();
+    bench.posts();
+    // It skips what only waits for more: the debounce.
+    let mut bench = waiting();
+    bench.d.debounce = Some(Debounce { quiet: Duration::from_secs(600), longest: Duration::from_secs(900) });
+    bench.completes("a");
+    bench.idle();
     bench.d.refresh_token = Some("now".into());
     bench.posts();
-    assert!(waits_for_runs(bench.d.running, &bench.s).is_none(), "nothing is asked for it");
 
     let mut bench = Bench::any();
     bench.completes("a");

@@ -111,6 +111,70 @@ fn incremental_or_full_falls_back_once_and_says_so() {
     assert_eq!(bench.posts().refresh_type, RefreshType::Incremental, "an edit asks again");
 }
 
+/// The job of this id failed and says that only a full refresh helps.
+fn asks_for_full(bench: &mut Bench, job: &str) {
+    bench.job(job, JobStatus::Failed, Some(bench.now()));
+    let answer = bench.o.jobs.details.get_mut(&job.into()).unwrap();
+    answer.job.as_mut().unwrap().wants_full = true;
+    bench.rest();
+}
+
+#[test]
+fn a_job_that_asks_for_a_full_refresh_gets_it_at_once_where_that_is_allowed() {
+    for (mode, next, tries) in
+        [(RefreshMode::IncrementalOrFull, Some(RefreshType::Full), 0), (RefreshMode::Incremental, None, 1)]
+    {
+        let mut bench = Bench::any();
+        bench.d.refresh_type = mode;
+        bench.completes("a");
+        bench.submits("j1");
+        bench.notes.clear();
+        asks_for_full(&mut bench, "j1");
+        assert_eq!(bench.s.owed.as_ref().unwrap().tries, tries, "{mode:?}");
+        assert_eq!(bench.s.attempt.as_ref().map(|attempt| attempt.refresh_type), next, "{mode:?}");
+        assert_eq!(bench.notes.contains(&"FellBackToFull"), next.is_some(), "{mode:?}");
+        assert_eq!(bench.reason("LastRefreshSucceeded"), "False/Failed");
+        assert!(bench.message("LastRefreshSucceeded").contains("`j1`"));
+    }
+}
+
+#[test]
+fn a_full_refresh_that_asks_for_a_full_one_is_a_failed_try() {
+    let mut bench = Bench::any();
+    bench.d.refresh_type = RefreshMode::IncrementalOrFull;
+    bench.completes("a");
+    bench.submits("j1");
+    asks_for_full(&mut bench, "j1");
+    bench.wait(2);
+    bench.rest();
+    bench.answered(Answer::Job("j2".into()));
+    asks_for_full(&mut bench, "j2");
+    assert_eq!(bench.s.owed.as_ref().unwrap().tries, 1);
+    assert_eq!(bench.phase(), None, "it waits, as after any failure");
+}
+
+/// A server below 3.25 makes a full refresh of it, and lists it so.
+#[test]
+fn a_lost_answer_to_an_incremental_start_is_found_among_full_jobs_and_not_the_other_way_round() {
+    for (asked, listed, found) in [
+        (RefreshMode::Incremental, RefreshType::Full, true),
+        (RefreshMode::Incremental, RefreshType::Incremental, true),
+        (RefreshMode::Full, RefreshType::Full, true),
+        (RefreshMode::Full, RefreshType::Incremental, false),
+    ] {
+        let mut bench = Bench::any();
+        bench.d.refresh_type = asked;
+        bench.completes("a");
+        bench.posts();
+        bench.answered(Answer::Ambiguous);
+        let row = bench.row("j1", JobStatus::Pending, listed);
+        bench.list(vec![row]);
+        bench.job("j1", JobStatus::Pending, None);
+        bench.rest();
+        assert_eq!(bench.phase() == Some(AttemptPhase::Submitted), found, "{asked:?} {listed:?}");
+    }
+}
+
 #[test]
 fn incremental_alone_does_not_fall_back() {
     let mut bench = Bench::any();

@@ -156,6 +156,7 @@ impl Bench {
         let empty = || UpstreamView::Read {
             key: key_of(name),
             occasions: Vec::new(),
+            given_up: false,
             newest_ended: None,
             paused: false,
             running: None,
@@ -282,6 +283,7 @@ impl Bench {
             started_at: started,
             completed_at: ended.then(|| self.now()),
             failure: None,
+            wants_full: false,
         };
         self.o.jobs.details.insert(id.into(), JobAnswer { asked, job: Some(job) });
     }

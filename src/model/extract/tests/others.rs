@@ -2,7 +2,7 @@
 
 use super::acting::exhausted;
 use super::*;
-use crate::api::JobOrigin;
+use crate::api::{JobOrigin, ScheduleStatus};
 
 /// Somebody's refresh that started and ended while something was owed, as the list and as the job itself tell.
 fn theirs(bench: &mut Bench, started: Timestamp) {
@@ -10,7 +10,10 @@ fn theirs(bench: &mut Bench, started: Timestamp) {
     row.started_at = Some(started);
     bench.list(vec![row]);
     let looked = bench.rest();
-    assert_eq!(looked, Step::Look { jobs: ["theirs".into()].into(), list: None });
+    assert_eq!(
+        looked,
+        Step::Look { jobs: ["theirs".into()].into(), list: None, tasks: false, warnings: None }
+    );
     bench.job("theirs", JobStatus::Success, Some(started));
 }
 
@@ -54,4 +57,104 @@ fn a_refresh_that_started_before_the_data_was_seen_is_none() {
     bench.list(vec![row]);
     assert_eq!(bench.rest(), Step::Rest, "not even asked about");
     assert_eq!(bench.stopped(), Some(Stopped::Exhausted));
+}
+
+/// A schedule of ours in Tableau.
+fn scheduled(bench: &mut Bench) {
+    bench.s.schedules = vec![ScheduleStatus {
+        name: "nightly".into(),
+        definition: Some("Daily 02:00".into()),
+        task_id: Some("task-1".into()),
+        made_at: None,
+        next_run_at: None,
+        consecutive_failed_count: None,
+        suspended: None,
+        recreated_at: None,
+    }];
+}
+
+/// A run of a schedule that started now and has ended.
+fn native(bench: &mut Bench, kind: RefreshType, started: Timestamp) -> Step {
+    let mut row = bench.row("native", JobStatus::Success, kind);
+    row.started_at = Some(started);
+    bench.list(vec![row]);
+    bench.job("native", JobStatus::InProgress, Some(started));
+    let looked = bench.rest();
+    bench.job("native", JobStatus::Success, Some(started));
+    bench.rest();
+    looked
+}
+
+fn covered(bench: &Bench, name: &str) -> bool {
+    let mark = bench.s.marks.iter().find(|mark| mark.name == name).unwrap();
+    mark.covered.as_ref().and_then(|covered| covered.state_id.as_ref())
+        == mark.seen.as_ref().map(|seen| &seen.state_id)
+}
+
+#[test]
+fn a_run_of_a_schedule_contains_what_no_set_has_used_yet() {
+    for (kind, contains) in [(RefreshType::Full, true), (RefreshType::Incremental, false)] {
+        let mut bench = Bench::new();
+        scheduled(&mut bench);
+        bench.completes("a");
+        bench.rest();
+        assert!(bench.owed().is_empty(), "it waits for `b`");
+        bench.wait(5);
+        let started = bench.now();
+        bench.wait(60);
+        let looked = native(&mut bench, kind, started);
+        let by_id = matches!(&looked, Step::Look { jobs, .. } if jobs.contains(&"native".into()));
+        assert!(by_id, "what was said before its end says nothing of it: {looked:?}");
+        assert_eq!(covered(&bench, "a"), contains, "{kind:?}");
+        let fresh = if contains { "True/UpToDate" } else { "Unknown/NotYetRefreshed" };
+        assert_eq!(bench.reason("Fresh"), fresh);
+        assert!(bench.s.history.is_empty(), "nothing that was owed was done by it");
+        let b = bench.completes("b");
+        bench.rest();
+        assert_eq!(bench.owed().len(), if contains { 1 } else { 2 });
+        assert!(bench.owed().contains(&b), "the set is there all the same");
+    }
+}
+
+#[test]
+fn a_run_of_a_schedule_that_started_before_is_none() {
+    let mut bench = Bench::new();
+    scheduled(&mut bench);
+    let started = bench.now();
+    bench.completes("a");
+    bench.rest();
+    bench.wait(60);
+    native(&mut bench, RefreshType::Full, started);
+    assert!(!covered(&bench, "a"));
+}
+
+#[test]
+fn what_is_held_is_closed_by_a_run_of_a_schedule() {
+    let mut bench = Bench::any();
+    scheduled(&mut bench);
+    bench.d.suspend = true;
+    bench.completes("a");
+    bench.rest();
+    assert!(!bench.owed().is_empty());
+    bench.wait(400);
+    assert!(matches!(bench.pass(), Step::Look { list: Some(_), .. }), "the list is old by now");
+    let started = bench.now();
+    bench.wait(60);
+    native(&mut bench, RefreshType::Full, started);
+    assert_eq!(bench.owed(), Vec::<String>::new());
+    assert_eq!(bench.s.history[0].origin, Some(JobOrigin::Adopted));
+}
+
+#[test]
+fn jobs_are_looked_at_only_where_a_schedule_may_have_done_something() {
+    let mut bench = Bench::new();
+    scheduled(&mut bench);
+    bench.o.jobs.list = JobList::Unread;
+    assert_eq!(bench.pass(), Step::Rest, "nothing is left to contain");
+    bench.completes("a");
+    bench.rest();
+    bench.wait(400);
+    assert!(matches!(bench.pass(), Step::Look { list: Some(_), .. }));
+    bench.s.schedules.clear();
+    assert_eq!(bench.rest(), Step::Rest, "who has no schedules asks nothing");
 }

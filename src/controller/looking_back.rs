@@ -1,0 +1,216 @@
+//! How far back completions are read, beyond the day that is read anew: after a gap until each selection that somebody means has its newest that
+//! counts, or what its resources knew of is reached. Page by page, so that it can stop and go on.
+
+use super::feeds::Feeds;
+use super::index::Selections;
+use super::pager::{PAGE, Pager};
+use super::workspace::Runs;
+use crate::model::extract::{Reach, Selection};
+use crate::model::feeds::Feed;
+use crate::model::runs::Run;
+use crate::model::time::sub;
+use crate::prefect::{Prefect, PrefectError, RunQuery, States};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Most pages of one feed: 50,000 completions, none of which counts. Who means such runs is told that older ones were not looked at.
+pub const MOST_PAGES: usize = 250;
+/// Most pages at first sight, where no more is to be gained than a date to show.
+const CURIOUS_PAGES: usize = 10;
+/// A state may be a little younger than the end of its run.
+const OVERLAP: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Default)]
+pub struct LookingBack {
+    /// What is meant of each feed that is read.
+    wanted: BTreeMap<Feed, Selections>,
+    /// What needs no (more) reading, and since when its completions were asked for.
+    settled: BTreeMap<Feed, BTreeMap<Selection, Timestamp>>,
+    /// Of these older completions were not looked at.
+    given_up: BTreeMap<Feed, BTreeSet<Selection>>,
+    under_way: BTreeMap<Feed, Back>,
+}
+
+/// The way back in one feed.
+struct Back {
+    /// A deployment that was made anew has several ids.
+    parts: Vec<(RunQuery, Pager)>,
+    pages: usize,
+}
+
+impl Back {
+    /// All that completed after this has been read.
+    fn reached(&self) -> Timestamp {
+        self.parts.iter().map(|(_, pager)| pager.reached()).max().unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// What a selection needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Page,
+    /// The bound is reached.
+    GiveUp,
+}
+
+/// `behind`: what is read for the first time now may have been missed for longer than a day.
+fn need(reach: Reach, behind: bool, reached: Timestamp, pages: usize) -> Need {
+    let owed = (behind || reach.interrupted) && sub(reach.since, OVERLAP) < reached;
+    let curious = reach.first && pages < CURIOUS_PAGES;
+    match (owed, curious && reached > Timestamp::MIN) {
+        (true, _) if pages >= MOST_PAGES => Need::GiveUp,
+        (true, _) | (false, true) => Need::Page,
+        (false, false) => Need::Nothing,
+    }
+}
+
+impl LookingBack {
+    /// From now on these are meant, and no others.
+    pub fn watch<'a>(&mut self, feeds: impl Iterator<Item = (&'a Feed, &'a Selections)>) {
+        self.wanted = feeds.map(|(feed, selections)| (feed.clone(), selections.clone())).collect();
+        let wanted = &self.wanted;
+        let means = |feed: &Feed, selection: &Selection| {
+            wanted.get(feed).is_some_and(|all| all.contains_key(selection))
+        };
+        self.settled.retain(|feed, all| {
+            all.retain(|selection, _| means(feed, selection));
+            !all.is_empty()
+        });
+        self.given_up.retain(|feed, all| {
+            all.retain(|selection| means(feed, selection));
+            !all.is_empty()
+        });
+        self.under_way.retain(|feed, _| wanted.contains_key(feed));
+    }
+
+    /// It has another past from now on.
+    pub fn forget(&mut self, feed: &Feed) {
+        self.settled.remove(feed);
+        self.under_way.remove(feed);
+    }
+
+    /// What is meant of a feed.
+    pub fn meant(&self, feed: &Feed) -> impl Iterator<Item = &Selection> {
+        self.wanted.get(feed).into_iter().flat_map(|all| all.keys())
+    }
+
+    /// One of the feeds that are being read further back.
+    pub fn next(&self) -> Option<Feed> {
+        self.under_way.keys().next().cloned()
+    }
+
+    /// Takes in what is known, the last day among it, and tells in `runs` what is still being looked for and what was given up. `true`: another
+    /// page has to be read.
+    pub fn settle(
+        &mut self,
+        feeds: &Feeds,
+        feed: &Feed,
+        runs: &mut Runs,
+        behind: bool,
+        day_ago: Timestamp,
+    ) -> bool {
+        let under_way = self.under_way.get(feed);
+        let (reached, pages) = under_way.map_or((day_ago, 0), |back| (back.reached(), back.pages));
+        let settled = self.settled.entry(feed.clone()).or_default();
+        let given_up = self.given_up.entry(feed.clone()).or_default();
+        let mut missing = BTreeSet::new();
+        for (selection, reach) in self.wanted.get(feed).into_iter().flatten() {
+            let known = runs.occasions.iter().any(|seen| selection.counts(seen));
+            if known {
+                given_up.remove(selection);
+            }
+            let before = settled.get(selection).copied();
+            if before.is_some_and(|since| since <= reach.since) {
+                continue;
+            }
+            let need = if known { Need::Nothing } else { need(*reach, behind, reached, pages) };
+            if need == Need::GiveUp {
+                given_up.insert(selection.clone());
+            }
+            if need == Need::Page {
+                missing.insert(selection.clone());
+                continue;
+            }
+            let since = match (known, behind || reach.interrupted) {
+                // Nobody asks for an older one.
+                (true, _) => Timestamp::MIN,
+                (false, true) => reach.since.min(reached),
+                (false, false) => reach.since,
+            };
+            settled.insert(selection.clone(), since);
+        }
+        runs.given_up.clone_from(given_up);
+        if given_up.is_empty() {
+            self.given_up.remove(feed);
+        }
+        let more = !missing.is_empty();
+        runs.looked_for = missing;
+        if !more {
+            self.under_way.remove(feed);
+        } else if !self.under_way.contains_key(feed) {
+            // Most of the time one row is all that is needed.
+            let part = |query| (query, Pager::until(day_ago, 1));
+            let parts = feeds.exactly(feed).into_iter().map(part).collect();
+            self.under_way.insert(feed.clone(), Back { parts, pages: 0 });
+        }
+        more
+    }
+
+    /// The next page of what completed.
+    pub async fn page(&mut self, client: &dyn Prefect, feed: &Feed) -> Result<Vec<Run>, PrefectError> {
+        let Some(back) = self.under_way.get_mut(feed) else { return Ok(Vec::new()) };
+        let newest = back.parts.iter_mut().max_by_key(|(_, pager)| pager.reached());
+        let Some((query, pager)) = newest else { return Ok(Vec::new()) };
+        let rows = pager.next(client, query, States::Completed).await?;
+        pager.most = PAGE;
+        back.pages += 1;
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hour(n: i32) -> Timestamp {
+        Timestamp::from_second(i64::from(n) * 3600).unwrap()
+    }
+
+    #[test]
+    fn it_is_read_as_far_back_as_something_may_have_been_missed_and_no_farther() {
+        let reach = |since, interrupted, first| Reach { since: hour(since), interrupted, first };
+        let (gap, no_gap) = (true, false);
+        for (what, reach, behind, reached, pages, expected) in [
+            (
+                "no gap: all was read by the one before",
+                reach(0, false, false),
+                no_gap,
+                hour(100),
+                0,
+                Need::Nothing,
+            ),
+            ("a gap", reach(0, false, false), gap, hour(100), 0, Need::Page),
+            (
+                "a gap, and what was seen is within the day",
+                reach(101, false, false),
+                gap,
+                hour(100),
+                0,
+                Need::Nothing,
+            ),
+            ("what was seen is reached", reach(50, false, false), gap, hour(49), 3, Need::Nothing),
+            ("it is not, by less than the overlap", reach(50, false, false), gap, hour(50), 3, Need::Page),
+            ("it was not there", reach(0, true, false), no_gap, hour(100), 0, Need::Page),
+            ("there is no more", reach(0, true, true), gap, Timestamp::MIN, 1, Need::Nothing),
+            ("new: the newest is shown", reach(100, true, true), no_gap, hour(90), 9, Need::Page),
+            ("but not at any price", reach(100, true, true), no_gap, hour(90), 10, Need::Nothing),
+            ("what counts is worth it", reach(0, true, true), no_gap, hour(90), 10, Need::Page),
+            ("up to the bound", reach(0, false, false), gap, hour(90), MOST_PAGES, Need::GiveUp),
+        ] {
+            assert_eq!(need(reach, behind, reached, pages), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Which completions of a feed an upstream means, and how far back they have to be known so that none that counts is lost.
+
+use super::observed::Seen;
+use crate::api::{self, BASELINE, ExtractRefresh, ExtractRefreshStatus, Mark};
+use crate::model::feeds::Feed;
+use crate::model::ids::ConnectionName;
+use crate::model::parameters::Parameters;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A choice among the runs of a feed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Selection {
+    parameters: Parameters,
+    exclude: BTreeSet<String>,
+}
+
+impl Selection {
+    /// Only runs with these parameters; completions whose state has one of these names do not count.
+    pub fn new(parameters: Parameters, exclude: impl IntoIterator<Item = String>) -> Self {
+        Self { parameters, exclude: exclude.into_iter().collect() }
+    }
+
+    /// That of an upstream.
+    pub fn of(upstream: &api::Upstream) -> Self {
+        let parameters = upstream.parameters.as_ref().map(Parameters::of).unwrap_or_default();
+        Self::new(parameters, upstream.exclude_state_names.iter().flatten().cloned())
+    }
+
+    /// Whether runs with these parameters are meant.
+    pub fn takes(&self, parameters: &Parameters) -> bool {
+        parameters.include(&self.parameters)
+    }
+
+    /// Whether a completed run is an occasion.
+    pub fn counts(&self, seen: &Seen) -> bool {
+        self.takes(&seen.parameters) && !self.excludes(&seen.state_name)
+    }
+
+    /// Whether completions do not count whose state has this name.
+    pub fn excludes(&self, state_name: &str) -> bool {
+        self.exclude.contains(state_name)
+    }
+
+    /// Names an upstream by what it is. Other parameters are another upstream; other names of states are not.
+    pub fn key(&self, workspace: &ConnectionName, feed: &Feed) -> String {
+        let key = feed.key(workspace);
+        if self.parameters.is_empty() { key } else { format!("{key}?{}", self.parameters.fingerprint()) }
+    }
+}
+
+/// How far back the completions of a selection have to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// One that completed later may count and not be known yet.
+    pub since: Timestamp,
+    /// Nobody was reading it lately, as far as the status says: it was not there, or is new.
+    pub interrupted: bool,
+    /// No completion was ever seen, so that the newest is worth a look, even though it counts for nothing.
+    pub first: bool,
+}
+
+impl Reach {
+    /// Far enough for both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            since: self.since.min(other.since),
+            interrupted: self.interrupted || other.interrupted,
+            first: self.first || other.first,
+        }
+    }
+}
+
+/// What the status of a resource says about the past of its upstreams.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pasts {
+    by_key: BTreeMap<String, Past>,
+    /// Of upstreams whose key is not known yet, by name.
+    unnamed: BTreeMap<String, Past>,
+    /// Upstreams that were read when the status was written, by name.
+    read: BTreeSet<String>,
+    /// For one that has no past.
+    otherwise: Option<Timestamp>,
+}
+
+/// Of one upstream.
+#[derive(Clone, Debug, PartialEq)]
+struct Past {
+    /// What has been used up ends here.
+    mark: Timestamp,
+    /// The newest that was seen, and the name of its state.
+    seen: Option<(Timestamp, Option<String>)>,
+}
+
+impl Pasts {
+    /// Those of a resource as it is stored.
+    pub fn of(refresh: &ExtractRefresh) -> Self {
+        let unknown = ExtractRefreshStatus::default();
+        let status = refresh.status.as_ref().unwrap_or(&unknown);
+        let past = |mark: &Mark| Past {
+            mark: mark.mark.at.0,
+            seen: mark.seen.as_ref().map(|seen| (seen.at.0, seen.state_name.clone())),
+        };
+        let (named, unnamed): (Vec<&Mark>, Vec<&Mark>) =
+            status.marks.iter().partition(|mark| !mark.key.is_empty());
+        let read = status.upstreams.iter().filter(|u| ["Completed", "None"].contains(&u.state.as_str()));
+        let begins = || {
+            let restored = refresh.annotations().get(BASELINE).and_then(|at| at.parse().ok());
+            restored.or(refresh.metadata.creation_timestamp.as_ref().map(|at| at.0))
+        };
+        Self {
+            by_key: named.into_iter().map(|mark| (mark.key.clone(), past(mark))).collect(),
+            unnamed: unnamed.into_iter().map(|mark| (mark.name.clone(), past(mark))).collect(),
+            read: read.map(|upstream| upstream.name.clone()).collect(),
+            // One that is added to a resource counts from then on, and has a mark as soon as that was written.
+            otherwise: status.baseline.is_none().then(begins).flatten(),
+        }
+    }
+
+    /// How far back this upstream has to be known, which is so called and has this key.
+    pub fn reach(&self, name: &str, key: &str, selection: &Selection) -> Reach {
+        let past = self.by_key.get(key).or_else(|| self.unnamed.get(name));
+        let seen = past.and_then(|past| past.seen.as_ref());
+        // What does not count any more hides those before it.
+        let counts = |state: &Option<String>| !selection.excludes(state.as_deref().unwrap_or("Completed"));
+        let since = match (past, seen) {
+            (Some(past), Some((at, state))) if counts(state) => past.mark.max(*at),
+            (Some(past), _) => past.mark,
+            (None, _) => self.otherwise.unwrap_or(Timestamp::MAX),
+        };
+        let interrupted = !self.read.contains(name);
+        Reach { since, interrupted, first: interrupted && seen.is_none() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn pasts(status: &serde_json::Value, annotations: &serde_json::Value) -> Pasts {
+        let refresh = json!({
+            "apiVersion": "feedwater.dev/v1alpha1", "kind": "ExtractRefresh",
+            "metadata": {"name": "e", "namespace": "a", "creationTimestamp": "2026-11-20T00:00:00Z",
+                         "annotations": annotations},
+            "spec": {"siteRef": {"name": "acme"}, "target": {"kind": "Datasource", "luid": "x"}},
+            "status": status,
+        });
+        Pasts::of(&serde_json::from_value(refresh).unwrap())
+    }
+
+    fn skipping() -> Selection {
+        Selection::new(Parameters::default(), ["Skipped".to_owned()])
+    }
+
+    #[test]
+    fn a_new_resource_counts_from_its_beginning_and_a_restored_one_from_its_baseline() {
+        let any = Selection::default();
+        let new = pasts(&json!({}), &json!({})).reach("u", "k", &any);
+        let since = at("2026-11-20T00:00:00Z");
+        assert_eq!(new, Reach { since, interrupted: true, first: true });
+        let restored = pasts(&json!({}), &json!({"feedwater.dev/baseline": "2026-06-01T00:00:00Z"}));
+        assert_eq!(restored.reach("u", "k", &any).since, at("2026-06-01T00:00:00Z"));
+        // Added to a resource that has a baseline: from now on.
+        let added = pasts(&json!({"baseline": "2026-06-01T00:00:00Z"}), &json!({}));
+        assert_eq!(added.reach("u", "k", &any).since, Timestamp::MAX);
+    }
+
+    #[test]
+    fn what_was_seen_is_the_end_of_it_unless_it_counts_no_more() {
+        let mark = |state: Option<&str>| {
+            let mut seen = json!({"runId": "r", "stateId": "s", "at": "2026-11-22T00:00:00Z"});
+            if let Some(state) = state {
+                seen["stateName"] = state.into();
+            }
+            json!({"name": "u", "key": "k", "since": "2026-11-20T00:00:00Z",
+                   "mark": {"at": "2026-11-21T00:00:00Z"}, "seen": seen})
+        };
+        let told = json!([{"name": "u", "state": "Completed", "new": true}]);
+        let of = |state| {
+            let marks = [mark(state)];
+            pasts(&json!({"baseline": "2026-11-20T00:00:00Z", "marks": marks, "upstreams": told}), &json!({}))
+        };
+        let (seen, used) = (at("2026-11-22T00:00:00Z"), at("2026-11-21T00:00:00Z"));
+        assert_eq!(
+            of(None).reach("u", "k", &skipping()),
+            Reach { since: seen, interrupted: false, first: false }
+        );
+        assert_eq!(of(Some("Skipped")).reach("u", "k", &skipping()).since, used);
+        assert_eq!(of(Some("Skipped")).reach("u", "k", &Selection::default()).since, seen);
+        assert_eq!(
+            of(None).reach("u", "other", &skipping()).since,
+            Timestamp::MAX,
+            "another upstream by then"
+        );
+        assert!(of(None).reach("other", "k", &skipping()).interrupted, "not read under that name");
+    }
+
+    #[test]
+    fn an_upstream_that_was_not_there_was_not_read() {
+        for (state, interrupted) in
+            [("Completed", false), ("None", false), ("NotFound", true), ("Unread", true)]
+        {
+            let told = json!([{"name": "u", "state": state, "new": false}]);
+            let mark = json!({"name": "u", "key": "", "since": "2026-11-20T00:00:00Z",
+                              "mark": {"at": "2026-11-21T00:00:00Z"}});
+            let status = json!({"baseline": "2026-11-20T00:00:00Z", "marks": [mark], "upstreams": told});
+            let reach = pasts(&status, &json!({})).reach("u", "k", &skipping());
+            let since = at("2026-11-21T00:00:00Z");
+            assert_eq!(reach, Reach { since, interrupted, first: interrupted }, "{state}");
+        }
+    }
+}
