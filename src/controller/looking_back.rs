@@ -174,9 +174,76 @@ impl LookingBack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::extract::Seen;
+    use crate::model::ids::DeploymentName;
+    use crate::model::parameters::Parameters;
+    use crate::model::time::Moment;
 
     fn hour(n: i32) -> Timestamp {
         Timestamp::from_second(i64::from(n) * 3600).unwrap()
+    }
+
+    fn seen(hours: i32, region: &str) -> Seen {
+        Seen {
+            run: format!("run-{hours}").into(),
+            state: format!("state-{hours}").into(),
+            state_name: "Completed".into(),
+            at: hour(hours),
+            parameters: with(region),
+            started_at: None,
+            published: Moment::default(),
+        }
+    }
+
+    fn with(region: &str) -> Parameters {
+        Parameters::of(&serde_json::Map::from_iter([("region".to_owned(), region.into())]))
+    }
+
+    /// Two selections of one feed that were missed since the hour 10: `us` was read lately, `eu` was not.
+    fn missed() -> (LookingBack, Feed, Runs, [Selection; 2]) {
+        let name = DeploymentName { flow: "orders".into(), deployment: "nightly".into() };
+        let feed = Feed::Deployment(name);
+        let [eu, us] = ["eu", "us"].map(|region| Selection::new(with(region), []));
+        let reach = Reach { since: hour(10), interrupted: false, first: false };
+        let selections: Selections = [(eu.clone(), reach), (us.clone(), reach)].into();
+        let mut back = LookingBack::default();
+        back.watch([(&feed, &selections)].into_iter());
+        let mut runs = Runs::default();
+        runs.occasions.push(seen(99, "us"));
+        (back, feed, runs, [eu, us])
+    }
+
+    #[test]
+    fn what_is_not_found_within_the_bound_is_given_up_until_one_completes() {
+        let (mut back, feed, mut runs, [eu, us]) = missed();
+        let feeds = Feeds::default();
+        assert!(back.settle(&feeds, &feed, &mut runs, true, hour(80)));
+        assert_eq!((runs.looked_for.contains(&eu), runs.looked_for.contains(&us)), (true, false));
+        let part = (RunQuery::default(), Pager::until(hour(70), PAGE));
+        back.under_way.insert(feed.clone(), Back { parts: vec![part], pages: MOST_PAGES });
+        assert!(!back.settle(&feeds, &feed, &mut runs, true, hour(80)));
+        assert_eq!((runs.looked_for.len(), &runs.given_up), (0, &BTreeSet::from([eu.clone()])));
+        assert_eq!(back.next(), None);
+        assert!(!back.settle(&feeds, &feed, &mut runs, true, hour(80)), "not begun again");
+        assert!(runs.given_up.contains(&eu));
+        runs.occasions.push(seen(100, "eu"));
+        back.settle(&feeds, &feed, &mut runs, true, hour(80));
+        assert!(runs.given_up.is_empty());
+    }
+
+    /// As a resource that is restored from a backup has it.
+    #[test]
+    fn who_needs_more_than_was_settled_has_it_looked_for() {
+        let (mut back, feed, mut runs, [eu, _]) = missed();
+        let feeds = Feeds::default();
+        assert!(!back.settle(&feeds, &feed, &mut runs, false, hour(80)), "the one before has read it");
+        let wants = |since| {
+            Selections::from([(eu.clone(), Reach { since: hour(since), interrupted: false, first: false })])
+        };
+        for (since, expected) in [(11, false), (10, false), (5, true)] {
+            back.watch([(&feed, &wants(since))].into_iter());
+            assert_eq!(back.settle(&feeds, &feed, &mut runs, true, hour(80)), expected, "{since}");
+        }
     }
 
     #[test]
