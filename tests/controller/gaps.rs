@@ -142,6 +142,11 @@ async fn what_completed_while_the_flow_deployment_was_away_is_found_when_it_is_b
         both(&world);
         let mut operator = Some(world.operator("one"));
         world.settle().await;
+        // Not at first sight, where the newest is looked for anyway.
+        complete(&world, "eu");
+        complete(&world, "us");
+        world.settle().await;
+        assert_eq!(world.jobs().len(), 2);
         let flow = world.flow_object("orders");
         world.server.remove("flowdeployments", NAMESPACE, "orders").unwrap();
         sleep(POLL * 2).await;
@@ -157,7 +162,8 @@ async fn what_completed_while_the_flow_deployment_was_away_is_found_when_it_is_b
             operator = Some(world.operator("two"));
         }
         world.settle().await;
-        each_once(&world, runs);
+        let last = ["eu", "us"].map(|name| refreshed_for(&world, name).last().cloned());
+        assert_eq!((last, world.jobs().len()), (runs.map(Some), 4));
         drop(operator);
     }
 }
