@@ -120,3 +120,17 @@ fn a_request_does_not_wait_for_quiet() {
     bench.d.refresh_token = Some("now".into());
     bench.posts();
 }
+
+/// Nobody says how the job stands: its look is asked for again and again.
+#[test]
+fn a_job_that_is_not_answered_for_keeps_no_warning_waiting() {
+    let mut shown = warning::Shown::fresh();
+    shown.bench.completes("a");
+    shown.bench.completes("b");
+    shown.bench.submits("job-2");
+    shown.bench.wait(1300);
+    assert!(matches!(shown.bench.pass(), Step::Rest), "what it says itself comes first");
+    shown.settle();
+    assert_eq!((shown.state(), shown.on(LUID).len()), (Some(crate::api::WarningState::Set), 1));
+    assert!(matches!(shown.bench.pass(), Step::Look { jobs, .. } if jobs.contains(&"job-2".into())));
+}

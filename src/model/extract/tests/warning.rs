@@ -497,17 +497,3 @@ fn what_an_earlier_build_set_is_taken_away() {
     shown.settle();
     assert_eq!((shown.state(), shown.on(LUID).len()), (None, 0));
 }
-
-/// Nobody says how the job stands: its look is asked for again and again.
-#[test]
-fn a_job_that_is_not_answered_for_keeps_no_warning_waiting() {
-    let mut shown = Shown::fresh();
-    shown.bench.completes("a");
-    shown.bench.completes("b");
-    shown.bench.submits("job-2");
-    shown.bench.wait(1300);
-    assert!(matches!(shown.bench.pass(), Step::Rest), "what it says itself comes first");
-    shown.settle();
-    assert_eq!((shown.state(), shown.on(LUID)), (Some(WarningState::Set), vec![OURS.to_owned()]));
-    assert!(matches!(shown.bench.pass(), Step::Look { jobs, .. } if jobs.contains(&"job-2".into())));
-}
