@@ -52,7 +52,7 @@ fn the_team_of_the_examples_is_allowed_what_it_declares() {
     let desired = extract::Desired::parse(&extract, None).unwrap();
     let Target::Named { kind, path, name } = &desired.target else { panic!() };
     let target = Some((Some(path.clone()), name.as_str()));
-    let request = ExtractRequest { kind: *kind, target, server_schedules: vec![] };
+    let request = ExtractRequest { kind: *kind, target, by_luid: false, server_schedules: vec![] };
     assert_eq!(tenancy::extract(tableau, &desired.site, who, &request), Access::Allowed);
     let theirs = extract.spec.upstreams.unwrap()[1].prefect_deployment.clone().unwrap();
     let feed = extract::feed_of_deployment(&theirs);

@@ -8,7 +8,7 @@ use super::ledger::Entry;
 use super::site::{Health, SiteSession, SiteSnapshot};
 use super::tenants;
 use super::workspace::{DeploymentView, Health as PrefectHealth};
-use crate::api::{AttemptPhase, ExtractRefreshStatus, TableauSite};
+use crate::api::{AttemptPhase, ExtractRefreshStatus, FlowDeployment, TableauSite};
 use crate::guards::{Guard, holds};
 use crate::http::Unreachable;
 use crate::model::conditions;
@@ -256,25 +256,33 @@ fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
     }
 }
 
+/// Through which connection an upstream is seen, which runs it means, and the `FlowDeployment` that declares them; the name of one that is missing.
+pub fn source_of(
+    ctx: &Context,
+    me: &ObjectName,
+    upstream: &Upstream,
+) -> Result<(ConnectionName, Feed, Option<Arc<FlowDeployment>>), Arc<str>> {
+    match &upstream.source {
+        Source::Prefect { workspace, feed } => Ok((workspace.clone(), feed.clone(), None)),
+        Source::FlowDeployment(flow) => {
+            let name = ObjectName { namespace: me.namespace.clone(), name: flow.as_str().into() };
+            let object = ctx.objects.flows.get(&name).ok_or_else(|| name.name.clone())?;
+            let feed = Feed::Deployment(declared(&object));
+            Ok(((&object.spec.workspace_ref).into(), feed, Some(object)))
+        }
+    }
+}
+
 fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Moment) -> UpstreamView {
-    let here = |name: &str| ObjectName { namespace: me.namespace.clone(), name: name.into() };
     let missing = |message: String, reference| UpstreamView::Missing { message, reference };
-    let (named, feed, declares) = match &upstream.source {
-        Source::Prefect { workspace, feed } => (workspace.clone(), feed.clone(), None),
-        Source::FlowDeployment(flow) => match ctx.objects.flows.get(&here(flow)) {
-            None => {
-                return missing(
-                    format!(
-                        "FlowDeployment `{flow}` does not exist in this namespace; create it or correct spec.upstreams"
-                    ),
-                    true,
-                );
-            }
-            Some(object) => {
-                let feed = Feed::Deployment(declared(&object));
-                ((&object.spec.workspace_ref).into(), feed, Some(object))
-            }
-        },
+    let (named, feed, declares) = match source_of(ctx, me, upstream) {
+        Ok(source) => source,
+        Err(flow) => {
+            let message = format!(
+                "FlowDeployment `{flow}` does not exist in this namespace; create it or correct spec.upstreams"
+            );
+            return missing(message, true);
+        }
     };
     let workspace = named.seen_from(&me.namespace);
     match tenants::upstream(ctx, &me.namespace, &named, &feed, declares.as_deref()) {

@@ -1,6 +1,7 @@
 //! Who may use the connections of the cluster: the labels of Namespaces, the rules of the connections, and whom a change of either concerns.
 
 use super::context::Context;
+use super::extract_observed::source_of;
 use super::watches;
 use crate::api::{ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment};
 use crate::model::extract::{self, Found, ProjectPath, Target};
@@ -156,6 +157,22 @@ pub fn upstream(
     })
 }
 
+/// Whether a resource may see runs of one of its upstreams through this connection: then what it refreshes for them may be told there.
+pub fn sees_through(ctx: &Context, refresh: &ObjectName, at: &ConnectionName) -> bool {
+    if !at.is_cluster() {
+        return true;
+    }
+    let object = ctx.objects.refreshes.get(refresh);
+    let desired = object.and_then(|object| extract::Desired::parse(&object, None).ok());
+    desired.iter().flat_map(|desired| &desired.upstreams).any(|one| {
+        let means = source_of(ctx, refresh, one);
+        means.is_ok_and(|(named, feed, declared)| {
+            named == *at
+                && upstream(ctx, &refresh.namespace, at, &feed, declared.as_deref()) == Access::Allowed
+        })
+    })
+}
+
 fn workspace(
     ctx: &Context,
     namespace: &Arc<str>,
@@ -196,7 +213,12 @@ pub fn extract(ctx: &Context, desired: &extract::Desired, found: Option<&Found>)
         (Target::Luid { .. }, None) => None,
     };
     let named = desired.schedules.all.iter().filter_map(|schedule| schedule.server_schedule.as_deref());
-    let request = ExtractRequest { kind: desired.target.kind(), target, server_schedules: named.collect() };
+    let request = ExtractRequest {
+        kind: desired.target.kind(),
+        target,
+        by_luid: matches!(desired.target, Target::Luid { .. }),
+        server_schedules: named.collect(),
+    };
     let labels = ctx.tenants.labels(namespace);
     let who = Tenant { namespace, labels: labels.as_deref() };
     tenancy::extract(object.spec.allow.as_deref(), at, who, &request)

@@ -38,6 +38,8 @@ pub struct ExtractRequest<'a> {
     pub kind: TargetKind,
     /// Where the target lies and what it is called, by what the spec says or by where its LUID was found; none: not found yet.
     pub target: Option<(Option<ProjectPath>, &'a str)>,
+    /// The spec has only its LUID: where it lies and what it is called is not for a refusal to tell.
+    pub by_luid: bool,
     /// Shared schedules that it names.
     pub server_schedules: Vec<&'a str>,
 }
@@ -103,6 +105,7 @@ pub fn extract(
     }];
     if let Some((path, name)) = &request.target {
         let what = match path {
+            Some(_) if request.by_luid => "the project of the content with this LUID".to_owned(),
             Some(path) => format!("project `{path}`"),
             None => "where the target lies, which is no project that the account sees".to_owned(),
         };
@@ -116,7 +119,11 @@ pub fn extract(
             }),
         });
         asks.push(Ask {
-            what: format!("name `{name}`"),
+            what: if request.by_luid {
+                "the name of the content with this LUID".to_owned()
+            } else {
+                format!("name `{name}`")
+            },
             allows: Box::new(move |e: &TableauAllow| names(e.names.as_ref(), name)),
         });
     }

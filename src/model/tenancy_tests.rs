@@ -146,6 +146,7 @@ fn which_extracts_may_be_refreshed() {
     let request = |kind, path, name, schedule: Option<&'static str>| ExtractRequest {
         kind,
         target: Some((path, name)),
+        by_luid: false,
         server_schedules: schedule.into_iter().collect(),
     };
     for (asked, expected) in [
@@ -158,7 +159,14 @@ fn which_extracts_may_be_refreshed() {
         (request(Workbook, path("Finance"), "Orders", None), "kind Workbook"),
         (request(Datasource, path("Finance"), "Salaries", None), "name `Salaries`"),
         (request(Datasource, path("Finance"), "Orders", Some("Weekly")), "server schedule `Weekly`"),
-        (ExtractRequest { kind: Datasource, target: None, server_schedules: vec![] }, "allowed"),
+        (
+            ExtractRequest { kind: Datasource, target: None, by_luid: true, server_schedules: vec![] },
+            "allowed",
+        ),
+        (
+            ExtractRequest { by_luid: true, ..request(Datasource, path("HR"), "Salaries", None) },
+            "not allow to namespace `finance`: the project of the content with this LUID, the name of the content with this LUID;",
+        ),
     ] {
         let who = Tenant { namespace: "finance", labels: None };
         let access = why(extract(Some(&allow), &prod(), who, &asked));

@@ -21,6 +21,15 @@ impl DataQualityWarning {
     pub fn says(&self, text: &str) -> bool {
         self.kind == STALE && plain(&self.message) == plain(text)
     }
+
+    /// The same, whatever single word stands between these two.
+    pub fn says_between(&self, before: &str, after: &str) -> bool {
+        let message = plain(&self.message);
+        // Without the space at its end.
+        let rest = message.strip_prefix(&plain(before)).and_then(|rest| rest.strip_prefix(' '));
+        let word = rest.and_then(|rest| rest.strip_suffix(&plain(after)));
+        self.kind == STALE && word.is_some_and(|word| !word.is_empty() && !word.contains([' ', '/']))
+    }
 }
 
 /// The words, without what a server may make of a text that is shown in a browser.
@@ -91,6 +100,26 @@ mod tests {
             "It&#x110000;s old: as promised. (Feedwater prod/finance/orders)",
         ] {
             assert!(!says(STALE, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn one_word_may_be_another() {
+        let says = |message: &str| {
+            let warning = DataQualityWarning { id: "1".into(), kind: STALE.into(), message: message.into() };
+            warning.says_between("Old. (Feedwater ", "/finance/orders)")
+        };
+        assert!(
+            says("Old. (Feedwater prod-a/finance/orders)")
+                && says("Old. &#40;Feedwater prod-b&#x2F;finance/orders)")
+        );
+        for other in [
+            "Old. (Feedwater /finance/orders)",
+            "Old. (Feedwater a b/finance/orders)",
+            "Old. (Feedwater a/finance/fx)",
+            "Old.",
+        ] {
+            assert!(!says(other), "{other}");
         }
     }
 }

@@ -274,7 +274,8 @@ async fn a_luid_is_judged_by_where_it_lies_also_after_it_was_moved() {
     put_into(secret);
     world.until("it is seen to have moved", |world| state(world)[1] == DENIED[1]).await;
     let exr = world.exr("orders");
-    assert!(said(&exr, "Ready").contains("project `HR`"), "{exr:#}");
+    assert!(said(&exr, "Ready").contains("the project of the content with this LUID"), "{exr:#}");
+    assert!(!exr["status"].to_string().contains("HR"), "where it went is nothing that it may know: {exr:#}");
     assert_eq!(exr["status"]["target"]["projectPath"], "Finance", "of what is there nothing more is told");
     world.complete("orders");
     sleep(POLL * 4).await;

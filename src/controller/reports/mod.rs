@@ -6,6 +6,7 @@
 mod teller;
 
 use super::context::Context;
+use super::tenants;
 use crate::api::{ExtractRefreshStatus, PrefectWorkspace};
 use crate::model::connection::DesiredWorkspace;
 use crate::model::ids::{ConnectionName, FlowId, JobId, ObjectName, RunId};
@@ -192,9 +193,13 @@ fn tell(ctx: &Context, report: &Report) {
     }
 }
 
-/// The API behind a workspace, where refreshes are to be shown there.
+/// The API behind a workspace, where refreshes are to be shown there and this one may be.
 fn server(ctx: &Context, refresh: &ObjectName, workspace: &str) -> Option<String> {
-    let name = ConnectionName::parse(workspace).seen_from(&refresh.namespace);
+    let at = ConnectionName::parse(workspace);
+    if !tenants::sees_through(ctx, refresh, &at) {
+        return None;
+    }
+    let name = at.seen_from(&refresh.namespace);
     let object: Arc<PrefectWorkspace> = ctx.objects.workspace(&name)?;
     let spec = DesiredWorkspace::parse(&object).ok()?;
     spec.reports.then_some(spec.api_url)

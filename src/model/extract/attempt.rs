@@ -9,6 +9,7 @@ use crate::api::{
 };
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobStatus};
+use crate::model::tenancy::Access;
 use crate::model::time::{add, sub};
 use crate::model::windows::{self, Gate};
 use jiff::Timestamp;
@@ -64,6 +65,7 @@ pub(super) fn may_go(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> b
     let wanted = s.owed.as_ref().is_some_and(|owed| owed.stopped.is_none());
     wanted
         && !p.d.suspend
+        && !matches!(p.o.access, Access::Denied(_))
         && p.d.schedules.management == ManagementPolicy::Manage
         && windows::gate(&p.d.windows, p.now) == Gate::Open
         && holds::debounce(p, s).is_none()
@@ -94,6 +96,10 @@ pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: At
     let Some(job) = answer.job.as_ref() else {
         return vanished(p, s, &attempt);
     };
+    if job.content.as_ref().is_some_and(|luid| luid.as_str() != attempt.luid) {
+        // Of another content: whatever called it ours, it is neither followed nor cancelled.
+        return superseded(p, s, &attempt, Some(job));
+    }
     match job.status {
         JobStatus::Pending => {
             coverage::extend(&mut attempt.seen, coverage::known_before(p.o, s, answer.asked));

@@ -4,7 +4,7 @@
 
 use super::observed::JobList;
 use super::recover::{self, Looked};
-use super::{Pass, coverage, others};
+use super::{Pass, coverage, kinds, others};
 use crate::api::{Attempt, ExtractRefreshStatus, Mark, Time};
 use crate::model::ids::JobId;
 use crate::model::jobs::{JobRow, JobStatus};
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// How old the list may be: as old as that of the tasks.
 pub const EVERY: Duration = Duration::from_secs(300);
+
+/// Most that is asked for at once.
+const AT_ONCE: usize = 20;
 
 /// Whether jobs matter to a resource with this status.
 pub fn reads_jobs(s: &ExtractRefreshStatus) -> bool {
@@ -43,7 +46,13 @@ fn earliest(s: &ExtractRefreshStatus) -> Option<Time> {
 fn succeeded<'a>(p: &Pass<'a>, s: &ExtractRefreshStatus, stand_in: &Attempt) -> Vec<&'a JobRow> {
     let since = Some(stand_in.fence);
     let ended = recover::rows(p).iter().filter(|row| row.status == JobStatus::Success);
-    let refreshes = ended.filter(|row| row.refresh_type.is_some() && recover::is_titled(s, stand_in, row));
+    // An incremental run contains nothing of what needs a full one, however often it comes.
+    let wanted = |row: &JobRow| {
+        let mut marks = s.marks.iter().filter(|mark| uncovered(mark));
+        row.refresh_type.is_some()
+            && marks.any(|mark| kinds::suffices(row.refresh_type, kinds::of_mark(p, mark)))
+    };
+    let refreshes = ended.filter(|row| wanted(row) && recover::is_titled(s, stand_in, row));
     refreshes.filter(|row| coverage::started_after(since, row.started_at)).collect()
 }
 
@@ -70,20 +79,24 @@ pub(super) struct Look {
 pub(super) fn look(p: &Pass, s: &ExtractRefreshStatus) -> Option<Look> {
     let Time(since) = earliest(s)?;
     let stand_in = others::nobodys(p, s, Time(since))?;
-    let (read, again) = match &p.o.jobs.list {
+    let (read, again, listed) = match &p.o.jobs.list {
         // Without the rights of a site administrator nobody knows.
         JobList::NotAllowed => return None,
         JobList::Read { asked, since: rows_since, .. } if *rows_since <= since => {
             let age = p.o.moment.since(*asked);
-            (age < EVERY, Some(add(p.now, EVERY.saturating_sub(age))))
+            (age < EVERY, Some(add(p.now, EVERY.saturating_sub(age))), Some(*asked))
         }
-        JobList::Read { .. } | JobList::Unread => (false, None),
+        JobList::Read { .. } | JobList::Unread => (false, None, None),
     };
-    // An answer from before its end says nothing of it.
+    // An answer from before its end says nothing of it; one from after this list that does not know of its end either is not asked for again.
     let known = |row: &&JobRow| {
         let answer = p.o.jobs.details.get(&row.id);
-        answer.is_some_and(|answer| answer.job.as_ref().is_none_or(|job| job.completed_at.is_some()))
+        answer.is_some_and(|answer| {
+            answer.job.as_ref().is_none_or(|job| job.completed_at.is_some())
+                || listed.is_some_and(|listed| answer.asked >= listed)
+        })
     };
-    let jobs = succeeded(p, s, &stand_in).into_iter().filter(|row| !known(row)).map(|row| row.id.clone());
+    let jobs = succeeded(p, s, &stand_in).into_iter().filter(|row| !known(row)).take(AT_ONCE);
+    let jobs = jobs.map(|row| row.id.clone());
     Some(Look { jobs: jobs.collect(), list: Some(since).filter(|_| !read), again: again.filter(|_| read) })
 }

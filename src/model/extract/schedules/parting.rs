@@ -43,8 +43,9 @@ pub enum Parting {
 }
 
 const LOOK: Duration = Duration::from_secs(5);
-/// How long one that waits for the target has for taking the schedules over. It needs two writes; if it does nothing, they are deleted.
-const HANDING_OVER: Duration = Duration::from_secs(30);
+/// Which part of the time that a deletion may take one that waits for the target has for taking the schedules over: an outage or a restart may fall
+/// into it. It needs two writes; if it does nothing, they are deleted.
+const HANDING_OVER: u32 = 2;
 
 /// Plans one pass. `since`: the deletion timestamp; `deadline`: how long after it the schedules are left behind.
 pub(crate) fn part(
@@ -72,17 +73,16 @@ pub(crate) fn part(
     if ours.is_empty() && s.schedule_intent.is_none() {
         return Parting::Release { orphaned: false };
     }
+    let handing_over = add(since, deadline / HANDING_OVER);
     let deadline = add(since, deadline);
     let look = add(now, LOOK);
-    if let Some(heir) =
-        o.schedules.heir.as_ref().filter(|_| !ours.is_empty() && now < add(since, HANDING_OVER))
-    {
+    if let Some(heir) = o.schedules.heir.as_ref().filter(|_| !ours.is_empty() && now < handing_over) {
         let goes = format!(
             "The schedules of this resource are being handed over to ExtractRefresh `{}`",
             heir.name.name
         );
         let status = Box::new(leaving(s, &Leaving { goes: &goes, ..SCHEDULES }, None, now));
-        return Parting::Wait { status, until: look.min(add(since, HANDING_OVER)) };
+        return Parting::Wait { status, until: look.min(handing_over) };
     }
     if !matches!(o.site, SiteView::Ready { .. }) {
         return wait(s, Some("while the site cannot be used"), look, deadline, now);
@@ -115,6 +115,7 @@ pub(crate) fn part(
         let new = tasks.iter().find(|task| {
             task.content.as_ref().is_some_and(|luid| luid.as_str() == intent.luid)
                 && !intent.known_tasks.iter().any(|known| known == task.id.as_str())
+                && !heirs(task.id.as_str())
                 && definition_of(task) == intent.definition
         });
         let arrived = match o.schedules.intent {

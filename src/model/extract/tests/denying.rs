@@ -33,18 +33,36 @@ fn nothing_is_begun_and_what_is_owed_is_kept() {
 }
 
 #[test]
-fn an_intent_that_is_not_sent_waits() {
+fn an_intent_that_is_not_sent_is_dropped_and_what_is_owed_stays() {
     let mut bench = Bench::any();
     bench.completes("a");
     bench.rest();
-    let intent = bench.s.attempt.clone().unwrap();
+    assert!(bench.s.attempt.is_some());
     deny(&mut bench);
     bench.wait(5);
     assert_eq!(bench.rest(), Step::Rest);
     assert_eq!(bench.reason("Ready"), "False/AccessDenied");
+    assert!(bench.s.attempt.is_none() && bench.s.owed.is_some(), "it would stand in the way of others");
     allow(&mut bench);
     bench.wait(5);
-    assert!(matches!(bench.rest(), Step::Post { id, .. } if id == intent.id));
+    assert!(matches!(bench.rest(), Step::Post { .. }));
+}
+
+#[test]
+fn a_job_of_another_content_is_neither_followed_nor_cancelled() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    bench.submits("job-1");
+    bench.d.timeout = Duration::from_secs(60);
+    let started = bench.now();
+    bench.job("job-1", JobStatus::InProgress, Some(started));
+    let answer = bench.o.jobs.details.values_mut().next().unwrap();
+    answer.job.as_mut().unwrap().content = Some("somebody-elses".into());
+    bench.wait(600);
+    let step = bench.rest();
+    assert!(!matches!(step, Step::Cancel { .. }), "{step:?}");
+    assert!(bench.s.attempt.is_none());
+    assert_eq!(bench.reason("LastRefreshSucceeded"), "False/Superseded");
 }
 
 #[test]

@@ -312,6 +312,6 @@ fn what_an_heir_has_is_not_deleted_and_what_it_does_not_take_is() {
     // It takes one, and that is all: after a while the other goes.
     site.bench.o.schedules.heir = heir(&[&first]);
     assert!(matches!(parting(&site, since), Parting::Wait { .. }));
-    site.bench.wait(31);
+    site.bench.wait(301);
     assert_eq!(parting(&site, since), Parting::Write(ScheduleWrite::Delete { task: second }));
 }

@@ -191,9 +191,14 @@ fn is_ours(warning: &DataQualityWarning, d: &Desired, o: &Observed, w: &WarningS
     warning.says(&text(d, o)) || is_ours_of_before(warning, d, o, w)
 }
 
-/// Earlier builds did not name the installation: only what status knows of is ours, by its id, or by an intent that was not of this process.
+/// Earlier builds did not name the installation, and it may have had another name: only what status knows of is ours, by its id, or by an intent that was not of this process.
 fn is_ours_of_before(warning: &DataQualityWarning, d: &Desired, o: &Observed, w: &WarningStatus) -> bool {
     let known = w.id.as_deref() == Some(warning.id.as_str());
+    // The installation has another name since: a cluster that was made anew and has its statuses from a backup.
+    let renamed = warning.says_between(&format!("{WORDS} (Feedwater "), &format!("/{})", d.name));
+    if known && renamed {
+        return true;
+    }
     let sent = w.state == WarningState::Setting && matches!(o.warnings.intent, IntentView::MaybeSent { .. });
     (known || sent) && warning.says(&format!("{WORDS} (Feedwater {})", d.name))
 }
