@@ -419,3 +419,19 @@ async fn one_that_is_missing_is_waited_for_as_any_other() {
     let message = said(&world.flow_object("orders"), "Ready");
     assert!(message.contains("ClusterPrefectWorkspace `prod` does not exist; create it"), "{message}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_in_a_prefect_that_a_resource_may_not_see() {
+    let (world, _operator, luid) = working().await;
+    world.complete("orders");
+    world.settle().await;
+    let told = |world: &World| world.prefect.state().told.runs.len();
+    assert_eq!((world.jobs_of(&luid), told(&world)), (1, 1), "while it may");
+    // The extract's site stays allowed; Prefect does not.
+    rule(&world, WORKSPACES, "prod", &json!([]));
+    world.until("it is seen", |world| state(world)[0] == DENIED[0]).await;
+    let asked = json!({"metadata": {"annotations": {"feedwater.dev/refresh-requested": "t1"}}});
+    world.server.merge("extractrefreshes", NAMESPACE, "orders", &asked).unwrap();
+    world.settle().await;
+    assert_eq!((world.jobs_of(&luid), told(&world)), (2, 1), "refreshed, and not told there");
+}
