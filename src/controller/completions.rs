@@ -9,7 +9,7 @@ use super::workspace::{Runs, Setup};
 use crate::guards::{Guard, holds};
 use crate::model::extract::Seen;
 use crate::model::feeds::Feed;
-use crate::model::ids::{RunId, StateId};
+use crate::model::ids::{ObjectName, RunId, StateId};
 use crate::model::runs::{Run, StateType};
 use crate::model::time::{Moment, sub};
 use crate::prefect::{Prefect, PrefectError, RunQuery, States};
@@ -75,12 +75,13 @@ impl Completions {
         }
     }
 
-    /// Reads what ended, and these runs whatever became of them.
+    /// Reads what ended, and these runs whatever became of them. `users`: whose interest it is, so that it is known for them until when all was read.
     pub async fn read(
         &mut self,
         feeds: &mut Feeds,
         interest: &Watched,
         named: &BTreeSet<RunId>,
+        users: &[ObjectName],
     ) -> Result<(), PrefectError> {
         // With `within` the order of completions matters, so an event only hastens the poll; the run it names is read by id besides, since a
         // forced change keeps its old `end_time` and no poll would find it.
@@ -93,7 +94,7 @@ impl Completions {
         self.passed = true;
         // Kept for the next process; not while anything before may be missing, which that process would not look for.
         if let Some(until) = self.until.take().filter(|_| self.back.next().is_none()) {
-            (self.setup.cursor)(until);
+            (self.setup.cursor)(until, users);
         }
         if !named.is_empty() {
             let found = self.read_named(named).await?;
@@ -103,9 +104,9 @@ impl Completions {
         Ok(())
     }
 
-    /// What is known of the runs of feeds whose last day has been read.
+    /// What is known of the runs of feeds whose last day has been read, and of which it is known what else has to be.
     pub fn known(&self) -> impl Iterator<Item = (&Feed, &Runs)> {
-        self.runs.iter().filter(|(feed, _)| self.read.contains(*feed))
+        self.runs.iter().filter(|(feed, _)| self.read.contains(*feed) && self.back.has_settled(feed))
     }
 
     /// Its last day is read (again): a deployment has a new id, which has a past of its own.
@@ -122,6 +123,10 @@ impl Completions {
 
     /// Reads farther back where something may have been missed before the last day.
     async fn look_back(&mut self, feeds: &mut Feeds) -> Result<(), PrefectError> {
+        // All of them before the first page: what is not read to its end because a page fails is not to look read.
+        for feed in self.read.clone() {
+            self.settle(feeds, &feed);
+        }
         for feed in self.read.clone() {
             let mut pages = 0;
             while self.settle(feeds, &feed) && pages < AT_ONCE {

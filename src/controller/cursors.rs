@@ -46,12 +46,12 @@ impl Cursors {
         self.users.all().iter().any(|user| read(user).is_none_or(|at| at < day_ago))
     }
 
-    /// Read so far.
-    pub fn keep(&self, at: Timestamp) {
+    /// Read so far, for these: one that came while it was read has had nothing read for it yet.
+    pub fn keep(&self, at: Timestamp, users: &[ObjectName]) {
         // The lease is written every few seconds anyway; the annotation need not change each time.
         let minute = Timestamp::from_second(at.as_second() - at.as_second().rem_euclid(60)).unwrap_or(at);
-        for user in self.users.all() {
-            if let Err(error) = self.lease.set_annotation(&self.key(&user), &minute.to_string()) {
+        for user in users {
+            if let Err(error) = self.lease.set_annotation(&self.key(user), &minute.to_string()) {
                 tracing::error!(%error, "the cursor cannot be kept on the Lease");
             }
         }

@@ -86,6 +86,11 @@ impl LookingBack {
         self.under_way.retain(|feed, _| wanted.contains_key(feed));
     }
 
+    /// Whether it is known what of this feed has to be looked for.
+    pub fn has_settled(&self, feed: &Feed) -> bool {
+        self.settled.contains_key(feed) || self.under_way.contains_key(feed)
+    }
+
     /// It has another past from now on.
     pub fn forget(&mut self, feed: &Feed) {
         self.settled.remove(feed);

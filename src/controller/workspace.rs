@@ -208,8 +208,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Whether completions may have been missed before the oldest that will be read.
     pub gap: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Called after each complete pass with the time until which all has been read.
-    pub cursor: Arc<dyn Fn(jiff::Timestamp) + Send + Sync>,
+    /// Called after each complete pass with the time until which all has been read, and for whom.
+    pub cursor: Arc<dyn Fn(jiff::Timestamp, &[ObjectName]) + Send + Sync>,
     /// Told whether the event stream is connected.
     pub connected: Arc<dyn Fn(bool) + Send + Sync>,
 }

@@ -174,7 +174,8 @@ impl Observer {
             Some(server) => server,
             None => self.probe().await?,
         };
-        let interest = self.interest();
+        let users = self.setup.users.all();
+        let interest = self.interest(&users);
         self.feeds.watch(interest.keys());
         let new_names = names(&interest).any(|name| !self.rows.contains_key(name));
         if todo.everything || new_names || !todo.wrote.is_empty() {
@@ -183,7 +184,7 @@ impl Observer {
         // Asked before completions are read, and told only with them: what has ended when nothing runs any more is among them, so that the refresh
         // that waited for it contains it.
         let running = self.read_running().await;
-        self.completions.read(&mut self.feeds, &interest, &todo.runs).await?;
+        self.completions.read(&mut self.feeds, &interest, &todo.runs, &users).await?;
         self.running = running;
         Ok(server)
     }
@@ -207,10 +208,10 @@ impl Observer {
         }
     }
 
-    fn interest(&self) -> Watched {
+    fn interest(&self, users: &[ObjectName]) -> Watched {
         let mut all: Watched = BTreeMap::new();
-        for user in self.setup.users.all() {
-            for (feed, completions) in self.setup.index.feeds(&user) {
+        for user in users {
+            for (feed, completions) in self.setup.index.feeds(user) {
                 let slot = all.entry(feed).or_default();
                 for (selection, reach) in completions.into_iter().flatten() {
                     add(slot.get_or_insert_default(), selection, reach);

@@ -75,7 +75,7 @@ async fn rig(gap: bool, before: impl AsyncFnOnce(&FakePrefect)) -> Rig {
             lane: Lane::adaptive(clock.clone()),
             metrics: Arc::new(Metrics::default()),
             gap: Arc::new(move || gap),
-            cursor: Arc::new(move |at| told.lock().unwrap().push(at)),
+            cursor: Arc::new(move |at, _| told.lock().unwrap().push(at)),
             connected: Arc::new(|_| {}),
         },
     );

@@ -191,7 +191,7 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace, leaving: b
                 users,
                 lane: ctx.lanes.of(&payer(&spec.api_url), &ctx.clock),
                 gap: Arc::new(move || before.gap()),
-                cursor: Arc::new(move |at| cursors.keep(at)),
+                cursor: Arc::new(move |at, users| cursors.keep(at, users)),
                 connected: Arc::new(move |up| {
                     if up { metrics.websocket_connected() } else { metrics.websocket_lost() }
                 }),

@@ -47,7 +47,9 @@ fn found<'a>(p: &'a Pass, s: &ExtractRefreshStatus, attempt: &Attempt) -> Option
         Looked::Target(job) if started_after_intent(attempt, row, job) => Some((job, row)),
         Looked::Target(_) | Looked::NotYet | Looked::Other => None,
     });
-    confirmed.min_by_key(|(job, row)| (job.status != JobStatus::Success, row.created_at))
+    // One of another kind is ours only on an older server: after those of this kind.
+    let other = |row: &JobRow| row.refresh_type != Some(attempt.refresh_type);
+    confirmed.min_by_key(|(job, row)| (job.status != JobStatus::Success, other(row), row.created_at))
 }
 
 /// It contains all that the intent names: it was made after it.

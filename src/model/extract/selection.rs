@@ -55,7 +55,8 @@ impl Selection {
 pub struct Reach {
     /// One that completed later may count and not be known yet.
     pub since: Timestamp,
-    /// Nobody was reading it lately, as far as the status says: it was not there, or is new.
+    /// Nobody was reading it lately, as far as the status says: it was not there, or is new; or what was seen counts no more, and the status does not
+    /// know the one before.
     pub interrupted: bool,
     /// No completion was ever seen, so that the newest is worth a look, even though it counts for nothing.
     pub first: bool,
@@ -130,8 +131,9 @@ impl Pasts {
             (Some(past), _) => past.mark,
             (None, _) => self.otherwise.unwrap_or(Timestamp::MAX),
         };
-        let interrupted = !self.read.contains(name);
-        Reach { since, interrupted, first: interrupted && seen.is_none() }
+        let unread = !self.read.contains(name);
+        let hidden = seen.is_some_and(|(_, state)| !counts(state));
+        Reach { since, interrupted: unread || hidden, first: unread && seen.is_none() }
     }
 }
 
@@ -192,7 +194,10 @@ mod tests {
             of(None).reach("u", "k", &skipping()),
             Reach { since: seen, interrupted: false, first: false }
         );
-        assert_eq!(of(Some("Skipped")).reach("u", "k", &skipping()).since, used);
+        assert_eq!(
+            of(Some("Skipped")).reach("u", "k", &skipping()),
+            Reach { since: used, interrupted: true, first: false }
+        );
         assert_eq!(of(Some("Skipped")).reach("u", "k", &Selection::default()).since, seen);
         assert_eq!(
             of(None).reach("u", "other", &skipping()).since,
