@@ -11,7 +11,7 @@ use super::workspace::{Health, Hint, Row, Setup, WorkspaceSnapshot, wake_what_di
 use crate::guards::{Guard, holds};
 use crate::model::connection::{Support, support};
 use crate::model::feeds::Feed;
-use crate::model::ids::{DeploymentName, RunId};
+use crate::model::ids::{DeploymentName, ObjectName, RunId};
 use crate::model::time::Moment;
 use crate::prefect::{Prefect, PrefectError, Server};
 use crate::runtime::metrics::{Cycle, Service};
