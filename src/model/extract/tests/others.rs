@@ -104,7 +104,10 @@ fn a_run_of_a_schedule_contains_what_no_set_has_used_yet() {
         bench.wait(60);
         let looked = native(&mut bench, kind, started);
         let by_id = matches!(&looked, Step::Look { jobs, .. } if jobs.contains(&"native".into()));
-        assert!(by_id, "what was said before its end says nothing of it: {looked:?}");
+        assert_eq!(
+            by_id, contains,
+            "what was said before its end says nothing of it, and another kind never: {looked:?}"
+        );
         assert_eq!(covered(&bench, "a"), contains, "{kind:?}");
         let fresh = if contains { "True/UpToDate" } else { "Unknown/NotYetRefreshed" };
         assert_eq!(bench.reason("Fresh"), fresh);
