@@ -93,7 +93,7 @@ pub(super) fn look(p: &Pass, s: &ExtractRefreshStatus) -> Option<Look> {
         let answer = p.o.jobs.details.get(&row.id);
         answer.is_some_and(|answer| {
             answer.job.as_ref().is_none_or(|job| job.completed_at.is_some())
-                || listed.is_some_and(|listed| answer.asked >= listed)
+                || listed.is_some_and(|listed| answer.asked > listed)
         })
     };
     let jobs = succeeded(p, s, &stand_in).into_iter().filter(|row| !known(row)).take(AT_ONCE);
