@@ -77,8 +77,8 @@ fn scheduled(bench: &mut Bench) {
 fn native(bench: &mut Bench, kind: RefreshType, started: Timestamp) -> Step {
     let mut row = bench.row("native", JobStatus::Success, kind);
     row.started_at = Some(started);
-    bench.list(vec![row]);
     bench.job("native", JobStatus::InProgress, Some(started));
+    bench.list(vec![row]);
     let looked = bench.rest();
     bench.job("native", JobStatus::Success, Some(started));
     bench.rest();
