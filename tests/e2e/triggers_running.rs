@@ -45,11 +45,14 @@ async fn an_upstream_in_progress_is_waited_for_in_each_of_its_states() {
     assert_eq!(runs, both);
     stage.one_more("orders", &a, &orders, 1).await;
 
-    // A request does not wait.
+    // A request waits as well: it passes the gate, debounce and backoff, and nothing else.
     let abandoned = stage.prefect.run_in_state(&b, "RUNNING").await.unwrap();
     stage.prefect.complete(&a).await.unwrap();
     stage.activity("orders", "False", "UpstreamRunning").await;
     stage.ask("orders", "now").await;
-    stage.extract("orders", "the request done", |e: &ExtractRefresh| status(e).history.len() == 3).await;
+    let handled = |e: &ExtractRefresh| status(e).last_handled_refresh_token.as_deref() == Some("now");
+    let held = stage.extract("orders", "the request is taken up", handled).await;
+    assert_eq!((status(&held).history.len(), stage.refreshed(&orders)), (2, 2));
     stage.prefect.set_state(&abandoned, "CANCELLED").await.unwrap();
+    stage.extract("orders", "the request done", |e: &ExtractRefresh| status(e).history.len() == 3).await;
 }
