@@ -16,8 +16,8 @@ use std::time::Duration;
 const PREFIX: &str = "cursor.feedwater.dev/";
 /// What is read anew of every workspace: what was read within it needs no look farther back.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How far Prefect's clock may be from ours.
-const MARGIN: Duration = Duration::from_secs(600);
+/// What was read within it has no gap: less by how far Prefect's clock may be from ours, so that the day that is read anew does not begin after it.
+const NO_GAP: Duration = Duration::from_secs(24 * 3600 - 600);
 
 /// Those of one session. Each object has its own: one may be suspended while others read the same API.
 pub struct Cursors {
@@ -40,8 +40,7 @@ impl Cursors {
 
     /// Whether one of them was not read within the last day: what completed before may have been missed.
     pub fn gap(&self) -> bool {
-        // Prefect's clock against ours: the last day that is read again is not to begin after it.
-        let day_ago = sub(self.clock.now(), DAY - MARGIN);
+        let day_ago = sub(self.clock.now(), NO_GAP);
         let read = |user: &ObjectName| self.lease.annotation(&self.key(user))?.parse::<Timestamp>().ok();
         self.users.all().iter().any(|user| read(user).is_none_or(|at| at < day_ago))
     }

@@ -256,12 +256,11 @@ fn reason(site: &TableauSite, error: &TableauError) -> &'static str {
     }
 }
 
-/// Through which connection an upstream is seen, which runs it means, and the `FlowDeployment` that declares them; the name of one that is missing.
-pub fn source_of(
-    ctx: &Context,
-    me: &ObjectName,
-    upstream: &Upstream,
-) -> Result<(ConnectionName, Feed, Option<Arc<FlowDeployment>>), Arc<str>> {
+/// Through which connection an upstream is seen, which runs it means, and the `FlowDeployment` that declares them.
+pub type Means = (ConnectionName, Feed, Option<Arc<FlowDeployment>>);
+
+/// What an upstream means; the name of a `FlowDeployment` that is missing.
+pub fn source_of(ctx: &Context, me: &ObjectName, upstream: &Upstream) -> Result<Means, Arc<str>> {
     match &upstream.source {
         Source::Prefect { workspace, feed } => Ok((workspace.clone(), feed.clone(), None)),
         Source::FlowDeployment(flow) => {

@@ -209,10 +209,13 @@ pub struct Setup {
     /// Whether completions may have been missed before the oldest that will be read.
     pub gap: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Called after each complete pass with the time until which all has been read, and for whom.
-    pub cursor: Arc<dyn Fn(jiff::Timestamp, &[ObjectName]) + Send + Sync>,
+    pub cursor: Arc<KeepCursor>,
     /// Told whether the event stream is connected.
     pub connected: Arc<dyn Fn(bool) + Send + Sync>,
 }
+
+/// Keeps until when all has been read, and for whom.
+pub type KeepCursor = dyn Fn(jiff::Timestamp, &[ObjectName]) + Send + Sync;
 
 /// The connection objects that use a session, and how often each wants it read.
 #[derive(Default)]

@@ -121,7 +121,7 @@ async fn session(names: &[&str]) -> (Arc<WorkspaceSession>, Arc<Mutex<Table>>, S
         lane: Lane::adaptive(clock),
         metrics: Arc::new(Metrics::default()),
         gap: Arc::new(|| false),
-        cursor: Arc::new(|_| {}),
+        cursor: Arc::new(|_, _| {}),
         connected: Arc::new(|_| {}),
     };
     let client = PrefectClient::new(stub.http("prefect", "/api"), Auth::None).unwrap();
