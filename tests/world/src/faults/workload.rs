@@ -97,6 +97,15 @@ impl Workload {
         }
     }
 
+    /// Calls that may be missing, because whoever begins anew need not make them.
+    pub fn may_lack(self) -> &'static [&'static str] {
+        match self {
+            // What is taken over is left in the end: the connection is held until that is known, and need not be if it is known by then.
+            Self::TakeOver => &["kubernetes:PATCH:prefectworkspaces/prod"],
+            _ => &[],
+        }
+    }
+
     /// Calls that may be applied more often than in the reference, because being applied again changes nothing.
     pub fn may_repeat(self) -> &'static [&'static str] {
         match self {
