@@ -1,6 +1,8 @@
 //! `FlowDeployment` against the real Prefect: what is written, how often, and what is left alone.
 
-use crate::prefect_side::{Line, Runs, corrected_by, drift_events, prefect, schedule, schedule_ids, tags};
+use crate::prefect_side::{
+    CREATE, FLOW, Line, Runs, corrected_by, drift_events, prefect, schedule, schedule_ids, tags,
+};
 use crate::stage::{LIMIT, Setting, Stage, is};
 use feedwater::api::{Drift, FlowDeployment};
 use kube::ResourceExt;
@@ -46,7 +48,7 @@ async fn it_is_created_by_one_post_as_declared_and_then_nothing_is_written() {
     let there = prefect(&stage, "orders").await.unwrap();
     assert_eq!(there["updated"], at_rest);
     // The flow is made sure of first.
-    assert_eq!(line.writes()[before..], ["POST /api/flows/", CREATE]);
+    assert_eq!(line.writes_after(before), [FLOW, CREATE]);
 
     flow["spec"]["description"] = "Loads all orders".into();
     stage.apply(&[flow]).await;
@@ -345,9 +347,6 @@ async fn deleted_by_hand_it_is_created_again_once() {
     stage.flow("later").await;
     assert_eq!(line.count(CREATE), 3, "{:?}", line.writes());
 }
-
-/// The write that overwrites whatever is there.
-const CREATE: &str = "POST /api/deployments/";
 
 async fn through(line: &Line, name: &str) -> Stage {
     Stage::set_with(name, Setting { prefect_url: Some(line.url.clone()), ..Setting::default() }).await

@@ -126,6 +126,11 @@ impl Runs {
     }
 }
 
+/// The write that makes sure of a flow.
+pub const FLOW: &str = "POST /api/flows/";
+/// The write that makes a deployment, or overwrites whatever is there.
+pub const CREATE: &str = "POST /api/deployments/";
+
 /// A line to Prefect that keeps what was asked and how it was answered, and that can withhold an answer after the work is done.
 pub struct Line {
     /// Prefect's API through this line.
@@ -189,6 +194,14 @@ impl Line {
         let answers = self.answers.lock().unwrap().clone();
         let done = answers.into_iter().filter(|(_, status)| status.starts_with('2'));
         done.map(|(request, _)| request).filter(is_write).collect()
+    }
+
+    /// The writes after the first `before`. A flow that is asked for again is named once: Prefect makes it once, and a busy one that refuses
+    /// the deployment after it gets both again.
+    pub fn writes_after(&self, before: usize) -> Vec<String> {
+        let mut later = self.writes().split_off(before);
+        later.dedup_by(|again, write| again == write && write == FLOW);
+        later
     }
 
     /// How often this was done.
