@@ -1,91 +1,184 @@
-//! A connection of the cluster in the real cluster, by the rights of `manifests/base` alone: allowed, taken away by a label, given back.
+//! `examples/platform` and `examples/sales` as the platform's people and a team apply them, by the rights of `manifests/base` alone: allowed, taken
+//! away by a label, given back, deleted.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use feedwater::yaml;
 use serde_json::{Value, json};
+use world::cluster::Kubectl;
 use world::operator::{NAMESPACE, OperatorOptions};
-use world::prefect::{Rest, WORK_POOL};
+use world::prefect::Rest;
+use world::tableau::{Config, Edition, Simulator, Truth};
 use world::{Options, World, resources};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const ORDERS: [&str; 3] = ["flowdeployment/orders", "-n", "sales"];
+const PIPELINE: [&str; 3] = ["extractrefresh/pipeline", "-n", "sales"];
+const SITE: &str = "acme";
+/// Whom the examples give the namespace, and the connections.
+const TEAM: [&str; 2] = ["--as=anna", "--as-group=sales"];
+const PLATFORM: [&str; 2] = ["--as=otto", "--as-group=platform"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_label_decides_who_may_use_a_connection_of_the_cluster() {
+async fn a_team_that_has_nothing_but_its_namespace_does_what_it_is_allowed_and_no_more() {
     let operator = OperatorOptions::cluster_wide(Path::new(env!("CARGO_BIN_EXE_feedwater")));
     let options = Options { prefect: true, worker: true, operator: Some(operator), ..Options::default() };
     let world = World::start(options).await.unwrap();
     let (info, kubectl) = (world.info().clone(), world.info().kubectl());
     let api_url = info.prefect_api_url.clone().unwrap();
     let prefect = Rest::new(&api_url).unwrap();
+    let tableau = Simulator::start(Config { edition: Edition::Cloud, ..Config::default() }).await.unwrap();
+    tableau.add_site(SITE);
+    tableau.add_pat(SITE, "feedwater", "first-secret", "feedwater");
+    let pipeline = tableau.add_workbook(SITE, &["Sales", "Reports"], "Pipeline", true);
+    let fx = another_teams(&prefect).await;
 
-    let team = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sales", "labels": {"team": "sales"}}});
-    let selector = json!({"selector": {"matchLabels": {"team": "sales"}}});
-    let mut flow = resources::flow_deployment("sales", "orders", "prod", "orders");
-    flow["spec"]["workspaceRef"]["kind"] = "ClusterPrefectWorkspace".into();
-    let workspace = json!({
-        "apiVersion": "feedwater.dev/v1alpha1", "kind": "ClusterPrefectWorkspace", "metadata": {"name": "prod"},
-        "spec": {
-            "apiUrl": api_url, "pollInterval": "1s", "headersSecretRef": {"name": "prefect-proxy"},
-            "allow": [{"name": "sales", "namespaces": selector, "flows": ["orders"], "workPools": [WORK_POOL]}],
-        },
-    });
-    let all = [
-        team,
-        // What the connection names is beside the operator, which may read that and nothing else.
-        resources::secret(NAMESPACE, "prefect-proxy", &[("x-team", "platform")]),
-        resources::secret_reader(NAMESPACE, &["prefect-proxy"], NAMESPACE),
-        workspace,
-        flow,
-    ];
-    kubectl.apply(&resources::list(&all).to_string()).await.unwrap();
-    let ready = |reason: &'static str| {
-        move |object: &Value| resources::condition(object, "Ready").is_some_and(|(_, told)| told == reason)
-    };
-    kubectl.until("it is in sync", &ORDERS, LIMIT, ready("InSync")).await.unwrap();
-    let there = known(&prefect).await;
+    let (platform, sales) = (platform(&info.directory, &api_url, &tableau.url()), sales(&info.directory));
+    kubectl.run(&["apply", "-k", &platform]).await.unwrap();
     kubectl
-        .until("it is connected", &["clusterprefectworkspace/prod"], LIMIT, ready("Connected"))
+        .until("the team has its rights", &["rolebinding/sales", "-n", "sales"], LIMIT, |found| {
+            !found.is_null()
+        })
         .await
         .unwrap();
+    apply_as_team(&kubectl, &sales).await;
+    until(&kubectl, &ORDERS, "InSync").await;
+    until(&kubectl, &["clusterprefectworkspace/prod"], "Connected").await;
+    until(&kubectl, &["clustertableausite/acme"], "Connected").await;
+    until(&kubectl, &PIPELINE, "InSync").await;
+    let there = known(&prefect).await;
+    same(&kubectl, &platform).await;
+    same(&kubectl, &sales).await;
 
-    kubectl.run(&["label", "namespace", "sales", "team-"]).await.unwrap();
-    let denied = kubectl.until("it is denied", &ORDERS, LIMIT, ready("AccessDenied")).await.unwrap();
+    // Both flows deliver, also the one that the team may only see, and its extract is refreshed.
+    let orders = prefect.deployment("orders", "sales").await.unwrap().unwrap();
+    prefect.complete(orders["id"].as_str().unwrap()).await.unwrap();
+    prefect.complete(&fx).await.unwrap();
+    let refreshed = |truth: &Truth| truth.refreshes_of(&pipeline).len() == 1;
+    assert!(tableau.wait_for(LIMIT, refreshed).await.is_ok(), "{:?}", tableau.truth().refreshes);
+
+    // The team reads no Secret, and neither sees nor writes the connections; the platform's people write them.
+    let mut asked: Vec<(&[&str], &str, &str)> = Vec::new();
+    for what in ["secrets", "configmaps"] {
+        asked.push((&TEAM, "get", what));
+    }
+    for what in ["clusterprefectworkspaces", "clustertableausites"] {
+        asked.extend([(&TEAM[..], "get", what), (&TEAM, "update", what)]);
+        let may = kubectl.run(&[&["auth", "can-i", "update", what], &PLATFORM[..]].concat()).await.unwrap();
+        assert_eq!(may.trim(), "yes", "{what}");
+    }
+    for (who, verb, what) in asked {
+        let may = kubectl.run(&[&["auth", "can-i", verb, what, "-n", NAMESPACE], who].concat()).await;
+        assert!(may.is_err(), "{verb} {what}: {may:?}");
+    }
+
+    let label = "acme.example/team";
+    kubectl.run(&["label", "namespace", "sales", &format!("{label}-")]).await.unwrap();
+    let denied = until(&kubectl, &ORDERS, "AccessDenied").await;
     assert_eq!(resources::condition(&denied, "Stalled"), Some(("True", "AccessDenied")));
+    until(&kubectl, &PIPELINE, "AccessDenied").await;
     // A change in Git does not get there, and what is there stays as it is.
     let change = json!({"spec": {"description": "changed"}}).to_string();
-    kubectl
-        .run(&["patch", "flowdeployment", "orders", "-n", "sales", "--type=merge", "-p", &change])
-        .await
-        .unwrap();
+    let patch = ["patch", ORDERS[0], "-n", "sales", "--type=merge", "-p", &change];
+    kubectl.run(&[&patch[..], &TEAM].concat()).await.unwrap();
     let seen = |object: &Value| {
         let generation = &object["metadata"]["generation"];
-        *generation == object["status"]["observedGeneration"]
-            && *generation == 2
-            && ready("AccessDenied")(object)
+        let reason = resources::condition(object, "Ready").is_some_and(|(_, told)| told == "AccessDenied");
+        reason && *generation == object["status"]["observedGeneration"] && *generation == 2
     };
     kubectl.until("the edit is seen", &ORDERS, LIMIT, seen).await.unwrap();
     assert_eq!(known(&prefect).await, there);
 
-    kubectl.run(&["label", "namespace", "sales", "team=sales"]).await.unwrap();
-    kubectl.until("it is in sync", &ORDERS, LIMIT, ready("InSync")).await.unwrap();
-    let now = prefect.deployment("orders", "orders").await.unwrap().unwrap();
+    kubectl.run(&["label", "namespace", "sales", &format!("{label}=sales")]).await.unwrap();
+    until(&kubectl, &ORDERS, "InSync").await;
+    until(&kubectl, &PIPELINE, "InSync").await;
+    let now = prefect.deployment("orders", "sales").await.unwrap().unwrap();
     assert_eq!(now["description"], "changed");
 
-    // Deleted first, the connection waits for its user in the other namespace.
-    kubectl.run(&["delete", "clusterprefectworkspace", "prod", "--wait=false"]).await.unwrap();
-    kubectl.until("it waits", &["clusterprefectworkspace/prod"], LIMIT, ready("InUse")).await.unwrap();
-    kubectl.run(&["delete", "flowdeployment", "orders", "-n", "sales", "--timeout=60s"]).await.unwrap();
-    assert_eq!(prefect.deployment("orders", "orders").await.unwrap(), None);
-    kubectl.run(&["wait", "--for=delete", "clusterprefectworkspace/prod", "--timeout=60s"]).await.unwrap();
+    // Deleted first, the connections wait for their users in the other namespace.
+    for connection in ["clusterprefectworkspace/prod", "clustertableausite/acme"] {
+        kubectl.run(&["delete", connection, "--wait=false"]).await.unwrap();
+        until(&kubectl, &[connection], "InUse").await;
+    }
+    kubectl.run(&[&["delete", "-k", &sales, "--timeout=60s"], &TEAM[..]].concat()).await.unwrap();
+    assert_eq!(prefect.deployment("orders", "sales").await.unwrap(), None);
+    kubectl.run(&["delete", "-k", &platform, "--ignore-not-found", "--timeout=60s"]).await.unwrap();
+    assert!(prefect.deployment("fx", "hourly").await.unwrap().is_some());
+    assert_eq!(tableau.truth().refreshes_of(&pipeline).len(), 1);
     let log = std::fs::read_to_string(info.operator_log.unwrap()).unwrap();
     assert!(!log.contains("forbidden"), "{log}");
 }
 
+/// The platform's folder as it is, but for the URLs, and with the Secrets that come from elsewhere.
+fn platform(directory: &Path, prefect: &str, tableau: &str) -> String {
+    let replace = |kind: &str, path: &str, value: &str| {
+        let patch = json!([{"op": "replace", "path": path, "value": value}]).to_string();
+        json!({"target": {"kind": kind}, "patch": patch})
+    };
+    let secrets = resources::list(&[
+        resources::personal_access_token(NAMESPACE, "tableau-pat", "feedwater", "first-secret"),
+        resources::secret(NAMESPACE, "prefect", &[("apiKey", "a-key")]),
+    ]);
+    let kustomization = json!({
+        "resources": ["../../../examples/platform", "secrets.json"],
+        "patches": [
+            replace("ClusterPrefectWorkspace", "/spec/apiUrl", prefect),
+            replace("ClusterTableauSite", "/spec/serverUrl", tableau),
+        ],
+    });
+    let overlay = overlay(directory, "platform", &kustomization);
+    std::fs::write(overlay.join("secrets.json"), secrets.to_string()).unwrap();
+    overlay.to_string_lossy().into_owned()
+}
+
+/// The team's folder as it is.
+fn sales(directory: &Path) -> String {
+    let kustomization = json!({"resources": ["../../../examples/sales"]});
+    overlay(directory, "sales", &kustomization).to_string_lossy().into_owned()
+}
+
+fn overlay(directory: &Path, name: &str, kustomization: &Value) -> PathBuf {
+    let overlay = directory.join(name);
+    std::fs::create_dir_all(&overlay).unwrap();
+    std::fs::write(overlay.join("kustomization.yaml"), kustomization.to_string()).unwrap();
+    overlay
+}
+
+/// A deployment of another team, which Feedwater does not manage; returns its id.
+async fn another_teams(prefect: &Rest) -> String {
+    let flow = prefect.ensure_flow("fx").await.unwrap();
+    let made = prefect.create_deployment(json!({"name": "hourly", "flow_id": flow})).await.unwrap();
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// Kubernetes gives the rights of Feedwater's kinds to its role `edit` on its own time.
+async fn apply_as_team(kubectl: &Kubectl, folder: &str) {
+    let started = tokio::time::Instant::now();
+    while let Err(error) = kubectl.run(&[&["apply", "-k", folder], &TEAM[..]].concat()).await {
+        assert!(started.elapsed() < LIMIT, "{error}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// What is in the cluster is what is in Git.
+async fn same(kubectl: &Kubectl, folder: &str) {
+    let text = kubectl.run(&["kustomize", folder]).await.unwrap();
+    let objects = resources::list(&yaml::documents(&text).unwrap()).to_string();
+    for how in [&["diff", "-f", "-"][..], &["diff", "--server-side", "-f", "-"]] {
+        let differs = kubectl.run_with_input(how, &objects).await;
+        assert_eq!(differs.unwrap_or_else(|error| panic!("something differs: {error}")), "", "{how:?}");
+    }
+}
+
+async fn until(kubectl: &Kubectl, object: &[&str], reason: &str) -> Value {
+    let holds = |object: &Value| resources::condition(object, "Ready").is_some_and(|(_, now)| now == reason);
+    kubectl.until(reason, object, LIMIT, holds).await.unwrap_or_else(|error| panic!("{object:?}: {error}"))
+}
+
 /// The deployment, without what changes whenever a worker asks for work.
 async fn known(prefect: &Rest) -> Value {
-    let mut there = prefect.deployment("orders", "orders").await.unwrap().unwrap();
+    let mut there = prefect.deployment("orders", "sales").await.unwrap().unwrap();
     for moving in ["last_polled", "status"] {
         there.as_object_mut().unwrap().remove(moving);
     }
