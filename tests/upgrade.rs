@@ -43,6 +43,10 @@ const NEW_IN_STATUS: &[(&str, &str)] = &[
     ),
     (".status.owed.occasions[].refreshType", "taken from the spec again"),
     (".status.target.fullOnly", "an incremental refresh is asked for once more"),
+    (
+        ".status.attempt.site",
+        "taken for that of the connection that is named; a later build counts a job through one of the cluster as vanished",
+    ),
     (".status.server", "found out again"),
     (
         ".status.inSyncGeneration",

@@ -20,7 +20,7 @@ pub struct WarningStatus {
     /// Where it stands.
     pub state: WarningState,
     /// The TableauSite through which it is set.
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 261))]
     pub site: String,
     /// LUID of the data source.
     #[schemars(length(max = 64))]

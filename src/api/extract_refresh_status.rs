@@ -329,6 +329,10 @@ pub struct Attempt {
     pub intended_at: Time,
     /// Tableau's time then, rounded up: our POST waits for it, so that our job starts after it.
     pub fence: Time,
+    /// The connection through which it is made, as `prod`, or `cluster:prod`: its job is followed and cancelled through no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 261))]
+    pub site: Option<String>,
     /// LUID of the site.
     #[schemars(length(max = 64))]
     pub site_luid: String,

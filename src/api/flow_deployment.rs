@@ -331,7 +331,7 @@ pub struct FlowDeploymentStatus {
     pub full_name: Option<String>,
     /// The workspace that `deploymentId` is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = 261))]
     pub workspace: Option<String>,
     /// Fields, schedules (`schedules/<slug>`) and labels (`labels/<key>`) that Feedwater has set; what leaves the spec is reverted by this list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

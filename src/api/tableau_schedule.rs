@@ -165,6 +165,13 @@ pub struct ScheduleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub task_id: Option<String>,
+    /// The connection through which the id was learnt, as `prod`, or `cluster:prod`: nothing is done with it through another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 261))]
+    pub site: Option<String>,
+    /// When it was first seen that the spec names another connection: its task is being taken away through the former one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<Time>,
     /// When it was made, until it is seen in Tableau's list, which may lag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_at: Option<Time>,
@@ -193,6 +200,10 @@ pub struct ScheduleIntent {
     /// Name in the spec.
     #[schemars(length(max = 63))]
     pub name: String,
+    /// The connection through which it is made, as `prod`, or `cluster:prod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 261))]
+    pub site: Option<String>,
     /// LUID of the content.
     #[schemars(length(max = 64))]
     pub luid: String,

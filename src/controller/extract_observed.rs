@@ -8,14 +8,14 @@ use super::ledger::Entry;
 use super::site::{Health, SiteSession, SiteSnapshot};
 use super::tenants;
 use super::workspace::{DeploymentView, Health as PrefectHealth};
-use crate::api::{AttemptPhase, ExtractRefreshStatus, FlowDeployment, TableauSite};
+use crate::api::{AttemptPhase, ExtractRefreshStatus, FlowDeployment, ScheduleIntent, TableauSite};
 use crate::guards::{Guard, holds};
 use crate::http::Unreachable;
 use crate::model::conditions;
 use crate::model::connection::{Standing, standing};
 use crate::model::extract::{
-    self, Bounds, BudgetView, Claim, Desired, InProgress, IntentView, JobList, JobsView, Observed, Schedules,
-    SiteView, Source, TargetView, Upstream, UpstreamView,
+    self, Apart, Bounds, BudgetView, Claim, Desired, InProgress, IntentView, JobsView, Learnt, Observed,
+    Schedules, SiteView, Source, TargetView, TasksView, Upstream, UpstreamView,
 };
 use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, Luid, ObjectName};
@@ -74,12 +74,14 @@ pub fn observe(
         (Some(snapshot), true) => {
             JobsView { list: snapshot.list.clone(), details: snapshot.details.as_ref().clone() }
         }
-        (None, _) | (_, false) => JobsView { list: JobList::Unread, details: BTreeMap::new() },
+        (None, _) | (_, false) => JobsView::default(),
     };
+    let under_way = stored.attempt.as_ref().filter(|attempt| attempt.learnt(&desired.site) == Learnt::Here);
     Observed {
+        formers: formers(ctx, desired, stored),
         site: if shut {
             SiteView::NotReady { reason: "Deleting" }
-        } else if let (Access::Denied(_), None, false) = (&access, &stored.attempt, desired.deleting) {
+        } else if let (Access::Denied(_), None, false) = (&access, under_way, desired.deleting) {
             // It is there for what is under way alone.
             SiteView::NotReady { reason: "AccessDenied" }
         } else {
@@ -94,6 +96,7 @@ pub fn observe(
         baseline: baseline(ctx, desired, moment),
         tableau_clock: session.and_then(|s| s.client.clock()).map(|reading| bounds(&reading, moment)),
         jobs,
+        apart: apart(ctx, desired, stored, moment),
         schedules: Schedules {
             estate: inherited,
             ..schedules(ctx, desired, stored, (session, snapshot.as_deref()), &target)
@@ -104,6 +107,7 @@ pub fn observe(
         intent: intent(ctx, stored, moment),
         moment,
         settle: if holds(Guard::SettleTime) { ctx.settle } else { Duration::ZERO },
+        cleanup_deadline: ctx.cleanup_deadline,
         instance: ctx.instance.clone(),
     }
 }
@@ -133,6 +137,42 @@ fn judged(ctx: &Context, desired: &Desired, target: TargetView) -> (Access, Targ
     (access, target)
 }
 
+/// How those connections stand that status names and the spec does not.
+fn formers(
+    ctx: &Context,
+    desired: &Desired,
+    stored: &ExtractRefreshStatus,
+) -> BTreeMap<ConnectionName, SiteView> {
+    let view = |site: &ConnectionName| {
+        let at = site.seen_from(&desired.name.namespace);
+        let snapshot = ctx.sites.get(&at).map(|link| link.session.snapshot());
+        site_view(ctx, &at, snapshot.as_ref().map(|snapshot| &snapshot.health))
+    };
+    extract::formers(stored, &desired.site).into_iter().map(|site| (site.clone(), view(&site))).collect()
+}
+
+/// What is known of the attempt, if it is made through another connection than that of the spec.
+fn apart(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus, moment: Moment) -> Apart {
+    let learnt = stored.attempt.as_ref().map(|attempt| attempt.learnt(&desired.site));
+    let Some(Learnt::At(site)) = learnt else { return Apart::default() };
+    let Some(link) = ctx.sites.get(&site.seen_from(&desired.name.namespace)) else { return Apart::default() };
+    let snapshot = link.session.snapshot();
+    Apart {
+        jobs: JobsView { list: snapshot.list.clone(), details: snapshot.details.as_ref().clone() },
+        clock: link.session.client.clock().map(|reading| bounds(&reading, moment)),
+    }
+}
+
+/// The tasks of the content of an intent that is made through another connection than that of the spec, as that one has them.
+fn former_tasks(ctx: &Context, desired: &Desired, intent: Option<&ScheduleIntent>) -> TasksView {
+    let Some(intent) = intent else { return TasksView::Unread };
+    let Learnt::At(site) = intent.learnt(&desired.site) else { return TasksView::Unread };
+    let link = ctx.sites.get(&site.seen_from(&desired.name.namespace));
+    link.map_or(TasksView::Unread, |link| {
+        link.session.tasks_of(&intent.luid.as_str().into(), &|_: &Task| false)
+    })
+}
+
 /// What is known of schedules that Tableau runs; nothing for those who have nothing to do with them.
 fn schedules(
     ctx: &Context,
@@ -142,6 +182,16 @@ fn schedules(
     target: &TargetView,
 ) -> Schedules {
     let mut all = Schedules::nothing();
+    let intent = stored.schedule_intent.as_ref();
+    all.former_tasks = former_tasks(ctx, desired, intent);
+    all.intent =
+        intent.map_or(IntentView::None, |intent| match ctx.ledger.look(&intent.id, ctx.clock.moment()) {
+            Entry::Unspent => IntentView::InLedger,
+            Entry::Spent { since } => IntentView::MaybeSent { since },
+        });
+    let memory = ctx.schedule_memory.lock().unwrap_or_else(PoisonError::into_inner);
+    all.memory = memory.get(&desired.name).cloned();
+    drop(memory);
     let (Some(session), Some(snapshot), true) =
         (session, snapshot, extract::concerns(&desired.schedules, stored))
     else {
@@ -157,22 +207,15 @@ fn schedules(
         | TargetView::Ambiguous(_)
         | TargetView::Forbidden => stored.target.as_ref().map(|target| Luid::from(target.luid.as_str())),
     };
-    let intent = stored.schedule_intent.as_ref();
     let known = |task: &Task| {
-        stored.schedules.iter().any(|entry| entry.task_id.as_deref() == Some(task.id.as_str()))
-            || intent.is_some_and(|i| task.content.as_ref().is_some_and(|luid| luid.as_str() == i.luid))
+        stored.schedules.iter().any(|entry| {
+            entry.task_id.as_deref() == Some(task.id.as_str()) && entry.learnt(&desired.site) == Learnt::Here
+        }) || intent.is_some_and(|i| task.content.as_ref().is_some_and(|luid| luid.as_str() == i.luid))
     };
     if let Some(luid) = luid {
         all.tasks = session.tasks_of(&luid, &known);
     }
     all.server = snapshot.schedules.clone();
-    all.intent =
-        intent.map_or(IntentView::None, |intent| match ctx.ledger.look(&intent.id, ctx.clock.moment()) {
-            Entry::Unspent => IntentView::InLedger,
-            Entry::Spent { since } => IntentView::MaybeSent { since },
-        });
-    let memory = ctx.schedule_memory.lock().unwrap_or_else(PoisonError::into_inner);
-    all.memory = memory.get(&desired.name).cloned();
     all
 }
 

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::extract_claims::heir;
 use super::extract_observed::observe;
 use super::extract_warnings;
-use super::extracts::{Act, Extracts, POST_DEADLINE, may_send};
+use super::extracts::{Act, Extracts, POST_DEADLINE, may_send, site_of};
 use super::lanes::Priority;
 use super::reconcile::{Plan, Planned};
 use super::site::{Hint, SiteSession};
@@ -12,7 +12,7 @@ use crate::api::{ExtractRefresh, ExtractRefreshStatus, FINALIZER};
 use crate::model::extract::{
     self, Desired, Parting, ScheduleAck, ScheduleFailure, ScheduleMemory, ScheduleWrite, Subject, TargetView,
 };
-use crate::model::ids::{Luid, ObjectName};
+use crate::model::ids::{ConnectionName, Luid, ObjectName};
 use crate::model::time::add;
 use crate::tableau::{NewTask, TableauError};
 use jiff::Timestamp;
@@ -22,10 +22,12 @@ use std::sync::{Arc, PoisonError};
 /// Sends one change. `None`: nothing was sent, and nothing is to be written down.
 pub async fn send(
     ctx: &Context,
-    at: &ObjectName,
+    object: &ExtractRefresh,
     session: &Arc<SiteSession>,
     write: &ScheduleWrite,
 ) -> Option<ScheduleAck> {
+    let namespace = object.namespace().unwrap_or_default().into();
+    let at = &write.site().map_or_else(|| site_of(object), |site| site.seen_from(&namespace));
     // Signed in before the fence is looked at, as for a refresh.
     let _ = session.client.site().await;
     if !may_send(ctx, at, session) {
@@ -46,7 +48,7 @@ pub async fn send(
             client.attach(&new(content), schedule, POST_DEADLINE).await.map(|()| None)
         }
         ScheduleWrite::Update { task, timing, .. } => client.update_task(task, timing).await.map(|()| None),
-        ScheduleWrite::Delete { task } => client.delete_task(task).await.map(|()| None),
+        ScheduleWrite::Delete { task, .. } => client.delete_task(task).await.map(|()| None),
         ScheduleWrite::MakeShared { name, timing, .. } => {
             client.create_server_schedule(name, timing).await.map(|_| None)
         }
@@ -71,6 +73,32 @@ pub async fn send(
     })
 }
 
+/// The pass that sends a write, through the connection that it is for.
+pub fn plan(
+    ctx: &Context,
+    me: &ObjectName,
+    named: &ConnectionName,
+    write: ScheduleWrite,
+    priority: Priority,
+) -> Plan<Act> {
+    let at = write.site().unwrap_or(named).seen_from(&me.namespace);
+    // The session went away between observing and now: it is looked at again when there is one.
+    let Some(link) = ctx.sites.get(&at) else { return Plan::Rest };
+    let lane = Some(link.session.lane.clone());
+    Plan::Do { act: Act::Schedule(link.session, write), lane, priority }
+}
+
+/// Asks for a reading of the tasks, also through the connection through which one is being made.
+pub fn look(ctx: &Context, me: &ObjectName, named: &ConnectionName, stored: &ExtractRefreshStatus) {
+    let intent = stored.schedule_intent.as_ref().map(|intent| intent.learnt(named));
+    let theirs = intent.as_ref().and_then(|learnt| learnt.connection(named)).filter(|site| *site != named);
+    for site in [named].into_iter().chain(theirs) {
+        if let Some(link) = ctx.sites.get(&site.seen_from(&me.namespace)) {
+            link.session.hint(Hint::Tasks);
+        }
+    }
+}
+
 fn new(content: &Subject) -> NewTask {
     NewTask { kind: content.kind, luid: content.luid.clone(), refresh_type: content.refresh_type }
 }
@@ -81,7 +109,7 @@ fn touched(session: &SiteSession, write: &ScheduleWrite) -> Option<Luid> {
         ScheduleWrite::Create { content, .. } | ScheduleWrite::Attach { content, .. } => {
             Some(content.luid.clone())
         }
-        ScheduleWrite::Update { task, .. } | ScheduleWrite::Delete { task } => session.content_of(task),
+        ScheduleWrite::Update { task, .. } | ScheduleWrite::Delete { task, .. } => session.content_of(task),
         ScheduleWrite::MakeShared { content, .. } => Some(content.clone()),
     }
 }
@@ -135,29 +163,26 @@ pub fn part(
         observed.schedules.heir = heir(ctx, &desired, &at, found);
     }
     let parting = extract::part(&desired, &observed, stored, since, ctx.cleanup_deadline, now);
-    let (status, plan, again) = match (parting, session) {
-        (Parting::Rest, _) => (stored.clone(), Plan::Rest, None),
-        (Parting::Release { orphaned }, _) => (stored.clone(), release(orphaned), None),
-        (Parting::Write(write), Some(session)) => {
-            let lane = Some(session.lane.clone());
-            let act = Act::Schedule(session, write);
-            (stored.clone(), Plan::Do { act, lane, priority: Priority::Changed }, None)
+    let (status, plan, again) = match parting {
+        Parting::Rest => (stored.clone(), Plan::Rest, None),
+        Parting::Release { orphaned } => (stored.clone(), release(orphaned), None),
+        Parting::Write(write) => {
+            let plan = plan(ctx, &desired.name, &desired.site, write, Priority::Changed);
+            let again = matches!(plan, Plan::Rest).then_some(deadline);
+            (stored.clone(), plan, again)
         }
-        (Parting::Write(_), None) => (stored.clone(), Plan::Rest, Some(deadline)),
-        (Parting::Clear(write), _) => {
+        Parting::Clear(write) => {
             let plan = extract_warnings::plan(ctx, &desired.name, write, Priority::Changed);
             (stored.clone(), plan, Some(deadline))
         }
-        (Parting::WaitForWarning { status, until, look }, _) => {
+        Parting::WaitForWarning { status, until, look } => {
             if let Some(datasource) = look {
                 extract_warnings::look(ctx, &desired.name, stored, &datasource);
             }
             (*status, Plan::Rest, Some(until))
         }
-        (Parting::Wait { status, until }, session) => {
-            if let Some(session) = session {
-                session.hint(Hint::Tasks);
-            }
+        Parting::Wait { status, until } => {
+            look(ctx, &desired.name, &desired.site, stored);
             (*status, Plan::Rest, Some(until))
         }
     };

@@ -10,13 +10,13 @@ use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::reports;
 use super::site::{Hint, SiteSession};
-use super::{extract_schedules, extract_warnings};
+use super::{extract_attempts, extract_schedules, extract_warnings};
 use crate::api::{Attempt, BASELINE, ExtractRefresh, ExtractRefreshStatus, FINALIZER, Outcome};
 use crate::guards::{Guard, holds};
 use crate::model::budget::Grant;
 use crate::model::extract::{
-    self, Answer, BudgetView, Decision, Desired, Observed, ScheduleAck, ScheduleWrite, Step, Unsupported,
-    WarningAck, WarningWrite,
+    self, Answer, BudgetView, Decision, Desired, Learnt, Observed, ScheduleAck, ScheduleWrite, Step,
+    Unsupported, WarningAck, WarningWrite,
 };
 use crate::model::ids::{ConnectionName, JobId, ObjectName};
 use crate::model::time::add;
@@ -128,37 +128,32 @@ impl Subject for Extracts {
                 }
                 (_, _) => Plan::Intend(id),
             },
-            (Step::Post { .. }, Some(session), Some(attempt)) => {
+            (Step::Post { .. }, Some(session), Some(attempt))
+                if attempt.learnt(&desired.site) == Learnt::Here =>
+            {
                 let lane = Some(session.lane.clone());
                 Plan::Do { act: Act::Post(session, attempt), lane, priority: Priority::Triggered }
             }
-            (Step::Cancel { job }, Some(session), Some(attempt)) => {
-                let lane = Some(session.lane.clone());
-                Plan::Do { act: Act::Cancel(session, attempt, job), lane, priority: Priority::Changed }
+            (Step::Cancel { job }, _, Some(attempt)) => {
+                extract_attempts::cancels(ctx, &desired, attempt, job)
             }
-            (Step::Look { jobs, list, tasks, warnings }, Some(session), _) => {
+            (Step::Look { jobs, list, tasks, warnings }, _, _) => {
                 if tasks {
-                    session.hint(Hint::Tasks);
+                    extract_schedules::look(ctx, &desired.name, &desired.site, stored);
                 }
                 if let Some(datasource) = warnings {
                     extract_warnings::look(ctx, &desired.name, stored, &datasource);
                 }
-                if let Some(since) = list {
-                    session.hint(Hint::JobList(since));
-                }
-                if !jobs.is_empty() {
-                    session.hint(Hint::Jobs(jobs));
-                }
+                extract_attempts::look(ctx, &desired, stored, jobs, list);
                 Plan::Rest
             }
-            (Step::Schedule(write), Some(session), _) => {
-                let lane = Some(session.lane.clone());
+            (Step::Schedule(write), _, _) => {
                 let changed = stored.observed_generation != desired.generation;
                 let priority = if changed { Priority::Changed } else { Priority::Rest };
-                Plan::Do { act: Act::Schedule(session, write), lane, priority }
+                extract_schedules::plan(ctx, &desired.name, &desired.site, write, priority)
             }
-            (Step::LookAtTasks, Some(session), _) => {
-                session.hint(Hint::Tasks);
+            (Step::LookAtTasks, _, _) => {
+                extract_schedules::look(ctx, &desired.name, &desired.site, stored);
                 Plan::Rest
             }
             (Step::LookAtWarnings(datasource), _, _) => {
@@ -169,15 +164,7 @@ impl Subject for Extracts {
             (Step::Hold, _, _) => Plan::Do { act: Act::Hold, lane: None, priority: Priority::Changed },
             (Step::Rest, _, _) => annotate(object, stored, &decision.status),
             // The session went away between observing and now: it is looked at again when there is one.
-            (
-                Step::Post { .. }
-                | Step::Cancel { .. }
-                | Step::Look { .. }
-                | Step::Schedule(_)
-                | Step::LookAtTasks,
-                _,
-                _,
-            ) => Plan::Rest,
+            (Step::Post { .. } | Step::Cancel { .. }, _, _) => Plan::Rest,
         };
         Planned {
             status: decision.status,
@@ -250,7 +237,7 @@ impl Subject for Extracts {
                 Some(Ack::Answer(attempt, answer))
             }
             Act::Schedule(session, write) => {
-                let ack = extract_schedules::send(ctx, &site_of(object), &session, &write).await?;
+                let ack = extract_schedules::send(ctx, object, &session, &write).await?;
                 Some(Ack::Schedule(write, ack))
             }
             Act::Warn(session, write) => {
@@ -273,14 +260,8 @@ impl Subject for Extracts {
                 Some(Ack::Nothing)
             }
             Act::Cancel(session, attempt, job) => {
-                if !may_send(ctx, &site_of(object), &session) {
-                    return None;
-                }
-                let result = session.client.cancel(&job).await.map_err(|error| {
-                    tracing::warn!(object = %object.name_any(), %job, %error, "the job could not be cancelled");
-                });
-                session.hint(Hint::Jobs([job].into()));
-                Some(Ack::Answer(attempt, Answer::CancelSent(result)))
+                let answer = extract_attempts::cancel(ctx, object, &session, &attempt, job).await?;
+                Some(Ack::Answer(attempt, answer))
             }
         }
     }
@@ -382,7 +363,7 @@ pub(super) fn may_send(ctx: &Context, at: &ObjectName, session: &Arc<SiteSession
 }
 
 /// The connection that the resource names.
-fn site_of(object: &ExtractRefresh) -> ObjectName {
+pub(super) fn site_of(object: &ExtractRefresh) -> ObjectName {
     let namespace = object.namespace().unwrap_or_default().into();
     ConnectionName::from(&object.spec.site_ref).seen_from(&namespace)
 }

@@ -263,13 +263,26 @@ fn turn(
     let same = match ctx.objects.workspace(at).map(|former| DesiredWorkspace::parse(&former)) {
         Some(Ok(former)) => former.api_url == spec.api_url,
         Some(Err(_)) => ctx.workspaces.get(at).is_some_and(|link| link.key.origin == spec.api_url),
-        // It is gone, and with it where it led to. Ids are unique: where the deployment is, it has always been.
+        // It is gone, and with it where it led to. Ids are unique: where the deployment is, it has always been. Where a connection has the rights
+        // of others, only our mark says so.
         None => ctx.workspaces.get(&next).is_some_and(|link| {
-            matches!(link.session.deployment(&place.deployment), DeploymentView::Present(there)
-                if stored.deployment_id.as_deref() == Some(there.id.as_str()))
+            let DeploymentView::Present(there) = link.session.deployment(&place.deployment) else {
+                return false;
+            };
+            if next.is_cluster() {
+                there.tags.contains(&desired.mark)
+            } else {
+                stored.deployment_id.as_deref() == Some(there.id.as_str())
+            }
         }),
     };
-    if same { Turn::Same(standing(&*object)) } else { Turn::Elsewhere }
+    let (flow, namespace) = (&place.deployment.flow, &desired.name.namespace);
+    match tenants::flow(ctx, namespace, &desired.workspace, flow, &desired.work_pool) {
+        _ if !same => Turn::Elsewhere,
+        Access::Allowed => Turn::Same(standing(&*object)),
+        Access::Unknown => Turn::Unusable,
+        Access::Denied(_) => Turn::Refused,
+    }
 }
 
 /// What the next connection has read may be older than what was written through the former one.

@@ -49,8 +49,10 @@ pub fn look(ctx: &Context, key: &Key, object: &impl ResourceExt) -> Kept {
     // The index knows what the watch has delivered. Before the connection goes, what we wrote ourselves counts too.
     let mut all: Vec<(Need, User)> =
         ctx.index.dependents(key).iter().filter_map(|who| user(ctx, key, who)).collect();
-    let moved = moved(ctx, key);
+    let mut moved = moved(ctx, key);
     let again = (leaving && !moved.is_empty()).then_some(LOOK);
+    moved
+        .retain(|(_, user)| !all.iter().any(|(_, known)| known.name == user.name && known.kind == user.kind));
     all.extend(moved);
     let most = all.iter().map(|(need, _)| *need).max().unwrap_or(Need::Never);
     let users = all.into_iter().filter(|(need, _)| *need == Need::Now).map(|(_, user)| user).collect();

@@ -67,22 +67,22 @@ pub struct Facts {
     pub attempting: bool,
     /// It has to do with schedules that Tableau runs.
     pub schedules: bool,
-    /// Tasks in Tableau that are its own.
-    pub tasks: Vec<TaskId>,
+    /// Tasks in Tableau that are its own, and the connection through which each was learnt.
+    pub tasks: Vec<(ObjectName, TaskId)>,
     /// It is being deleted, and takes its tasks with it.
     pub parting: bool,
-    /// Jobs to follow.
-    pub jobs: Vec<JobId>,
-    /// Jobs created before this are of no interest.
-    pub jobs_since: Option<Timestamp>,
+    /// Jobs to follow, and through which connection.
+    pub jobs: Vec<(ObjectName, JobId)>,
+    /// Through which connection the list of jobs is needed; those created before this are of no interest.
+    pub jobs_since: Option<(ObjectName, Timestamp)>,
     /// What it means by its upstreams.
     pub upstreams: Vec<Reads>,
     /// What was known of them.
     pub pasts: Pasts,
     /// Until when it has to know which runs of its upstreams are in progress.
     pub asks_until: Option<Timestamp>,
-    /// The content that was found by the name in the spec.
-    pub found: Option<(TargetKind, Luid)>,
+    /// The content that was found by the name in the spec, and the connection that the spec names.
+    pub found: Option<(ObjectName, TargetKind, Luid)>,
     /// What it needs its connections for, those it needs.
     pub needs: Vec<(Key, Need)>,
 }
@@ -379,6 +379,10 @@ fn refresh_entry(refresh: &ExtractRefresh) -> Option<Entry> {
             keys.push(key);
         }
     }
+    // What was learnt through another connection is looked after through that one until it is settled.
+    let named = ConnectionName::from(&refresh.spec.site_ref);
+    let formers = refresh.status.iter().flat_map(|status| extract::formers(status, &named));
+    keys.extend(formers.map(|site| Key::Site(site.seen_from(&me.namespace))));
     keys.sort();
     keys.dedup();
     let needs = needs(&keys, |key| match key {

@@ -3,8 +3,8 @@
 use super::index::{Facts, Key, Reads, created_at};
 use crate::api::{ExtractRefresh, FINALIZER, ForeignSchedules, TargetKind};
 use crate::model::connection::Need;
-use crate::model::extract::{self, Pasts};
-use crate::model::ids::{JobId, Luid, TaskId};
+use crate::model::extract::{self, Learnt, Pasts};
+use crate::model::ids::{ConnectionName, JobId, Luid, ObjectName, TaskId};
 use kube::ResourceExt;
 
 fn scheduled(refresh: &ExtractRefresh) -> bool {
@@ -29,20 +29,26 @@ pub(super) fn refresh_facts(
 ) -> Facts {
     let status = refresh.status.as_ref();
     let attempt = status.and_then(|s| s.attempt.as_ref());
-    let jobs = attempt
+    let namespace = refresh.namespace().unwrap_or_default().into();
+    let named = ConnectionName::from(&refresh.spec.site_ref);
+    let at = |learnt: &Learnt| learnt.connection(&named).map(|site| site.seen_from(&namespace));
+    let followed = attempt.and_then(|a| Some((a, at(&a.learnt(&named))?)));
+    let jobs = followed
         .iter()
-        .flat_map(|a| a.job_id.iter().chain(a.waits_for_job.iter()))
-        .map(|j| JobId::from(j.as_str()))
+        .flat_map(|(a, at)| {
+            a.job_id.iter().chain(&a.waits_for_job).map(move |job| (at.clone(), JobId::from(job.as_str())))
+        })
         .collect();
     // The list is read all the while only for an attempt that has no job yet; what is merely owed asks for it before it starts.
-    let fence = attempt.filter(|a| a.job_id.is_none()).map(|a| a.fence.0);
-    let tasks: Vec<TaskId> = status
+    let fence = followed.filter(|(a, _)| a.job_id.is_none()).map(|(a, at)| (at, a.fence.0));
+    let tasks: Vec<(ObjectName, TaskId)> = status
         .iter()
         .flat_map(|s| s.schedules.iter())
-        .filter_map(|entry| entry.task_id.as_deref().map(TaskId::from))
+        .filter_map(|entry| Some((at(&entry.learnt(&named))?, entry.task_id.as_deref()?.into())))
         .collect();
+    let made = status.is_some_and(|s| s.schedules.iter().any(|entry| entry.task_id.is_some()));
     let held = refresh.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    let has_some = !tasks.is_empty() || status.is_some_and(|s| s.schedule_intent.is_some());
+    let has_some = made || status.is_some_and(|s| s.schedule_intent.is_some());
     let deleting = refresh.metadata.deletion_timestamp.is_some();
     Facts {
         created_at: created_at(refresh),
@@ -58,7 +64,7 @@ pub(super) fn refresh_facts(
         upstreams,
         pasts: Pasts::of(refresh),
         asks_until: extract::asks_for_runs(refresh),
-        found: found_by_name(refresh),
+        found: found_by_name(refresh).map(|(kind, luid)| (named.seen_from(&namespace), kind, luid)),
         needs,
     }
 }

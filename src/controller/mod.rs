@@ -8,6 +8,7 @@ mod completions;
 pub mod connections;
 pub mod context;
 mod cursors;
+mod extract_attempts;
 mod extract_claims;
 mod extract_metrics;
 mod extract_observed;

@@ -396,9 +396,10 @@ pub fn wake_what_differs(old: &SiteSnapshot, new: &SiteSnapshot, read: News, set
             let active = read.jobs && facts.as_ref().is_some_and(|facts| facts.active);
             let scheduled = tasks_moved && facts.as_ref().is_some_and(|facts| facts.schedules);
             // What was found by name is not among what is asked for by LUID, unless it is lost.
-            let found = facts
-                .and_then(|facts| facts.found)
-                .is_some_and(|key| old.contents.by_luid.get(&key) != new.contents.by_luid.get(&key));
+            let found = facts.and_then(|facts| facts.found).is_some_and(|(_, kind, luid)| {
+                let key = (kind, luid);
+                old.contents.by_luid.get(&key) != new.contents.by_luid.get(&key)
+            });
             if all_anew || active || scheduled || found {
                 setup.wakes.dependent(&who);
             }

@@ -312,12 +312,16 @@ impl Observer {
                     }
                 }
                 if let Some(facts) = self.setup.index.facts(&who) {
-                    all.found.extend(facts.found);
-                    all.jobs.extend(facts.jobs);
-                    all.list = [all.list, facts.jobs_since].into_iter().flatten().min();
+                    let found = facts.found.filter(|(site, ..)| *site == user);
+                    all.found.extend(found.map(|(_, kind, luid)| (kind, luid)));
+                    let jobs = facts.jobs.into_iter().filter(|(site, _)| *site == user);
+                    all.jobs.extend(jobs.map(|(_, job)| job));
+                    let since = facts.jobs_since.filter(|(site, _)| *site == user).map(|(_, since)| since);
+                    all.list = [all.list, since].into_iter().flatten().min();
                     all.active |= facts.active;
                     all.tasks |= facts.schedules;
-                    all.known_tasks.extend(facts.tasks);
+                    let tasks = facts.tasks.into_iter().filter(|(site, _)| *site == user);
+                    all.known_tasks.extend(tasks.map(|(_, task)| task));
                 }
             }
         }

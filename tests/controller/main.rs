@@ -35,6 +35,7 @@ mod stage;
 mod stub;
 mod tenants;
 mod truth;
+mod turning;
 mod turns;
 mod warnings;
 mod weather;

@@ -11,14 +11,14 @@ use world::resources::{self, condition};
 /// Where the operator is.
 const HOME: &str = "platform";
 const WORKSPACES: &str = "clusterprefectworkspaces";
-const SITES: &str = "clustertableausites";
+pub const SITES: &str = "clustertableausites";
 
 fn of_team() -> Value {
     json!({"selector": {"matchLabels": {"team": "finance"}}})
 }
 
 /// What team finance may do in Prefect, and on the site.
-fn allowed() -> (Value, Value) {
+pub fn allowed() -> (Value, Value) {
     let prefect =
         json!([{"name": "finance", "namespaces": of_team(), "flows": ["orders*"], "workPools": ["etl"]}]);
     let tableau = json!([{
@@ -28,7 +28,7 @@ fn allowed() -> (Value, Value) {
 }
 
 /// A cluster whose operator serves all of it, with both connections, whose Secret is beside the operator. Namespace `finance` is team finance's.
-fn cluster(prefect: &Value, tableau: &Value) -> World {
+pub fn cluster(prefect: &Value, tableau: &Value) -> World {
     let mut world = World::new();
     (world.scope, world.lease_namespace) = (Scope::Cluster, HOME.into());
     world.server.put("namespaces", resources::namespace(HOME)).unwrap();

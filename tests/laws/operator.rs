@@ -4,8 +4,8 @@ use super::world::{Begun, Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floo
 use super::{Cluster, Law, Sim};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::extract::{
-    Answer, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JobList, JobsView, Observed,
-    Schedules, Seen, Step, TargetView, Unfinished, UpstreamView, Warnings, decide, fold, interest,
+    Answer, Apart, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JobList, JobsView,
+    Observed, Schedules, Seen, Step, TargetView, Unfinished, UpstreamView, Warnings, decide, fold, interest,
     waits_for_runs,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
@@ -277,6 +277,9 @@ impl Sim {
                 .collect(),
             baseline: prefect_clock.map(|_| d.created_at + skew - SignedDuration::from_secs(1)),
             tableau_clock: process.tableau_clock.map(|reading| bounds(reading, now)),
+            formers: BTreeMap::new(),
+            apart: Apart::default(),
+            cleanup_deadline: Duration::from_secs(600),
             jobs: JobsView {
                 list: process.list.clone().unwrap_or(JobList::Unread),
                 details: process.details.clone(),

@@ -5,6 +5,7 @@ use crate::api::{
     DataQualityWarning, DeletionPolicy, ExtractRefresh, FINALIZER, FlowDeployment, IN_USE, ManagementPolicy,
 };
 use crate::model::conditions::{Truth, Verdict};
+use crate::model::extract::Learnt;
 use crate::model::flow;
 use crate::model::ids::ConnectionName;
 use kube::ResourceExt;
@@ -76,17 +77,21 @@ pub fn extract_need(r: &ExtractRefresh, site: &ConnectionName) -> Need {
     let named = ConnectionName::from(&r.spec.site_ref) == *site;
     let warned = status.and_then(|s| s.data_quality_warning.as_ref());
     let warned = warned.is_some_and(|w| w.may_be_there() && ConnectionName::parse(&w.site) == *site);
-    if leaves || (!named && !warned) {
+    let of_spec = ConnectionName::from(&r.spec.site_ref);
+    let here = |learnt: &Learnt| learnt.connection(&of_spec) == Some(site);
+    let scheduled = status.is_some_and(|s| {
+        let mut made = s.schedules.iter().filter(|entry| entry.task_id.is_some());
+        s.schedule_intent.as_ref().is_some_and(|intent| here(&intent.learnt(&of_spec)))
+            || made.any(|entry| here(&entry.learnt(&of_spec)))
+    });
+    let made = warned || scheduled;
+    if leaves || (!named && !made) {
         return Need::Never;
     }
     if !named {
-        // It has moved, and what it set here is still to be taken away.
+        // It has moved, and what it made here is still to be taken away.
         return need(r, true, false);
     }
-    let made = warned
-        || status.is_some_and(|s| {
-            s.schedule_intent.is_some() || s.schedules.iter().any(|schedule| schedule.task_id.is_some())
-        });
     // The site may say it for all that are silent.
     let warns = status.and_then(|s| s.effective.as_ref()?.data_quality_warning);
     let wants = r.spec.schedules.as_ref().is_some_and(|all| !all.is_empty())

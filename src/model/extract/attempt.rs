@@ -1,5 +1,6 @@
 //! The one attempt: from its intent over its job to its end (docs/trigger.md 4).
 
+use super::learnt::{self, Learnt};
 use super::observed::{Claim, IntentView, SiteView};
 use super::target::{Standing, standing};
 use super::{Pass, coverage, holds, kinds, marks, others, recover, retry};
@@ -39,6 +40,15 @@ impl Attempt {
 pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     let Some(attempt) = s.attempt.clone() else { return };
     let in_ledger = p.o.intent == IntentView::InLedger;
+    let learnt = attempt.learnt(&p.d.site);
+    if learnt != Learnt::Here
+        && attempt.phase == AttemptPhase::Intended
+        && (attempt.is_blocked() || in_ledger)
+    {
+        // Nothing of it is on its way, and it goes out through no other connection than its own.
+        s.attempt = None;
+        return;
+    }
     if matches!(&p.o.site, SiteView::Ready { luid } if luid.as_str() != attempt.site_luid) {
         // Its job lies on a site this resource no longer speaks with.
         let sent = attempt.phase != AttemptPhase::Intended || !(attempt.is_blocked() || in_ledger);
@@ -48,6 +58,18 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus) {
             s.attempt = None;
         }
         return;
+    }
+    match (&learnt, learnt::view(p.d, p.o, &learnt)) {
+        (Learnt::Here, _) | (_, SiteView::Ready { .. }) => {}
+        (_, SiteView::NotReady { .. }) if p.now < given_up(p, &attempt) => return,
+        (_, SiteView::NotReady { .. } | SiteView::Missing) => {
+            return lost(
+                p,
+                s,
+                &attempt,
+                "The connection through which a refresh was started is not the one of the spec and cannot be used any more: whether it succeeded is unknown",
+            );
+        }
     }
     match attempt.phase {
         AttemptPhase::Intended if attempt.is_blocked() => others::evaluate(p, s, attempt),
@@ -92,9 +114,14 @@ fn prepare(p: &Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
 
 /// Follows the job to its end.
 pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: Attempt) {
-    let Some(answer) = attempt.job().and_then(|job| p.o.jobs.details.get(&job)) else { return };
+    let Some(answer) = attempt.job().and_then(|job| p.jobs(&attempt).details.get(&job)) else { return };
     let Some(job) = answer.job.as_ref() else {
-        return vanished(p, s, &attempt);
+        return lost(
+            p,
+            s,
+            &attempt,
+            "Tableau no longer knows the refresh job: whether it succeeded is unknown",
+        );
     };
     if job.content.as_ref().is_some_and(|luid| luid.as_str() != attempt.luid) {
         // Of another content: whatever called it ours, it is neither followed nor cancelled.
@@ -128,7 +155,7 @@ pub(super) fn queued_until(p: &Pass, attempt: &Attempt) -> Option<Timestamp> {
 }
 
 fn overdue(p: &Pass, attempt: &Attempt) -> bool {
-    let clock = p.o.tableau_clock;
+    let clock = p.clock(attempt);
     matches!((deadline(p, attempt), clock), (Some(deadline), Some(clock)) if clock.lower >= deadline)
 }
 
@@ -179,13 +206,18 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
     }
 }
 
-/// Tableau no longer knows the job: whether it succeeded is unknown, so it counts as not.
-fn vanished(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt) {
+/// Until when a connection is waited for that the spec does not name any more: its job would have been cancelled by then.
+pub(super) fn given_up(p: &Pass, attempt: &Attempt) -> Timestamp {
+    add(attempt.intended_at.0, p.d.timeout)
+}
+
+/// Nobody knows the job any more: whether it succeeded is unknown, so it counts as not.
+fn lost(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, why: &str) {
     match standing(p, s, attempt) {
         Standing::Unknown => {}
         Standing::Changed => superseded(p, s, attempt, None),
         Standing::Same => {
-            p.warn("JobVanished", "Tableau no longer knows the refresh job: whether it succeeded is unknown");
+            p.warn("JobVanished", why);
             end(p, s, attempt, Outcome::JobVanished, None, None);
             retry::failed(p, s, attempt, None);
         }

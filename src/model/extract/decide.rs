@@ -228,17 +228,17 @@ fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
         Activity::busy("Running", "Tableau refreshes the extract")
     } else {
         let long = attempt::queued_until(p, attempt)
-            .zip(p.o.tableau_clock)
+            .zip(p.clock(attempt))
             .is_some_and(|(at, clock)| clock.lower >= at);
         Activity::busy(
             "Queued",
             if long { report::QUEUED_LONG } else { "The refresh waits in Tableau's queue" },
         )
     };
-    if !connected(p) {
-        return Some(holds::unfollowed(p, activity));
+    if !p.reaches(attempt) {
+        return Some(holds::unfollowed(p, attempt, activity));
     }
-    if !p.o.jobs.details.contains_key(&job) {
+    if !p.jobs(attempt).details.contains_key(&job) {
         return Some(activity.plan(Plan::Look { jobs: BTreeSet::from([job]), list: None }));
     }
     if attempt.phase == AttemptPhase::Cancelling {
@@ -248,7 +248,7 @@ fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     }
     let left = |at: Timestamp, clock: Timestamp| add(p.now, at.duration_since(clock).unsigned_abs());
     let deadline = attempt::deadline(p, attempt).filter(|_| attempt.is_ours());
-    let next = deadline.or(attempt::queued_until(p, attempt)).zip(p.o.tableau_clock);
+    let next = deadline.or(attempt::queued_until(p, attempt)).zip(p.clock(attempt));
     let next = next.filter(|(at, clock)| *at > clock.lower);
     Some(activity.again(next.map(|(at, clock)| left(at, clock.lower))))
 }
@@ -260,18 +260,16 @@ fn recover(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
         IntentView::MaybeSent { since } => since,
         IntentView::None => p.o.moment,
     };
-    if !connected(p) {
-        return Some(Activity::rests(
-            "Recovering",
-            "Whether a refresh was started is looked up when Tableau can be reached",
-        ));
+    if !p.reaches(attempt) {
+        let message = "Whether a refresh was started is looked up when Tableau can be reached";
+        return Some(holds::unfollowed(p, attempt, Activity::rests("Recovering", message)));
     }
     let settled = since.plus(p.o.settle);
     let settles = (p.o.moment < settled).then(|| add(p.now, settled.since(p.o.moment)));
     let recovering = Activity::rests("Recovering", "Whether a refresh was started is being looked up");
     let look = |jobs, list| Plan::Look { jobs, list };
     let since_fence = Some(attempt.fence.0);
-    match &p.o.jobs.list {
+    match &p.jobs(attempt).list {
         JobList::NotAllowed => Some(
             Activity::rests("JobListUnavailable", "Tableau lets only administrators of the site list its jobs: whether a refresh was started cannot be looked up, and after a while another is started")
                 .again(settles),
@@ -450,6 +448,7 @@ fn intend(p: &Pass, s: &mut ExtractRefreshStatus, id: String) -> Step {
         phase: AttemptPhase::Intended,
         intended_at: Time(p.now),
         fence: Time(ceil_second(clock.upper)),
+        site: Some(p.d.site.to_string()),
         site_luid: target.site_luid.clone(),
         kind: target.kind,
         luid: target.luid.clone(),

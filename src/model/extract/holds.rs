@@ -1,9 +1,11 @@
 //! What keeps a refresh that is owed from being started (docs/trigger.md 4.1). Holding never drops anything.
 
+use super::attempt::given_up;
 use super::decide::Activity;
+use super::learnt::Learnt;
 use super::observed::{Bounds, SiteView, Unfinished, UpstreamView};
 use super::{Pass, desired, fold, marks, retry};
-use crate::api::{DemandKind, ExtractRefresh, ExtractRefreshStatus, Owed, Time};
+use crate::api::{Attempt, DemandKind, ExtractRefresh, ExtractRefreshStatus, Owed, Time};
 use crate::model::runs::StateType;
 use crate::model::tenancy::Access;
 use crate::model::time::add;
@@ -42,8 +44,15 @@ pub(super) fn denied(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
 }
 
 /// A job that cannot be followed for as long as a person wants it so. (An outage passes, and its connection tells of it.)
-pub(super) fn unfollowed(p: &Pass, mut activity: Activity) -> Activity {
-    if matches!(p.o.site, SiteView::NotReady { reason: "Suspended" }) {
+pub(super) fn unfollowed(p: &Pass, attempt: &Attempt, mut activity: Activity) -> Activity {
+    if let Learnt::At(site) = attempt.learnt(&p.d.site) {
+        activity.message = format!(
+            "A refresh was started through {}, which spec.siteRef named before and which cannot be used now; how it went on is looked up through it, or unknown after spec.timeout",
+            site.site()
+        );
+        return activity.again(Some(given_up(p, attempt)));
+    }
+    if activity.reason != "Recovering" && matches!(p.o.site, SiteView::NotReady { reason: "Suspended" }) {
         activity.message = format!(
             "A refresh was under way when {} was suspended; how it went on is looked up when the site is resumed",
             p.d.site.site()

@@ -13,6 +13,7 @@ mod freshness;
 mod gate;
 mod holds;
 mod kinds;
+mod learnt;
 mod machine;
 mod marks;
 mod native;
@@ -30,6 +31,7 @@ pub use attempt::cause;
 pub use decide::decide;
 pub use fold::fold;
 pub use holds::{asks_for_runs, waits_for_runs};
+pub use learnt::{Learnt, formers};
 pub use native::{EVERY as JOBS_EVERY, reads_jobs};
 pub use report::unsupported;
 pub use schedules::{
@@ -48,14 +50,14 @@ pub use desired::{
     Upstream, check_defaults, feed_of_deployment, feed_of_runs,
 };
 pub use observed::{
-    Bounds, BudgetView, Claim, Found, InProgress, IntentView, JobList, JobsView, Observed, Seen, SiteView,
-    TargetView, Unfinished, UpstreamView,
+    Apart, Bounds, BudgetView, Claim, Found, InProgress, IntentView, JobList, JobsView, Observed, Seen,
+    SiteView, TargetView, Unfinished, UpstreamView,
 };
 
 #[cfg(test)]
 mod tests;
 
-use crate::api::{ExtractRefreshStatus, RefreshType, TargetKind, Time};
+use crate::api::{Attempt, ExtractRefreshStatus, RefreshType, TargetKind, Time};
 use crate::model::ids::{JobId, Luid};
 use crate::model::time::ceil_second;
 use jiff::Timestamp;
@@ -212,6 +214,25 @@ impl<'a> Pass<'a> {
     /// Tableau's time now, at most, rounded up: what starts from here on contains what is known now. None: Tableau has not answered.
     fn fence(&self) -> Option<Time> {
         self.o.tableau_clock.map(|clock| Time(ceil_second(clock.upper)))
+    }
+    /// What is known about jobs through the connection of this attempt.
+    fn jobs(&self, attempt: &Attempt) -> &'a JobsView {
+        match attempt.learnt(&self.d.site) {
+            Learnt::Here => &self.o.jobs,
+            Learnt::At(_) | Learnt::Unknown => &self.o.apart.jobs,
+        }
+    }
+    /// Tableau's clock where the job of this attempt is.
+    fn clock(&self, attempt: &Attempt) -> Option<Bounds> {
+        match attempt.learnt(&self.d.site) {
+            Learnt::Here => self.o.tableau_clock,
+            Learnt::At(_) | Learnt::Unknown => self.o.apart.clock,
+        }
+    }
+    /// Whether the connection of this attempt can be used.
+    fn reaches(&self, attempt: &Attempt) -> bool {
+        let learnt = attempt.learnt(&self.d.site);
+        matches!(learnt::view(self.d, self.o, &learnt), SiteView::Ready { .. })
     }
     fn tell(&mut self, reason: &'static str, message: impl Into<String>) {
         self.notes.push(Note { warning: false, reason, message: message.into() });

@@ -3,7 +3,7 @@
 use super::{Schedules, Warnings};
 use crate::model::budget::Limit;
 use crate::model::connection::Standing;
-use crate::model::ids::{JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
+use crate::model::ids::{ConnectionName, JobId, Luid, ObjectName, RunId, SiteLuid, StateId};
 use crate::model::jobs::{JobAnswer, JobRow};
 use crate::model::parameters::Parameters;
 use crate::model::runs::StateType;
@@ -19,6 +19,8 @@ use std::time::Duration;
 pub struct Observed {
     /// The `TableauSite`.
     pub site: SiteView,
+    /// Others, through which something in status was learnt ([`super::formers`]).
+    pub formers: BTreeMap<ConnectionName, SiteView>,
     /// Whether it allows what the spec asks of it; if not, the target is `Unread`.
     pub access: Access,
     /// Whether that connection waits for us when it is deleted.
@@ -37,6 +39,8 @@ pub struct Observed {
     pub tableau_clock: Option<Bounds>,
     /// What is known about jobs.
     pub jobs: JobsView,
+    /// The same, and Tableau's clock, as the connection of the attempt has them, if that is not the one of the spec.
+    pub apart: Apart,
     /// What is known of schedules that Tableau runs.
     pub schedules: Schedules,
     /// What is known of our data quality warning in Tableau.
@@ -49,6 +53,8 @@ pub struct Observed {
     pub moment: Moment,
     /// How long a POST may be on its way and a job list may lag (`--settle`).
     pub settle: Duration,
+    /// How long what cannot be taken away is waited for, before it is left behind (`--cleanup-deadline`).
+    pub cleanup_deadline: Duration,
     /// Name of this installation, in what it leaves in Tableau.
     pub instance: String,
 }
@@ -213,8 +219,17 @@ pub struct Seen {
     pub published: Moment,
 }
 
+/// What is known through the connection of the attempt, where the spec names another.
+#[derive(Clone, Debug, Default)]
+pub struct Apart {
+    /// About jobs.
+    pub jobs: JobsView,
+    /// What Tableau's clock shows now.
+    pub clock: Option<Bounds>,
+}
+
 /// What is known about jobs of the site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct JobsView {
     /// The job list.
     pub list: JobList,
@@ -223,9 +238,10 @@ pub struct JobsView {
 }
 
 /// The job list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum JobList {
     /// Not read yet.
+    #[default]
     Unread,
     /// The credential may not read it.
     NotAllowed,

@@ -119,6 +119,7 @@ pub(super) fn nobodys(p: &Pass, s: &ExtractRefreshStatus, fence: Time) -> Option
         phase: AttemptPhase::Intended,
         intended_at: Time(p.now),
         fence,
+        site: Some(p.d.site.to_string()),
         site_luid: target.site_luid.clone(),
         kind: target.kind,
         luid: target.luid.clone(),

@@ -1,7 +1,7 @@
 //! An intent that may have been sent, and no answer to it: is there a job (docs/trigger.md 4.5)?
 
 use super::Pass;
-use super::observed::JobList;
+use super::observed::{JobList, JobsView};
 use super::{attempt, kinds};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, TargetStatus};
 use crate::model::ids::JobId;
@@ -32,7 +32,7 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: A
 }
 
 fn none(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt, settled: Moment) -> bool {
-    match &p.o.jobs.list {
+    match &p.jobs(attempt).list {
         JobList::Unread => false,
         JobList::NotAllowed => p.o.moment >= settled,
         JobList::Read { asked, since, .. } => {
@@ -63,7 +63,7 @@ fn started_after_intent(attempt: &Attempt, row: &JobRow, job: &Job) -> bool {
 /// Rows of this kind since the fence. An older server takes an incremental refresh for a full one, and lists it as that; which suffices.
 fn candidates<'a>(p: &Pass<'a>, attempt: &Attempt) -> impl Iterator<Item = &'a JobRow> + use<'a> {
     let (kind, fence) = (attempt.refresh_type, attempt.fence.0);
-    rows(p).iter().filter(move |row| {
+    listed(p.jobs(attempt)).iter().filter(move |row| {
         row.refresh_type.is_some_and(|of| kinds::suffices(Some(of), kind))
             && row.created_at.is_none_or(|created| created >= fence)
     })
@@ -74,8 +74,13 @@ pub(super) fn unlooked(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) ->
     first_titled(p, s, attempt, candidates(p, attempt))
 }
 
+/// Of the site that the spec names.
 pub(super) fn rows<'a>(p: &Pass<'a>) -> &'a [JobRow] {
-    match &p.o.jobs.list {
+    listed(&p.o.jobs)
+}
+
+fn listed(jobs: &JobsView) -> &[JobRow] {
+    match &jobs.list {
         JobList::Read { rows, .. } => rows,
         JobList::Unread | JobList::NotAllowed => &[],
     }
@@ -116,8 +121,7 @@ pub(super) fn look<'a>(
     attempt: &Attempt,
     row: &JobRow,
 ) -> Looked<'a> {
-    let o = p.o;
-    match o.jobs.details.get(&row.id).map(|answer| answer.job.as_ref()) {
+    match p.jobs(attempt).details.get(&row.id).map(|answer| answer.job.as_ref()) {
         None => Looked::NotYet,
         Some(None) => Looked::Other,
         Some(Some(job)) => match &job.content {

@@ -3,7 +3,7 @@
 use super::{Desired, View};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus};
 use crate::model::deployments::Deployment;
-use crate::model::ids::ObjectName;
+use crate::model::ids::{ConnectionName, ObjectName};
 use jiff::Timestamp;
 
 /// Every mark begins so: `feedwater:<instance>/<namespace>/<name>`.
@@ -122,7 +122,24 @@ pub(super) fn owner(d: &Desired, status: &FlowDeploymentStatus, there: &Deployme
     }
     match marks().next() {
         Some(whose) => Owner::Gone(whose.clone()),
-        None if status.deployment_id.as_deref() == Some(there.id.as_str()) => Owner::Us,
+        None if is_made(d, status, there) => Owner::Us,
         None => Owner::Nobody,
     }
+}
+
+/// Whether it is the very deployment of status, whose id was learnt through the connection of the place: an id proves nothing where it was not
+/// learnt, since whoever runs a server of their own can have it answer with those of others.
+fn is_made(d: &Desired, status: &FlowDeploymentStatus, there: &Deployment) -> bool {
+    let place = d.place(status).workspace;
+    let learnt_there = match status.workspace.as_deref().map(ConnectionName::parse) {
+        Some(learnt) => learnt == place,
+        // An earlier build did not write it down.
+        None => !place.is_cluster(),
+    };
+    learnt_there && status.deployment_id.as_deref() == Some(there.id.as_str())
+}
+
+/// Whether what a write of ours made Prefect drop was dropped there.
+pub(super) fn is_written(d: &Desired, status: &FlowDeploymentStatus, there: &Deployment) -> bool {
+    is_made(d, status, there) || (status.deployment_id.is_none() && there.tags.contains(&d.mark))
 }

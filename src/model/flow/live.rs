@@ -1,6 +1,6 @@
 //! Rules for a resource that stays: the first that has something to say decides.
 
-use super::claim::{Owner, owner};
+use super::claim::{Owner, is_written, owner};
 use super::diff::{self, Diff};
 use super::pass::{Drifted, Pass, Ready, cut, drift, listed, set, told, warned};
 use super::repair::{self, repair};
@@ -65,7 +65,7 @@ pub(super) fn suspended(p: &Pass) -> Option<Decision> {
 /// No change; but what a change of ours made Prefect drop is still made good.
 pub(super) fn leave_alone(p: &Pass, status: FlowDeploymentStatus) -> Decision {
     let View::Present(there) = &p.o.deployment else { return p.rest(status) };
-    let changed_by_us = p.status.deployment_id.as_deref() == Some(there.id.as_str());
+    let changed_by_us = is_written(p.d, p.status, there);
     let owed = p.status.pending_write.as_ref();
     let owed = owed.filter(|_| changed_by_us && p.o.workspace == WorkspaceView::Ready);
     match owed.and_then(|owed| repair(there, owed)) {
@@ -278,7 +278,8 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
 /// Of what differs, what somebody has changed in Prefect and the mode leaves so: all but the fields that a rotated Secret goes into. A
 /// deployment that was made anew in its place never was as declared.
 fn others(p: &Pass, there: &Deployment, diff: &Diff) -> BTreeSet<String> {
-    if p.d.drift == DriftMode::Enabled || !p.applied() || another(p, there) {
+    let known = p.status.deployment_id.is_some();
+    if p.d.drift == DriftMode::Enabled || !p.applied() || (known && another(p, there)) {
         return BTreeSet::new();
     }
     let due = values::rotated(p) || p.status.pending_write.is_some();

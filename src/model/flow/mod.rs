@@ -89,6 +89,8 @@ pub enum Turn {
     Unusable,
     /// To the same API; and how it stands to its users.
     Same(Standing),
+    /// To the same API, and it does not allow this namespace the flow of the deployment.
+    Refused,
     /// To another one.
     Elsewhere,
 }

@@ -1,6 +1,6 @@
 //! Rules for leaving a deployment: its resource is deleted, or its spec names another place.
 
-use super::claim::{Owner, owner};
+use super::claim::{Owner, is_written, owner};
 use super::pass::{Drifted, Pass, Ready, forget, set, warned};
 use super::repair::{self, repair};
 use super::{Decision, Desired, Failure, Heir, Observed, Step, View, WorkspaceView, Write, diff};
@@ -153,12 +153,10 @@ fn next(p: &Pass) -> Next {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
                 // Not ours (any more), or left as it is: but what a write of ours cost is made good.
-                (_, _, Some(owed)) if p.status.deployment_id.as_deref() == Some(there.id.as_str()) => {
-                    match repair(there, owed) {
-                        Some(Step::Do(writes)) => Next::Write(writes),
-                        Some(Step::Rest | Step::Hold | Step::Release | Step::Intend) | None => Next::Done,
-                    }
-                }
+                (_, _, Some(owed)) if is_written(p.d, p.status, there) => match repair(there, owed) {
+                    Some(Step::Do(writes)) => Next::Write(writes),
+                    Some(Step::Rest | Step::Hold | Step::Release | Step::Intend) | None => Next::Done,
+                },
                 (_, _, _) => Next::Done,
             }
         }

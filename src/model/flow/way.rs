@@ -35,6 +35,10 @@ pub(super) fn turned(p: &Pass) -> Option<Decision> {
     };
     let mut next = p.status.clone();
     next.workspace = Some(p.d.workspace.to_string());
+    if p.d.workspace.is_cluster() {
+        // It has the rights of others, and the id is the word of whoever answered before: there only our mark says what is ours.
+        next.deployment_id = None;
+    }
     kept.then(|| {
         p.decision(p.working(next, "Goes on through the connection that the spec names now"), Step::Intend)
     })
@@ -45,6 +49,12 @@ pub(super) fn awaited(p: &Pass) -> Option<Decision> {
     let waiting = match p.o.turn {
         Turn::Missing => missing(p, &p.d.workspace),
         Turn::Unusable => p.rest(p.with(unavailable(&p.d.workspace), Drifted::stored(p.status))),
+        Turn::Refused => {
+            return Some(parting::left_behind(
+                p,
+                "the connection that the spec names now does not allow its flow",
+            ));
+        }
         Turn::None | Turn::Same(_) | Turn::Elsewhere => return None,
     };
     // What a change of ours made Prefect drop is made good through the former one.
@@ -104,7 +114,9 @@ pub(super) fn moved(p: &Pass) -> Option<Decision> {
     Some(match p.o.turn {
         Turn::None | Turn::Elsewhere => parting::leave(p),
         Turn::Same(Standing::Leaving) => shut(p),
-        Turn::Same(Standing::Held | Standing::Unheld) | Turn::Missing | Turn::Unusable => wait(p),
+        Turn::Same(Standing::Held | Standing::Unheld) | Turn::Missing | Turn::Unusable | Turn::Refused => {
+            wait(p)
+        }
     })
 }
 

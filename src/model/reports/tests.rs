@@ -49,6 +49,7 @@ fn submitted(marks: Vec<Mark>) -> ExtractRefreshStatus {
         phase: AttemptPhase::Submitted,
         intended_at: Time(at(50)),
         fence: Time(at(51)),
+        site: None,
         site_luid: "site".into(),
         kind: TargetKind::Datasource,
         luid: "luid".into(),

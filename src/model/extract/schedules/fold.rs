@@ -2,8 +2,8 @@
 
 use super::super::{Desired, Folded, Observed, Pass, decide, report};
 use super::intent::made;
-use super::{Ack, Failure, Memory, Write, memory, told};
-use crate::api::ExtractRefreshStatus;
+use super::{Ack, Failure, Memory, Write, former, memory, told};
+use crate::api::{ExtractRefreshStatus, ScheduleStatus};
 use crate::model::ids::TaskId;
 use jiff::Timestamp;
 
@@ -37,7 +37,7 @@ fn done(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, task: Option<&
         Write::Create { intent, .. } => {
             if let (Some(intent), Some(task)) = (s.schedule_intent.clone().filter(|i| i.id == *intent), task)
             {
-                made(s, &intent, task, p.now);
+                made(p, s, &intent, task);
                 p.tell("ScheduleCreated", format!("Tableau has the schedule `{}`", intent.name));
             }
         }
@@ -49,12 +49,13 @@ fn done(p: &mut Pass, s: &mut ExtractRefreshStatus, sent: &Write, task: Option<&
             }
             p.tell("ScheduleChanged", format!("Tableau has the schedule `{name}` as declared"));
         }
-        Write::Delete { task } => {
-            for entry in
-                s.schedules.iter_mut().filter(|entry| entry.task_id.as_deref() == Some(task.as_str()))
-            {
-                (entry.task_id, entry.definition, entry.next_run_at, entry.suspended) =
-                    (None, None, None, None);
+        Write::Delete { site, task } => {
+            let gone = |entry: &&mut ScheduleStatus| {
+                entry.task_id.as_deref() == Some(task.as_str())
+                    && entry.learnt(&p.d.site).connection(&p.d.site) == Some(site)
+            };
+            for entry in s.schedules.iter_mut().filter(gone) {
+                former::forget(entry);
             }
             let left = s.schedules.iter().find(|entry| {
                 entry.task_id.is_none()

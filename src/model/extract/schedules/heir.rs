@@ -4,9 +4,11 @@
 //! both with the ids, and the next pass of either goes on from there.
 
 use super::super::Pass;
+use super::super::observed::TargetView;
+use super::TasksView;
 use super::plan::{Act, MOST, unheld};
 use crate::api::{ExtractRefreshStatus, ManagementPolicy, ScheduleStatus};
-use crate::model::ids::{ObjectName, TaskId};
+use crate::model::ids::{ConnectionName, ObjectName, TaskId};
 use crate::model::tenancy::Access;
 use std::collections::BTreeSet;
 
@@ -38,7 +40,8 @@ pub(super) fn inherit(p: &mut Pass, s: &mut ExtractRefreshStatus, idle: bool) ->
         .filter(|entry| {
             entry.task_id.is_some() && !s.schedules.iter().any(|own| own.task_id == entry.task_id)
         })
-        .cloned()
+        .filter(|entry| is_proven(p, estate, entry))
+        .map(|entry| ScheduleStatus { site: Some(p.d.site.to_string()), left_at: None, ..entry.clone() })
         .collect();
     let keeps = !declared.all.is_empty() && declared.management == ManagementPolicy::Manage;
     if waits.is_empty() || !keeps || p.o.access != Access::Allowed {
@@ -66,4 +69,22 @@ pub(super) fn inherit(p: &mut Pass, s: &mut ExtractRefreshStatus, idle: bool) ->
         );
     }
     Act::Nothing
+}
+
+/// Whether it is a task of our target as far as we can tell ourselves: the other one learnt it through the very connection that we use, or that one
+/// shows it on the target. The word of another namespace's resource is not enough.
+fn is_proven(p: &Pass, estate: &Estate, entry: &ScheduleStatus) -> bool {
+    let ours = p.d.site.seen_from(&p.d.name.namespace);
+    let theirs =
+        entry.site.as_deref().map(|site| ConnectionName::parse(site).seen_from(&estate.from.namespace));
+    if theirs == Some(ours) {
+        return true;
+    }
+    let (TasksView::Read { tasks, .. }, TargetView::Found(found) | TargetView::NoExtract(found)) =
+        (&p.o.schedules.tasks, &p.o.target)
+    else {
+        return false;
+    };
+    let same = |id: &str| entry.task_id.as_deref() == Some(id);
+    tasks.iter().any(|task| same(task.id.as_str()) && task.content.as_ref() == Some(&found.luid))
 }

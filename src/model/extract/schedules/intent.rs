@@ -2,6 +2,7 @@
 
 use super::super::Pass;
 use super::super::observed::IntentView;
+use super::former::{self, Followed};
 use super::want::{Want, When};
 use super::{Subject, TasksView, Write, definition_of};
 use crate::api::{ExtractRefreshStatus, ScheduleIntent, ScheduleStatus, Time};
@@ -25,7 +26,22 @@ pub(super) enum Next {
 /// Moves the intent on by what was read.
 pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, wants: &[Want], target: &Luid) -> Next {
     let Some(intent) = s.schedule_intent.clone() else { return Next::Free };
-    let TasksView::Read { asked, tasks, .. } = &p.o.schedules.tasks else {
+    let learnt = intent.learnt(&p.d.site);
+    let view = match former::follow(p, &learnt) {
+        Followed::Here => &p.o.schedules.tasks,
+        Followed::There => &p.o.schedules.former_tasks,
+        Followed::Later(until) => return Next::Wait { until: Some(until) },
+        Followed::NeverSent => {
+            s.schedule_intent = None;
+            return Next::Free;
+        }
+        Followed::Lost(why) => {
+            s.schedule_intent = None;
+            former::orphaned(p, &intent.name, &why);
+            return Next::Free;
+        }
+    };
+    let TasksView::Read { asked, tasks, .. } = view else {
         return Next::Wait { until: None };
     };
     let new = tasks.iter().find(|task| {
@@ -35,7 +51,7 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, wants: &[Want]
             && definition_of(task) == intent.definition
     });
     if let Some(task) = new {
-        made(s, &intent, task.id.as_str(), p.now);
+        made(p, s, &intent, task.id.as_str());
         p.tell("ScheduleCreated", format!("Tableau has the schedule `{}`", intent.name));
         return Next::Free;
     }
@@ -67,7 +83,7 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, wants: &[Want]
 }
 
 /// Notes which task an intent has become.
-pub(super) fn made(s: &mut ExtractRefreshStatus, intent: &ScheduleIntent, task: &str, now: Timestamp) {
+pub(super) fn made(p: &Pass, s: &mut ExtractRefreshStatus, intent: &ScheduleIntent, task: &str) {
     s.schedule_intent = None;
     let n = s.schedules.iter().position(|entry| entry.name == intent.name).unwrap_or_else(|| {
         s.schedules.push(empty(&intent.name));
@@ -75,7 +91,8 @@ pub(super) fn made(s: &mut ExtractRefreshStatus, intent: &ScheduleIntent, task: 
     });
     let entry = &mut s.schedules[n];
     // What it is, the next read tells.
-    (entry.task_id, entry.definition, entry.made_at) = (Some(task.to_owned()), None, Some(Time(now)));
+    (entry.task_id, entry.definition, entry.made_at) = (Some(task.to_owned()), None, Some(Time(p.now)));
+    entry.site = intent.site.clone().or_else(|| Some(p.d.site.to_string()));
 }
 
 pub(super) fn empty(name: &str) -> ScheduleStatus {
@@ -83,6 +100,8 @@ pub(super) fn empty(name: &str) -> ScheduleStatus {
         name: name.to_owned(),
         definition: None,
         task_id: None,
+        site: None,
+        left_at: None,
         made_at: None,
         next_run_at: None,
         consecutive_failed_count: None,

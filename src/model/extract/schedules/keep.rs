@@ -1,6 +1,7 @@
 //! One declared schedule against what Tableau has: in sync, changed, missing, suspended, or somebody else's.
 
 use super::super::Pass;
+use super::super::learnt::Learnt;
 use super::intent;
 use super::plan::{Round, Todo};
 use super::told;
@@ -13,6 +14,7 @@ use crate::api::{
 use crate::model::ids::TaskId;
 use crate::model::tasks::{Task, TaskSchedule};
 use crate::model::time::{add, sub};
+use jiff::Timestamp;
 use std::time::Duration;
 
 /// Runs that fail one after another until Tableau stops a schedule (tableau-rest.md 6.10).
@@ -22,10 +24,13 @@ const RECREATE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Round {
     /// Schedules that were declared and are no more. A deletion needs no list: the id says what goes, and what is gone already is no error.
-    pub(super) fn leave(&mut self, s: &ExtractRefreshStatus, declared: &[&str]) {
-        for entry in s.schedules.iter().filter(|entry| !declared.contains(&entry.name.as_str())) {
+    pub(super) fn leave(&mut self, p: &Pass, s: &ExtractRefreshStatus, declared: &[&str]) {
+        let here = |entry: &&ScheduleStatus| entry.learnt(&p.d.site) == Learnt::Here;
+        let left = s.schedules.iter().filter(|entry| !declared.contains(&entry.name.as_str()));
+        for entry in left.filter(here) {
             if let Some(task) = entry.task_id.as_deref().map(TaskId::from) {
-                self.write(Write::Delete { task }, format!("delete schedule `{}`", entry.name));
+                let site = p.d.site.clone();
+                self.write(Write::Delete { site, task }, format!("delete schedule `{}`", entry.name));
             }
         }
     }
@@ -38,6 +43,10 @@ impl Round {
             s.schedules.len() - 1
         });
         let mut entry = s.schedules[n].clone();
+        if entry.task_id.is_some() && entry.learnt(&p.d.site) != Learnt::Here {
+            // It is made here when what is elsewhere has gone.
+            return;
+        }
         if entry.task_id.is_none() && !self.adopt(p, s, want, &mut entry) {
             // Nothing to compare with yet.
         } else if let Some(task) = self.task(entry.task_id.as_deref()).cloned() {
@@ -73,6 +82,7 @@ impl Round {
                     format!("The schedule `{}` that Tableau has already is taken over", want.name),
                 );
                 entry.task_id = Some(task.as_str().to_owned());
+                entry.site = Some(p.d.site.to_string());
                 true
             }
             (Some(_), AdoptionPolicy::Adopt) => {
@@ -145,7 +155,9 @@ impl Round {
             // What there is goes on until there is what it is to be added to.
             (When::ToMake(..), _) => Todo::Make(want.clone()),
             // It is made anew once it is gone.
-            (When::Own(_) | When::Shared(_), _) => Todo::Write(Write::Delete { task: task.id.clone() }),
+            (When::Own(_) | When::Shared(_), _) => {
+                Todo::Write(Write::Delete { site: p.d.site.clone(), task: task.id.clone() })
+            }
         };
         self.todo.push((todo, what));
     }
@@ -160,7 +172,7 @@ impl Round {
     ) {
         // What was acknowledged may not be shown yet: an older look says nothing.
         if let Some(settled) = entry.made_at.map(|Time(made)| add(made, p.o.settle))
-            && sub(p.now, p.o.moment.since(self.asked)) < settled
+            && self.asked_at(p) < settled
         {
             if settled > p.now {
                 self.again = [self.again, Some(settled)].into_iter().flatten().min();
@@ -188,9 +200,14 @@ impl Round {
             return;
         }
         if writes(p) {
-            (entry.task_id, entry.made_at) = (None, None);
+            (entry.task_id, entry.site, entry.made_at) = (None, None, None);
         }
         self.make(p, want, "create", "is not in Tableau");
+    }
+
+    /// When the tasks were asked for, our time.
+    pub(super) fn asked_at(&self, p: &Pass) -> Timestamp {
+        sub(p.now, p.o.moment.since(self.asked))
     }
 
     /// Whether a difference that nobody declared is put right. It is told first, and once: from then on nothing is known of the task.
@@ -250,7 +267,7 @@ impl Round {
             // So that its absence is no drift.
             entry.definition = None;
             self.write(
-                Write::Delete { task: task.id.clone() },
+                Write::Delete { site: p.d.site.clone(), task: task.id.clone() },
                 format!("make schedule `{}` again", want.name),
             );
             return;

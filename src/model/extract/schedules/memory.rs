@@ -97,7 +97,7 @@ impl Write {
             Self::Create { name, .. } | Self::Attach { name, .. } | Self::Update { name, .. } => {
                 About::Schedule(name.clone())
             }
-            Self::Delete { task } => {
+            Self::Delete { task, .. } => {
                 let ours = s.schedules.iter().find(|entry| entry.task_id.as_deref() == Some(task.as_str()));
                 ours.map_or_else(|| About::Foreign(task.clone()), |entry| About::Schedule(entry.name.clone()))
             }

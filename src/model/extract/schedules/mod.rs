@@ -4,6 +4,7 @@
 //! task is made write-ahead: the intent names the tasks that are there before; another one of its definition, later, is ours.
 
 mod fold;
+mod former;
 mod heir;
 mod intent;
 mod keep;
@@ -27,7 +28,7 @@ use crate::api::{
     AdoptionPolicy, DeletionPolicy, DriftMode, Edition, ExtractRefreshStatus, ForeignSchedules,
     ManagementPolicy, RefreshType, SuspendedSchedules, TableauSchedule, TargetKind,
 };
-use crate::model::ids::{Luid, ServerScheduleId, TaskId};
+use crate::model::ids::{ConnectionName, Luid, ServerScheduleId, TaskId};
 use crate::model::tasks::{ServerSchedule, Task, TaskSchedule};
 use crate::model::time::Moment;
 use crate::model::timing::Timing;
@@ -86,6 +87,8 @@ pub struct Schedules {
     pub edition: Edition,
     /// The tasks.
     pub tasks: TasksView,
+    /// The tasks of the intent's content as another connection than the one of the spec has them, if it is made through another.
+    pub former_tasks: TasksView,
     /// The shared schedules.
     pub server: ServerView,
     /// What this process knows of the intent in status.
@@ -104,6 +107,7 @@ impl Schedules {
         Self {
             edition: Edition::Server,
             tasks: TasksView::Unread,
+            former_tasks: TasksView::Unread,
             server: ServerView::Unread,
             intent: IntentView::None,
             memory: None,
@@ -191,6 +195,8 @@ pub enum Write {
     },
     /// Delete a task.
     Delete {
+        /// Through this connection, through which its id was learnt.
+        site: ConnectionName,
         /// The task.
         task: TaskId,
     },
@@ -206,6 +212,14 @@ pub enum Write {
 }
 
 impl Write {
+    /// The connection that it goes through, if that need not be the one of the spec.
+    pub fn site(&self) -> Option<&ConnectionName> {
+        match self {
+            Self::Delete { site, .. } => Some(site),
+            Self::Create { .. } | Self::Attach { .. } | Self::Update { .. } | Self::MakeShared { .. } => None,
+        }
+    }
+
     /// The intent it spends.
     pub fn intent(&self) -> Option<&str> {
         match self {

@@ -1,11 +1,12 @@
 //! The resource is being deleted: its schedules go with it, by `deletionPolicy`; then the warning does (`warning/parting.rs`).
 
+use super::super::learnt::{self, Learnt};
 use super::super::observed::{IntentView, SiteView};
 use super::super::{Desired, Observed, Pass, WarningWrite};
 use super::{Ack, Memory, TasksView, Write, definition_of, fold, told};
 use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy};
 use crate::model::conditions::{self, Truth, Verdict};
-use crate::model::ids::{Luid, TaskId};
+use crate::model::ids::{ConnectionName, Luid, TaskId};
 use crate::model::time::add;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -67,9 +68,10 @@ pub(crate) fn part(
     }
     let heirs =
         |id: &str| o.schedules.heir.as_ref().is_some_and(|heir| heir.holds.contains(&TaskId::from(id)));
-    let ours: Vec<&str> = s.schedules.iter().filter_map(|entry| entry.task_id.as_deref()).collect();
+    let ours =
+        s.schedules.iter().filter_map(|entry| Some((entry.task_id.as_deref()?, entry.learnt(&d.site))));
     // What the other has taken over is its own now, whether this one is done with the rest or not.
-    let ours: Vec<&str> = ours.into_iter().filter(|id| !heirs(id)).collect();
+    let ours: Vec<(&str, Learnt)> = ours.filter(|(id, _)| !heirs(id)).collect();
     if ours.is_empty() && s.schedule_intent.is_none() {
         return Parting::Release { orphaned: false };
     }
@@ -84,13 +86,21 @@ pub(crate) fn part(
         let status = Box::new(leaving(s, &Leaving { goes: &goes, ..SCHEDULES }, None, now));
         return Parting::Wait { status, until: look.min(handing_over) };
     }
-    if !matches!(o.site, SiteView::Ready { .. }) {
-        return wait(s, Some("while the site cannot be used"), look, deadline, now);
-    }
-    // By their ids: whether a list has them makes no difference.
-    let deletions: Vec<_> = ours.into_iter().map(|id| Write::Delete { task: TaskId::from(id) }).collect();
-    let mut waits = None;
-    for write in deletions {
+    let (mut waits, mut lost) = (None, false);
+    // By their ids, each through the connection through which it was learnt: whether a list has them makes no difference.
+    for (id, learnt) in ours {
+        let site = match reach(d, o, &learnt) {
+            Reach::Through(site) => site,
+            Reach::Waits => {
+                waits.get_or_insert((Some(UNUSABLE.to_owned()), look));
+                continue;
+            }
+            Reach::Never => {
+                lost = true;
+                continue;
+            }
+        };
+        let write = Write::Delete { site, task: TaskId::from(id) };
         let about = write.about(s);
         let memory = o.schedules.memory.as_ref();
         let Some(wait) = memory.and_then(|memory| memory.waits(&about, d.generation, now)) else {
@@ -103,32 +113,76 @@ pub(crate) fn part(
     if let Some((why, until)) = waits {
         return wait(s, why.as_deref(), until, deadline, now);
     }
-    if let Some(intent) = &s.schedule_intent {
-        let (asked, tasks) = match &o.schedules.tasks {
-            TasksView::Read { asked, tasks, .. } => (asked, tasks),
-            TasksView::Forbidden => {
-                let why = "while this account may not list the schedules of the site";
-                return wait(s, Some(why), look, deadline, now);
-            }
-            TasksView::Unread | TasksView::Dirty => return wait(s, None, look, deadline, now),
-        };
-        let new = tasks.iter().find(|task| {
-            task.content.as_ref().is_some_and(|luid| luid.as_str() == intent.luid)
-                && !intent.known_tasks.iter().any(|known| known == task.id.as_str())
-                && !heirs(task.id.as_str())
-                && definition_of(task) == intent.definition
-        });
-        let arrived = match o.schedules.intent {
-            IntentView::MaybeSent { since } => *asked >= since.plus(o.settle),
-            IntentView::InLedger | IntentView::None => true,
-        };
-        match new {
-            Some(task) => return Parting::Write(Write::Delete { task: task.id.clone() }),
-            None if !arrived => return wait(s, None, look, deadline, now),
-            None => {}
-        }
+    match arriving(d, o, s, &heirs) {
+        Arriving::Nothing => Parting::Release { orphaned: lost },
+        Arriving::Lost => Parting::Release { orphaned: true },
+        Arriving::Goes(write) => Parting::Write(write),
+        Arriving::Waits(why) => wait(s, why, look, deadline, now),
     }
-    Parting::Release { orphaned: false }
+}
+
+/// What has become of the task that was being made.
+enum Arriving {
+    Nothing,
+    /// Nobody knows any more.
+    Lost,
+    Goes(Write),
+    /// Until this has changed, or is known.
+    Waits(Option<&'static str>),
+}
+
+fn arriving(d: &Desired, o: &Observed, s: &ExtractRefreshStatus, heirs: &dyn Fn(&str) -> bool) -> Arriving {
+    let Some(intent) = &s.schedule_intent else { return Arriving::Nothing };
+    let learnt = intent.learnt(&d.site);
+    let site = match reach(d, o, &learnt) {
+        Reach::Through(site) => site,
+        Reach::Waits => return Arriving::Waits(Some(UNUSABLE)),
+        Reach::Never if o.schedules.intent == IntentView::InLedger => return Arriving::Nothing,
+        Reach::Never => return Arriving::Lost,
+    };
+    let view = if learnt == Learnt::Here { &o.schedules.tasks } else { &o.schedules.former_tasks };
+    let (asked, tasks) = match view {
+        TasksView::Read { asked, tasks, .. } => (asked, tasks),
+        TasksView::Forbidden => {
+            return Arriving::Waits(Some("while this account may not list the schedules of the site"));
+        }
+        TasksView::Unread | TasksView::Dirty => return Arriving::Waits(None),
+    };
+    let new = tasks.iter().find(|task| {
+        task.content.as_ref().is_some_and(|luid| luid.as_str() == intent.luid)
+            && !intent.known_tasks.iter().any(|known| known == task.id.as_str())
+            && !heirs(task.id.as_str())
+            && definition_of(task) == intent.definition
+    });
+    let arrived = match o.schedules.intent {
+        IntentView::MaybeSent { since } => *asked >= since.plus(o.settle),
+        IntentView::InLedger | IntentView::None => true,
+    };
+    match new {
+        Some(task) => Arriving::Goes(Write::Delete { site, task: task.id.clone() }),
+        None if !arrived => Arriving::Waits(None),
+        None => Arriving::Nothing,
+    }
+}
+
+const UNUSABLE: &str = "while the site cannot be used";
+
+/// Whether what was learnt so can be taken away.
+enum Reach {
+    Through(ConnectionName),
+    /// Not now.
+    Waits,
+    /// The connection is another than the one of the spec, and gone; or it is not known.
+    Never,
+}
+
+fn reach(d: &Desired, o: &Observed, learnt: &Learnt) -> Reach {
+    match (learnt, learnt::view(d, o, learnt)) {
+        (Learnt::Here, SiteView::Ready { .. }) => Reach::Through(d.site.clone()),
+        (Learnt::At(site), SiteView::Ready { .. }) => Reach::Through(site.clone()),
+        (Learnt::Here, _) | (Learnt::At(_), SiteView::NotReady { .. }) => Reach::Waits,
+        (Learnt::At(_), SiteView::Missing) | (Learnt::Unknown, _) => Reach::Never,
+    }
 }
 
 /// What an answer changes in the status of a resource that is leaving, whose conditions stay; and what is to be remembered.
@@ -142,8 +196,11 @@ pub fn parted(
 ) -> (ExtractRefreshStatus, Memory) {
     let memory = fold::remembered(&Pass::new(d, o, now), s, sent, ack);
     let mut next = s.clone();
-    if let (Write::Delete { task }, Ack::Done(_)) = (sent, ack) {
-        next.schedules.retain(|entry| entry.task_id.as_deref() != Some(task.as_str()));
+    if let (Write::Delete { site, task }, Ack::Done(_)) = (sent, ack) {
+        next.schedules.retain(|entry| {
+            entry.task_id.as_deref() != Some(task.as_str())
+                || entry.learnt(&d.site).connection(&d.site) != Some(site)
+        });
     }
     (next, memory)
 }

@@ -117,8 +117,9 @@ pub(crate) fn plan(
         }
     }
     let next = intent::advance(p, s, &good, &round.target);
+    round.turn(p, s);
     s.schedules.retain(|entry| entry.task_id.is_some() || all.iter().any(|(name, _)| *name == entry.name));
-    round.leave(s, &all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+    round.leave(p, s, &all.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
     for want in &good {
         round.keep(p, s, want);
     }
@@ -202,8 +203,11 @@ impl Round {
         if p.d.schedules.foreign == ForeignSchedules::Remove && s.schedule_intent.is_none() {
             // Before anything is made: the same definition may be among them.
             let removed = all.iter().map(|one| {
-                let task = TaskId::from(one.task_id.as_str());
-                (Todo::Write(Write::Delete { task }), format!("delete foreign schedule: {}", one.definition))
+                let (site, task) = (p.d.site.clone(), TaskId::from(one.task_id.as_str()));
+                (
+                    Todo::Write(Write::Delete { site, task }),
+                    format!("delete foreign schedule: {}", one.definition),
+                )
             });
             let rest = std::mem::take(&mut self.todo);
             self.todo = removed.chain(rest).collect();
@@ -299,6 +303,7 @@ impl Round {
                 s.schedule_intent = Some(ScheduleIntent {
                     id: id.clone(),
                     name: want.name.clone(),
+                    site: Some(p.d.site.to_string()),
                     luid: self.target.to_string(),
                     definition: want.definition.clone(),
                     known_tasks: known,

@@ -53,6 +53,15 @@ pub(super) fn progressing() -> Verdict {
     )
 }
 
+/// What was made through another connection than the one of the spec is taken away first.
+pub(super) fn departing(site: &ConnectionName) -> Verdict {
+    let message = format!(
+        "The schedules that were made through {} are being taken away there, before they are made through the connection that the spec names now",
+        site.site()
+    );
+    Verdict::new("Ready", Truth::Unknown, "Progressing", message)
+}
+
 /// Nothing new is made through a connection that is being deleted.
 pub(super) fn shut(site: &ConnectionName) -> Verdict {
     Verdict::new(

@@ -17,11 +17,12 @@ mod scheduling_faults;
 mod scheduling_leaving;
 mod scheduling_server;
 mod targets;
+mod turning;
 mod warning;
 mod warning_leaving;
 
 use super::*;
-use crate::api::{Attempt, AttemptPhase, OnCreate, RefreshMode, Stopped};
+use crate::api::{AttemptPhase, OnCreate, RefreshMode, Stopped};
 use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, DeploymentName, ObjectName};
 use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
@@ -106,6 +107,7 @@ impl Bench {
         };
         let o = Observed {
             site: SiteView::Ready { luid: SITE.into() },
+            formers: BTreeMap::new(),
             access: Access::Allowed,
             standing: crate::model::connection::Standing::Held,
             credential: Some("first".into()),
@@ -114,13 +116,15 @@ impl Bench {
             upstreams: BTreeMap::new(),
             baseline: Some(at(0)),
             tableau_clock: None,
-            jobs: JobsView { list: JobList::Unread, details: BTreeMap::new() },
+            jobs: JobsView::default(),
+            apart: Apart::default(),
             schedules: Schedules::nothing(),
             warnings: Warnings::nothing(),
             budget: BudgetView::Free,
             intent: IntentView::None,
             moment: Moment::default(),
             settle: Duration::from_secs(30),
+            cleanup_deadline: Duration::from_secs(600),
             instance: "here".into(),
         };
         let mut bench = Self {

@@ -65,6 +65,8 @@ fn scheduled(bench: &mut Bench) {
         name: "nightly".into(),
         definition: Some("Daily 02:00".into()),
         task_id: Some("task-1".into()),
+        site: Some("acme".into()),
+        left_at: None,
         made_at: None,
         next_run_at: None,
         consecutive_failed_count: None,

@@ -10,6 +10,11 @@ use crate::model::tasks::{ServerSchedule, Task, TaskSchedule};
 use crate::model::timing::Timing;
 use serde_json::{Value, json};
 
+/// The connection of the spec.
+pub(super) fn here() -> ConnectionName {
+    ConnectionName::parse("acme")
+}
+
 /// A resource without upstreams on a site.
 pub(super) struct Site {
     pub(super) bench: Bench,
@@ -130,7 +135,7 @@ impl Site {
                     TaskSchedule::Own(Some(timing.clone()));
                 ScheduleAck::Done(None)
             }
-            ScheduleWrite::Delete { task } => {
+            ScheduleWrite::Delete { task, .. } => {
                 self.calls.push(format!("delete {task}"));
                 self.tasks.retain(|known| known.id != *task);
                 ScheduleAck::Done(None)

@@ -1,6 +1,6 @@
 //! Schedules where answers, processes and rights are lost, and when their resource goes.
 
-use super::scheduling::{Site, nightly, schedule, weekly};
+use super::scheduling::{Site, here, nightly, schedule, weekly};
 use super::*;
 use crate::api::{DeletionPolicy, Edition, ManagementPolicy};
 use crate::model::connection::Standing;
@@ -281,7 +281,7 @@ fn what_is_deleted_takes_its_schedules_along_by_policy() {
     let since = site.bench.now();
     site.bench.o.schedules.intent = IntentView::MaybeSent { since: site.bench.moment() };
     let next = part(&site.bench.d, &site.bench.o, &site.bench.s, since, deadline, site.bench.now());
-    assert_eq!(next, Parting::Write(ScheduleWrite::Delete { task: "t1".into() }));
+    assert_eq!(next, Parting::Write(ScheduleWrite::Delete { site: here(), task: "t1".into() }));
 }
 
 #[test]

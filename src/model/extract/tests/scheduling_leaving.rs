@@ -1,6 +1,6 @@
 //! Schedules that are missing, hidden, observed only, or on their way out.
 
-use super::scheduling::{Site, nightly, weekly};
+use super::scheduling::{Site, here, nightly, weekly};
 use super::*;
 use crate::api::{AdoptionPolicy, DeletionPolicy, DriftMode, Edition, ManagementPolicy};
 use crate::model::ids::TaskId;
@@ -127,12 +127,12 @@ fn what_is_removed_goes_by_its_id_whatever_the_list_says() {
         }
         let since = site.bench.now();
         let Parting::Write(delete) = parting(&site, since) else { panic!() };
-        assert_eq!(delete, ScheduleWrite::Delete { task: "t1".into() }, "{listed}");
+        assert_eq!(delete, ScheduleWrite::Delete { site: here(), task: "t1".into() }, "{listed}");
         site.edit(|d| {
             d.schedules.all.remove(0);
         });
         let delete = site.first_write();
-        assert_eq!(delete, ScheduleWrite::Delete { task: "t1".into() }, "{listed}");
+        assert_eq!(delete, ScheduleWrite::Delete { site: here(), task: "t1".into() }, "{listed}");
         assert!(
             site.bench.s.schedules.iter().any(|entry| entry.name == "nightly"),
             "until it is acknowledged"
@@ -196,7 +196,7 @@ fn a_refused_deletion_is_told_with_its_cause_and_tried_ever_more_seldom() {
             Parting::Write(write) => {
                 tries += 1;
                 let ack = match &write {
-                    ScheduleWrite::Delete { task } if task.as_str() == "t1" => {
+                    ScheduleWrite::Delete { task, .. } if task.as_str() == "t1" => {
                         ScheduleAck::Failed(ScheduleFailure::Forbidden)
                     }
                     _ => site.perform(&write),
@@ -313,5 +313,5 @@ fn what_an_heir_has_is_not_deleted_and_what_it_does_not_take_is() {
     site.bench.o.schedules.heir = heir(&[&first]);
     assert!(matches!(parting(&site, since), Parting::Wait { .. }));
     site.bench.wait(301);
-    assert_eq!(parting(&site, since), Parting::Write(ScheduleWrite::Delete { task: second }));
+    assert_eq!(parting(&site, since), Parting::Write(ScheduleWrite::Delete { site: here(), task: second }));
 }

@@ -31,7 +31,11 @@ pub fn part(
         d.schedules.deletion == DeletionPolicy::Orphan || d.schedules.management == ManagementPolicy::Observe;
     let ours = s.data_quality_warning.as_ref().filter(|w| w.may_be_there() && !leaves);
     match (parting, ours) {
-        (Parting::Release { orphaned: false }, Some(w)) => clear(d, o, s, w, add(since, deadline), now),
+        // What the schedules leave behind says nothing of the warning.
+        (Parting::Release { orphaned }, Some(w)) => match clear(d, o, s, w, add(since, deadline), now) {
+            Parting::Release { orphaned: too } => Parting::Release { orphaned: orphaned || too },
+            parting => parting,
+        },
         (parting, _) => parting,
     }
 }

@@ -99,3 +99,82 @@ fn elsewhere_it_is_made_anew_and_the_old_one_goes() {
     };
     assert_eq!(writes[0].kind(), WriteKind::Delete);
 }
+
+fn into_the_cluster(more: &Value) -> Desired {
+    let mut spec = more.clone();
+    spec["workspaceRef"] = json!({"kind": "ClusterPrefectWorkspace", "name": "prod"});
+    Desired { generation: 2, ..desired(&spec) }
+}
+
+/// What somebody's own server has said is of no account: not even the id, if they could have read it there.
+#[test]
+fn into_a_connection_of_the_cluster_only_our_mark_goes_along() {
+    let before = settled(&desired(&json!({})));
+    let d = into_the_cluster(&json!({}));
+    let turned = decide(&d, &at(Turn::Same(Standing::Held)), &before, now());
+    assert_eq!(turned.step, Step::Intend);
+    assert_eq!(
+        (turned.status.workspace.as_deref(), turned.status.deployment_id.as_deref()),
+        (Some("cluster:prod"), None)
+    );
+    // Marked, it is the same as ever.
+    let rest = decide(&d, &present(&json!({})), &turned.status, now());
+    assert_eq!((&rest.step, ready(&rest)), (&Step::Rest, ("True", "InSync")));
+    assert_eq!(rest.status.deployment_id.as_deref(), Some("id"));
+    // What others change there is not taken for something new.
+    let lenient = into_the_cluster(&json!({"driftDetection": {"mode": "Warn"}}));
+    let drifted = decide(
+        &lenient,
+        &present(&json!({"description": "x", "entrypoint": "other.py:f"})),
+        &turned.status,
+        now(),
+    );
+    let decided = decide(
+        &Desired { generation: 1, ..lenient },
+        &present(&json!({"entrypoint": "other.py:f"})),
+        &turned.status,
+        now(),
+    );
+    assert!(matches!(drifted.step, Step::Intend | Step::Rest));
+    assert_eq!(decided.step, Step::Rest, "{:?}", decided.status);
+
+    // Without the mark it is somebody's, whatever we are to do about it.
+    let planted = || present(&json!({"tags": ["theirs"]}));
+    let owed = Some(PendingWrite { since: Time(now()), late: None });
+    let owing = FlowDeploymentStatus { pending_write: owed, ..turned.status.clone() };
+    let refused = decide(&d, &planted(), &turned.status, now());
+    assert_eq!((&refused.step, ready(&refused)), (&Step::Rest, ("False", "AdoptionRequired")));
+    for spec in [json!({}), json!({"suspend": true}), json!({"managementPolicy": "Observe"})] {
+        let d = Desired { has_finalizer: spec["managementPolicy"].is_null(), ..into_the_cluster(&spec) };
+        assert_eq!(decide(&d, &planted(), &owing, now()).step, Step::Rest, "{spec}");
+        let gone = Desired { deleting: Some(now()), has_finalizer: true, ..d };
+        assert_eq!(decide(&gone, &planted(), &owing, now()).step, Step::Release, "{spec}");
+    }
+    let renamed = into_the_cluster(&json!({"deploymentName": "other"}));
+    let left = decide(&renamed, &planted(), &owing, now());
+    assert_eq!((&left.step, left.status.full_name.as_deref()), (&Step::Intend, None));
+    // And with it, what is left is what it was.
+    let Step::Do(writes) = decide(&renamed, &present(&json!({})), &turned.status, now()).step else {
+        panic!()
+    };
+    assert_eq!(writes[0].kind(), WriteKind::Delete);
+}
+
+#[test]
+fn an_id_without_a_connection_is_none_for_one_of_the_cluster() {
+    let status = FlowDeploymentStatus { workspace: None, ..settled(&desired(&json!({}))) };
+    let unmarked = present(&json!({"tags": ["theirs"]}));
+    let own = decide(&desired(&json!({})), &unmarked, &status, now());
+    assert_ne!(ready(&own).1, "AdoptionRequired", "an earlier build wrote it, and the tag was taken off");
+    let cluster = decide(&into_the_cluster(&json!({})), &unmarked, &status, now());
+    assert_eq!((&cluster.step, ready(&cluster)), (&Step::Rest, ("False", "AdoptionRequired")));
+}
+
+#[test]
+fn what_the_new_connection_does_not_allow_is_left_as_it_is() {
+    let before = settled(&desired(&json!({})));
+    let d = into_the_cluster(&json!({"deploymentName": "allowed"}));
+    let left = decide(&d, &at(Turn::Refused), &before, now());
+    assert_eq!((&left.step, left.notes[0].reason), (&Step::Intend, "Orphaned"));
+    assert_eq!((left.status.deployment_id, left.status.full_name), (None, None));
+}

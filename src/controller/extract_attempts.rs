@@ -1,0 +1,73 @@
+//! `ExtractRefresh`: through which connection the job of an attempt is followed and cancelled: the one through which it was started.
+
+use super::context::Context;
+use super::extracts::{Act, may_send};
+use super::lanes::Priority;
+use super::reconcile::Plan;
+use super::site::{Hint, SiteSession};
+use crate::api::{Attempt, ExtractRefresh, ExtractRefreshStatus};
+use crate::model::extract::{Answer, Desired};
+use crate::model::ids::{ConnectionName, JobId, ObjectName};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The connection of the attempt, if it is known.
+fn connection(me: &ObjectName, named: &ConnectionName, attempt: &Attempt) -> Option<ObjectName> {
+    attempt.learnt(named).connection(named).map(|site| site.seen_from(&me.namespace))
+}
+
+/// The session in which jobs are looked at: that of the attempt, else the one of the spec.
+fn session(ctx: &Context, desired: &Desired, attempt: Option<&Attempt>) -> Option<Arc<SiteSession>> {
+    let at = match attempt {
+        Some(attempt) => connection(&desired.name, &desired.site, attempt)?,
+        None => desired.site.seen_from(&desired.name.namespace),
+    };
+    ctx.sites.get(&at).map(|link| link.session)
+}
+
+/// Asks for a look at jobs.
+pub fn look(
+    ctx: &Context,
+    desired: &Desired,
+    stored: &ExtractRefreshStatus,
+    jobs: BTreeSet<JobId>,
+    list: Option<Timestamp>,
+) {
+    let Some(session) = session(ctx, desired, stored.attempt.as_ref()) else { return };
+    if let Some(since) = list {
+        session.hint(Hint::JobList(since));
+    }
+    if !jobs.is_empty() {
+        session.hint(Hint::Jobs(jobs));
+    }
+}
+
+/// The pass that cancels the job of the attempt.
+pub fn cancels(ctx: &Context, desired: &Desired, attempt: Box<Attempt>, job: JobId) -> Plan<Act> {
+    // The session went away between observing and now: it is looked at again when there is one.
+    let Some(session) = session(ctx, desired, Some(&attempt)) else { return Plan::Rest };
+    let lane = Some(session.lane.clone());
+    Plan::Do { act: Act::Cancel(session, attempt, job), lane, priority: Priority::Changed }
+}
+
+/// Cancels it. `None`: nothing was sent.
+pub async fn cancel(
+    ctx: &Context,
+    object: &ExtractRefresh,
+    session: &Arc<SiteSession>,
+    attempt: &Attempt,
+    job: JobId,
+) -> Option<Answer> {
+    let me = super::index::object_name(object)?;
+    let at = connection(&me, &(&object.spec.site_ref).into(), attempt)?;
+    if !may_send(ctx, &at, session) {
+        return None;
+    }
+    let result = session.client.cancel(&job).await.map_err(|error| {
+        tracing::warn!(object = %object.name_any(), %job, %error, "the job could not be cancelled");
+    });
+    session.hint(Hint::Jobs([job].into()));
+    Some(Answer::CancelSent(result))
+}
