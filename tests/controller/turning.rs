@@ -412,3 +412,34 @@ async fn a_site_that_is_left_is_cleaned_up_through_its_own_connection() {
     assert!(in_sync(&attack.world));
     assert_eq!((attack.evil.tableau.state().tasks.len(), attack.world.tableau.state().tasks.len()), (0, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_killed_while_a_site_is_left_the_schedules_are_there_once_and_where_the_spec_says() {
+    // Before each write there is, and after each.
+    for writes in 0..8 {
+        let mut attack = Attack::new();
+        let mut refresh = World::refresh("orders", &[]);
+        refresh["spec"]["schedules"] = nightly("02:00");
+        attack.world.server.put("extractrefreshes", refresh).unwrap();
+        let in_sync = |world: &World| condition(&world.exr("orders"), "Ready") == Some(("True", "InSync"));
+        attack.world.until("it is in sync", in_sync).await;
+        sleep(POLL * 2).await;
+        let id = attack.world.exr("orders")["status"]["schedules"][0]["taskId"].as_str().unwrap().to_owned();
+        let written = attack.world.writes().len();
+        attack.merge("extractrefreshes", &to_the_cluster());
+        let made = |world: &World| {
+            in_sync(world) && world.exr("orders")["status"]["schedules"][0]["site"] == "cluster:acme"
+        };
+        attack
+            .world
+            .until("so much is written, or all", |world| {
+                world.writes().len() >= written + writes || made(world)
+            })
+            .await;
+        attack.restart();
+        attack.world.until("it is there", made).await;
+        attack.world.settle().await;
+        let left = (attack.evil.tableau.state().tasks.len(), attack.world.tableau.state().tasks.len());
+        assert_eq!((left, attack.named(&id)), ((0, 1), vec![]), "after {writes} writes");
+    }
+}

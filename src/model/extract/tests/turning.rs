@@ -383,3 +383,43 @@ fn what_was_sent_elsewhere_is_recovered_there_and_sent_nowhere_else() {
     assert_ne!(after.id, before.id);
     assert_eq!(after.site.as_deref(), Some("cluster:acme"));
 }
+
+/// Whoever goes may be of another namespace, whose connection nobody here knows.
+#[test]
+fn an_heir_takes_over_what_it_can_tell_itself() {
+    for (namespace, learnt, listed, takes) in [
+        ("finance", Some("acme"), false, true),
+        ("finance", Some(EVIL), false, false),
+        ("finance", None, false, false),
+        // Of the same name, and another.
+        ("sales", Some("acme"), false, false),
+        ("sales", Some("cluster:acme"), false, false),
+        // The list of our own connection has it on our target.
+        ("finance", Some(EVIL), true, true),
+        ("finance", None, true, true),
+        ("sales", Some("acme"), true, true),
+    ] {
+        let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+        site.settle();
+        let mut made = site.bench.s.schedules.clone();
+        made[0].site = learnt.map(Into::into);
+        let from = ObjectName { namespace: namespace.into(), name: "before".into() };
+        let mut later = Site::new(Edition::Cloud, vec![nightly()]);
+        if listed {
+            later.tasks.clone_from(&site.tasks);
+        }
+        later.read();
+        later.bench.o.claim = Claim::Busy { by: from.clone() };
+        later.bench.o.schedules.estate = Some(Estate { from, schedules: made });
+        while later.pass().1 {}
+        let taken: Vec<_> = later
+            .bench
+            .s
+            .schedules
+            .iter()
+            .map(|entry| (entry.task_id.as_deref(), entry.site.as_deref()))
+            .collect();
+        let expected = if takes { vec![(Some("t1"), Some("acme"))] } else { vec![] };
+        assert_eq!(taken, expected, "{namespace} {learnt:?} {listed}");
+    }
+}
