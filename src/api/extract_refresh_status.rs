@@ -144,7 +144,7 @@ pub struct Occasion {
     /// Id of its state: the identity of the occasion.
     #[schemars(length(max = 64))]
     pub state_id: String,
-    /// Name of the state, unless it is `Completed`: a name that is excluded later does not count any more.
+    /// Name of the state, unless it is `Completed`: a name that is excluded later does not count any more. A long name is shortened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub state_name: Option<String>,

@@ -26,8 +26,11 @@ const OVERLAP: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Between two pages of a sweep.
 const SWEEP_PACE: Duration = Duration::from_secs(1);
-/// Most pages of one feed that a reading waits for when it looks farther back; the others follow as those of the sweep do.
-const AT_ONCE: usize = 10;
+/// What a reading waits for when it looks farther back, over all feeds together: so many questions for one row, or fewer pages. The others follow
+/// as those of the sweep do, and with the readings after it.
+const AT_ONCE: usize = 200;
+/// How long looking farther back rests when it fails: the last day is worth more, and is read all the while.
+const REST: Duration = Duration::from_secs(30);
 
 /// The feeds that matter; `Some`: their completions do, and what is meant of them.
 pub type Watched = BTreeMap<Feed, Option<Selections>>;
@@ -44,6 +47,10 @@ pub struct Completions {
     /// Whether there was a complete reading: what is read for the first time after it was not read before.
     passed: bool,
     back: LookingBack,
+    /// It failed, and rests until then.
+    back_at: Moment,
+    /// The next page in the background is the sweep's: neither is to wait for the end of the other.
+    sweeps: bool,
     /// Until when all has been read, by Prefect's clock. The cursor itself stays at the newest run, however long ago that ended.
     until: Option<Timestamp>,
     sweep: Option<Sweep>,
@@ -69,6 +76,8 @@ impl Completions {
             runs: BTreeMap::new(),
             passed: false,
             back: LookingBack::default(),
+            back_at: Moment::default(),
+            sweeps: false,
             until: None,
             sweep: None,
             next_sweep,
@@ -93,7 +102,7 @@ impl Completions {
         self.look_back(feeds).await?;
         self.passed = true;
         // Kept for the next process; not while anything before may be missing, which that process would not look for.
-        if let Some(until) = self.until.take().filter(|_| self.back.next().is_none()) {
+        if let Some(until) = self.until.take().filter(|_| !self.back.goes_on()) {
             (self.setup.cursor)(until, users);
         }
         if !named.is_empty() {
@@ -117,31 +126,47 @@ impl Completions {
 
     /// When the sweep wants its next page.
     pub fn next_page(&self, now: Moment) -> Moment {
-        let busy = self.sweep.is_some() || self.back.next().is_some();
-        if busy { now.plus(SWEEP_PACE) } else { self.next_sweep }
+        if self.sweep.is_some() {
+            return now.plus(SWEEP_PACE);
+        }
+        let back = self.back.goes_on().then(|| self.back_at.max(now.plus(SWEEP_PACE)));
+        back.map_or(self.next_sweep, |back| back.min(self.next_sweep.max(now.plus(SWEEP_PACE))))
     }
 
-    /// Reads farther back where something may have been missed before the last day.
+    /// Reads farther back where something may have been missed before the last day: as much as a reading may wait for. What is known is told, then,
+    /// and the rest follows.
     async fn look_back(&mut self, feeds: &mut Feeds) -> Result<(), PrefectError> {
-        // All of them before the first page: what is not read to its end because a page fails is not to look read.
+        // All of them before the first page: what is not read to its end is not to look read.
         for feed in self.read.clone() {
             self.settle(feeds, &feed);
         }
-        for feed in self.read.clone() {
-            let mut pages = 0;
-            while self.settle(feeds, &feed) && pages < AT_ONCE {
-                self.look_back_a_page(feeds, &feed).await?;
-                pages += 1;
+        let mut left = AT_ONCE;
+        while let Some((feed, costs)) = self.back.next()
+            && costs <= left
+            && self.setup.clock.moment() >= self.back_at
+        {
+            left -= costs;
+            // Of other failures: the last day was read, and the workspace is none the worse for a question that goes far back.
+            if let Err(error @ PrefectError::Throttled { .. }) = self.look_back_a_page(feeds, &feed).await {
+                return Err(error);
             }
         }
         Ok(())
     }
 
     async fn look_back_a_page(&mut self, feeds: &mut Feeds, feed: &Feed) -> Result<(), PrefectError> {
-        let rows = self.back.page(&*self.client, feed).await?;
-        feeds.learn_flows(&*self.client, &rows).await?;
-        self.take(feeds, rows);
-        Ok(())
+        match self.back.page(&*self.client, feeds, feed).await {
+            Ok(rows) => {
+                self.take(feeds, rows);
+                self.settle(feeds, feed);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "completions before the last day could not be read; it goes on from there");
+                self.back_at = self.setup.clock.moment().plus(REST);
+                Err(error)
+            }
+        }
     }
 
     /// `true`: something has to be looked for farther back.
@@ -248,23 +273,26 @@ impl Completions {
 
     /// Reads a page of what is looked for farther back, else of the sweep. `true`: there is something to publish.
     pub async fn read_a_page(&mut self, feeds: &mut Feeds, now: Moment) -> bool {
-        let Some(feed) = self.back.next() else { return self.sweep_a_page(feeds, now).await };
-        if let Err(error) = self.look_back_a_page(feeds, &feed).await {
-            tracing::debug!(%error, "completions before the last day could not be read; it goes on from there");
-            return false;
-        }
-        let looked_for = |all: &Self| all.runs.get(&feed).map(|runs| runs.looked_for.clone());
-        let before = looked_for(self);
-        self.settle(feeds, &feed);
-        looked_for(self) != before
+        let sweeps = self.sweeps && self.sweep_is_due(now);
+        self.sweeps = !self.sweeps;
+        let next = self.back.next().filter(|_| !sweeps && now >= self.back_at);
+        let Some((feed, _)) = next else { return self.sweep_a_page(feeds, now).await };
+        let settled = |all: &Self| all.runs.get(&feed).map(|runs| runs.settled.clone());
+        let before = settled(self);
+        // What fails is tried again after a rest.
+        self.look_back_a_page(feeds, &feed).await.is_ok() && settled(self) != before
+    }
+
+    fn sweep_is_due(&self, now: Moment) -> bool {
+        self.sweep.is_some() || now >= self.next_sweep
     }
 
     /// Reads a page of the sweep, begins or ends one. `true`: something new was filed.
     async fn sweep_a_page(&mut self, feeds: &mut Feeds, now: Moment) -> bool {
+        if !self.sweep_is_due(now) {
+            return false;
+        }
         if self.sweep.is_none() {
-            if now < self.next_sweep {
-                return false;
-            }
             let after = sub(self.prefect_now(), DAY);
             let queries = feeds.queries(self.read.iter());
             self.sweep = Some(Sweep { queries, after, pager: Pager::since(after) });

@@ -329,7 +329,7 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
     let workspace = named.seen_from(&me.namespace);
     match tenants::upstream(ctx, &me.namespace, &named, &feed, declares.as_deref()) {
         Access::Allowed => {}
-        Access::Unknown => return UpstreamView::Unread { key: None },
+        Access::Unknown => return UpstreamView::Unread { key: None, clock: None },
         Access::Denied(message) => return UpstreamView::Denied { message },
     }
     if ctx.objects.workspace(&workspace).is_none() {
@@ -343,7 +343,9 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
         );
     }
     let key = upstream.key(&named, &feed);
-    let Some(link) = ctx.workspaces.get(&workspace) else { return UpstreamView::Unread { key: Some(key) } };
+    let Some(link) = ctx.workspaces.get(&workspace) else {
+        return UpstreamView::Unread { key: Some(key), clock: None };
+    };
     let snapshot = link.session.snapshot();
     let clock = link.session.client.clock();
     let paused = match &feed {
@@ -364,7 +366,7 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
     };
     let selection = &upstream.selection;
     match (snapshot.runs.get(&feed), clock) {
-        (Some(runs), Some(clock)) if !runs.looked_for.contains(selection) => UpstreamView::Read {
+        (Some(runs), Some(clock)) if runs.settled.contains(selection) => UpstreamView::Read {
             key,
             occasions: runs.occasions.iter().filter(|seen| selection.counts(seen)).cloned().collect(),
             given_up: runs.given_up.contains(selection),
@@ -376,7 +378,9 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
             }),
             clock: bounds(&clock, moment),
         },
-        (Some(_) | None, _) => UpstreamView::Unread { key: Some(key) },
+        (Some(_) | None, clock) => {
+            UpstreamView::Unread { key: Some(key), clock: clock.map(|clock| bounds(&clock, moment)) }
+        }
     }
 }
 

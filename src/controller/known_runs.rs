@@ -14,8 +14,8 @@ pub struct Runs {
     pub occasions: Vec<Seen>,
     /// The newest ends without success, one for each set of parameters.
     failures: Vec<Failure>,
-    /// Selections of which completions are looked for that are older than all these.
-    pub looked_for: BTreeSet<Selection>,
+    /// Selections that need no older completions than these. Of any other, one that somebody has only just named among them, nothing is known yet.
+    pub settled: BTreeSet<Selection>,
     /// Selections of which older completions may count, and were not looked at: there are too many others.
     pub given_up: BTreeSet<Selection>,
 }

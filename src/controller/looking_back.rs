@@ -18,6 +18,8 @@ use std::time::Duration;
 pub const MOST_PAGES: usize = 250;
 /// Most pages at first sight, where no more is to be gained than a date to show.
 const CURIOUS_PAGES: usize = 10;
+/// What a whole page costs, where a question for one row costs one.
+const WHOLE_PAGE: usize = 20;
 /// A state may be a little younger than the end of its run.
 const OVERLAP: Duration = Duration::from_secs(60);
 
@@ -43,7 +45,12 @@ struct Back {
 impl Back {
     /// All that completed after this has been read.
     fn reached(&self) -> Timestamp {
-        self.parts.iter().map(|(_, pager)| pager.reached()).max().unwrap_or(Timestamp::MIN)
+        self.newest().map_or(Timestamp::MIN, |(_, pager)| pager.reached())
+    }
+
+    /// The part that has come the least far.
+    fn newest(&self) -> Option<&(RunQuery, Pager)> {
+        self.parts.iter().max_by_key(|(_, pager)| pager.reached())
     }
 }
 
@@ -102,13 +109,21 @@ impl LookingBack {
         self.wanted.get(feed).into_iter().flat_map(|all| all.keys())
     }
 
-    /// One of the feeds that are being read further back.
-    pub fn next(&self) -> Option<Feed> {
-        self.under_way.keys().next().cloned()
+    /// Whether any feed is being read further back.
+    pub fn goes_on(&self) -> bool {
+        !self.under_way.is_empty()
     }
 
-    /// Takes in what is known, the last day among it, and tells in `runs` what is still being looked for and what was given up. `true`: another
-    /// page has to be read.
+    /// Of the feeds that are being read further back the one of which the fewest pages were read, so that none waits for the whole past of another;
+    /// and what its next page costs.
+    pub fn next(&self) -> Option<(Feed, usize)> {
+        let (feed, back) = self.under_way.iter().min_by_key(|(_, back)| back.pages)?;
+        let whole = back.newest().is_some_and(|(_, pager)| pager.most == PAGE);
+        Some((feed.clone(), if whole { WHOLE_PAGE } else { 1 }))
+    }
+
+    /// Takes in what is known, the last day among it, and tells in `runs` of which selections nothing is looked for (any more) and which were given
+    /// up. `true`: another page has to be read.
     pub fn settle(
         &mut self,
         feeds: &Feeds,
@@ -121,7 +136,7 @@ impl LookingBack {
         let (reached, pages) = under_way.map_or((day_ago, 0), |back| (back.reached(), back.pages));
         let settled = self.settled.entry(feed.clone()).or_default();
         let given_up = self.given_up.entry(feed.clone()).or_default();
-        let mut missing = BTreeSet::new();
+        let mut more = false;
         for (selection, reach) in self.wanted.get(feed).into_iter().flatten() {
             let known = runs.occasions.iter().any(|seen| selection.counts(seen));
             if known {
@@ -136,7 +151,8 @@ impl LookingBack {
                 given_up.insert(selection.clone());
             }
             if need == Need::Page {
-                missing.insert(selection.clone());
+                settled.remove(selection);
+                more = true;
                 continue;
             }
             let since = match (known, behind || reach.interrupted) {
@@ -151,8 +167,7 @@ impl LookingBack {
         if given_up.is_empty() {
             self.given_up.remove(feed);
         }
-        let more = !missing.is_empty();
-        runs.looked_for = missing;
+        runs.settled = settled.keys().cloned().collect();
         if !more {
             self.under_way.remove(feed);
         } else if !self.under_way.contains_key(feed) {
@@ -165,12 +180,21 @@ impl LookingBack {
     }
 
     /// The next page of what completed.
-    pub async fn page(&mut self, client: &dyn Prefect, feed: &Feed) -> Result<Vec<Run>, PrefectError> {
+    pub async fn page(
+        &mut self,
+        client: &dyn Prefect,
+        feeds: &mut Feeds,
+        feed: &Feed,
+    ) -> Result<Vec<Run>, PrefectError> {
         let Some(back) = self.under_way.get_mut(feed) else { return Ok(Vec::new()) };
         let newest = back.parts.iter_mut().max_by_key(|(_, pager)| pager.reached());
         let Some((query, pager)) = newest else { return Ok(Vec::new()) };
-        let rows = pager.next(client, query, States::Completed).await?;
-        pager.most = PAGE;
+        let mut after = pager.clone();
+        let rows = after.next(client, query, States::Completed).await?;
+        // Of a page that cannot be filed it does not go on: it is read again.
+        feeds.learn_flows(client, &rows).await?;
+        after.most = PAGE;
+        *pager = after;
         back.pages += 1;
         Ok(rows)
     }
@@ -223,12 +247,12 @@ mod tests {
         let (mut back, feed, mut runs, [eu, us]) = missed();
         let feeds = Feeds::default();
         assert!(back.settle(&feeds, &feed, &mut runs, true, hour(80)));
-        assert_eq!((runs.looked_for.contains(&eu), runs.looked_for.contains(&us)), (true, false));
+        assert_eq!((runs.settled.contains(&eu), runs.settled.contains(&us)), (false, true));
         let part = (RunQuery::default(), Pager::until(hour(70), PAGE));
         back.under_way.insert(feed.clone(), Back { parts: vec![part], pages: MOST_PAGES });
         assert!(!back.settle(&feeds, &feed, &mut runs, true, hour(80)));
-        assert_eq!((runs.looked_for.len(), &runs.given_up), (0, &BTreeSet::from([eu.clone()])));
-        assert_eq!(back.next(), None);
+        assert_eq!((runs.settled.len(), &runs.given_up), (2, &BTreeSet::from([eu.clone()])));
+        assert!(!back.goes_on());
         assert!(!back.settle(&feeds, &feed, &mut runs, true, hour(80)), "not begun again");
         assert!(runs.given_up.contains(&eu));
         runs.occasions.push(seen(100, "eu"));

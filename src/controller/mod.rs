@@ -36,6 +36,7 @@ pub mod services;
 pub mod site;
 mod site_access;
 mod site_contents;
+mod site_jobs;
 mod site_observer;
 mod site_tasks;
 mod site_warnings;

@@ -9,6 +9,7 @@ pub const PAGE: u32 = 200;
 
 /// Keyset paging by `end_time`, newest first: `before` is the last row's, inclusive, and rows known already are dropped. An offset is used
 /// only inside one `end_time`, since a user's retry between two pages would hide a row behind it.
+#[derive(Clone)]
 pub struct Pager {
     /// `None`: from the beginning of time.
     after: Option<Timestamp>,

@@ -3,12 +3,13 @@
 
 use super::index::{Dependent, Key};
 use super::site::{Contents, Health, Hint, News, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs};
+use super::site_jobs::LastLook;
 use super::site_warnings::{WarningAsk, WarningReads};
 use crate::api::TargetKind;
-use crate::model::extract::{JOBS_EVERY, JobList, ServerView, Unlisted};
+use crate::model::extract::{JobList, ServerView, Unlisted};
 use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId};
-use crate::model::jobs::{JobAnswer, JobRow};
-use crate::model::time::{Moment, sub};
+use crate::model::jobs::JobAnswer;
+use crate::model::time::Moment;
 use crate::model::timing::Timing;
 use crate::runtime::metrics::{Cycle, Service};
 use crate::tableau::{Site, Tableau, TableauError};
@@ -24,11 +25,9 @@ const SPACING: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Contents are looked up again at least this often, and every ten intervals where that is sooner.
 const CONTENTS_EVERY: Duration = Duration::from_secs(300);
-/// A job may have been queued this long before the moment from which its start matters (`model::extract` asks for as much).
-const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// A job that was just started is asked for after this, then ever more seldom up to the poll interval: short refreshes are told of soon, and
 /// long ones cost no more calls than a poll.
-const FOLLOW_FIRST: Duration = Duration::from_secs(1);
+pub(super) const FOLLOW_FIRST: Duration = Duration::from_secs(1);
 /// A refused job list, or job, is asked for again after this.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -40,11 +39,12 @@ pub struct Observer {
     site: Option<Site>,
     pub(super) contents: Arc<Contents>,
     contents_due: Moment,
-    list: JobList,
-    list_refused: Option<Refused>,
+    pub(super) list: JobList,
+    pub(super) last_look: Option<LastLook>,
+    pub(super) list_refused: Option<Refused>,
     /// Jobs that may not be read, each for a while.
-    denied: HashMap<JobId, Refused>,
-    details: BTreeMap<JobId, JobAnswer>,
+    pub(super) denied: HashMap<JobId, Refused>,
+    pub(super) details: BTreeMap<JobId, JobAnswer>,
     pub(super) tasks: Tasks,
     /// Tasks of our resources that the list leaves out: what Tableau said, and since when.
     pub(super) unlisted: BTreeMap<TaskId, (Unlisted, Moment)>,
@@ -53,7 +53,9 @@ pub struct Observer {
     pub(super) definitions: HashMap<ServerScheduleId, (String, Option<Timing>)>,
     tasks_due: Moment,
     pub(super) warnings: WarningReads,
-    follow: Duration,
+    pub(super) follow: Duration,
+    /// What the last look at jobs has cost.
+    pub(super) questions: u32,
     failures: u32,
     /// When the last cycle ended.
     last: Moment,
@@ -76,10 +78,10 @@ pub(super) struct Interest {
     pub(super) luids: BTreeMap<TargetKind, BTreeSet<Luid>>,
     /// Contents that were found by their names.
     pub(super) found: BTreeSet<(TargetKind, Luid)>,
-    jobs: BTreeSet<JobId>,
-    list: Option<Timestamp>,
+    pub(super) jobs: BTreeSet<JobId>,
+    pub(super) list: Option<Timestamp>,
     /// Somebody may look at jobs.
-    active: bool,
+    pub(super) active: bool,
     /// Somebody has to do with tasks.
     tasks: bool,
     /// Tasks that resources have in status.
@@ -98,6 +100,7 @@ impl Observer {
             contents: Arc::default(),
             contents_due,
             list: JobList::Unread,
+            last_look: None,
             list_refused: None,
             denied: HashMap::new(),
             details: BTreeMap::new(),
@@ -108,6 +111,7 @@ impl Observer {
             tasks_due: contents_due,
             warnings: WarningReads::default(),
             follow: FOLLOW_FIRST,
+            questions: 0,
             failures: 0,
             last: Moment::default(),
         }
@@ -156,8 +160,7 @@ impl Observer {
 
     /// When to look again while all is well.
     fn next_look(&mut self, jobs_read: bool) -> Duration {
-        let jobs = u32::try_from(self.details.len().max(1)).unwrap_or(u32::MAX);
-        let pace = self.setup.budget.pace(jobs, self.last).unwrap_or(LONGEST_WAIT);
+        let pace = self.setup.budget.pace(self.questions.max(1), self.last).unwrap_or(LONGEST_WAIT);
         let next = if jobs_read {
             self.follow.min(self.setup.users.interval()).max(pace)
         } else {
@@ -227,10 +230,6 @@ impl Observer {
         }
     }
 
-    fn is_denied(&self, job: &JobId, now: Moment) -> bool {
-        self.denied.get(job).is_some_and(|refused| now < refused.until)
-    }
-
     async fn cycle(&mut self, todo: &Todo) -> (Result<Site, TableauError>, News) {
         let mut news = News::default();
         let result = self.read(todo, &mut news).await;
@@ -244,6 +243,9 @@ impl Observer {
             Some(site) => site,
             None => self.client.site().await?,
         };
+        if self.site.as_ref().is_some_and(|before| before.luid != site.luid) {
+            self.forget_jobs();
+        }
         self.site = Some(site.clone());
         if self.setup.budget.wants_seed() {
             self.seed_budget(&interest).await?;
@@ -261,32 +263,7 @@ impl Observer {
             news.tasks = todo.tasks;
             self.tasks_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
-        let wanted: BTreeSet<JobId> = interest.jobs.union(&todo.jobs).cloned().collect();
-        let since = [interest.list, todo.list].into_iter().flatten().min();
-        if self.setup.budget.pace(1, now).is_none() {
-            // Used up: what is known stays as it is until questions are to be had again.
-            return Ok(site);
-        }
-        if let Some(since) = since {
-            news.jobs |= self.read_list(sub(since, QUEUED_FOR)).await?;
-        }
-        for job in &wanted {
-            news.jobs |= self.read_job(job, interest.jobs.contains(job)).await?;
-        }
-        let listed: BTreeSet<&JobId> = match &self.list {
-            JobList::Read { rows, .. } => rows.iter().map(|row| &row.id).collect(),
-            JobList::Unread | JobList::NotAllowed => BTreeSet::new(),
-        };
-        self.details.retain(|job, _| wanted.contains(job) || listed.contains(job));
-        self.denied.retain(|job, _| wanted.contains(job) || listed.contains(job));
-        // Answers about jobs nobody follows any more are of no use; with nothing active none is kept, and no list longer than those need it who
-        // look at it now and then.
-        let lately = matches!(&self.list, JobList::Read { asked, .. } if now.since(*asked) <= JOBS_EVERY);
-        if since.is_none() && wanted.is_empty() && !(interest.active && lately) {
-            self.details.clear();
-            self.denied.clear();
-            self.list = JobList::Unread;
-        }
+        self.read_jobs(&interest, &todo.jobs, todo.list, news).await?;
         Ok(site)
     }
 
@@ -328,62 +305,6 @@ impl Observer {
         all
     }
 
-    /// `false`: there is nothing new. Whoever asks for what may not be read must not be woken by that, or he would ask again at once.
-    async fn read_job(&mut self, job: &JobId, followed: bool) -> Result<bool, TableauError> {
-        let asked = self.setup.clock.moment();
-        if self.is_denied(job, asked) {
-            return Ok(false);
-        }
-        if !self.details.contains_key(job) {
-            self.follow = FOLLOW_FIRST;
-        }
-        self.setup.budget.queried(1, asked);
-        match self.client.job(job).await {
-            Ok(answer) => {
-                self.details.insert(job.clone(), answer);
-                Ok(true)
-            }
-            Err(TableauError::Forbidden(code) | TableauError::Rejected(code)) => {
-                tracing::debug!(%job, code, "a job may not be read");
-                let again =
-                    self.denied.insert(job.clone(), Refused { until: asked.plus(ASK_AGAIN) }).is_some();
-                // Who starts a job may read it: one that may not be read is none of ours, and whose it is stays unknown. One that is followed
-                // is given up only when it is refused again after a while: unknown then, and never success.
-                let given_up = !followed || again;
-                if given_up {
-                    self.details.insert(job.clone(), JobAnswer { asked, job: None });
-                }
-                Ok(given_up)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// `false`: there is nothing new.
-    async fn read_list(&mut self, since: Timestamp) -> Result<bool, TableauError> {
-        let asked = self.setup.clock.moment();
-        if self.list_refused.is_some_and(|refused| asked < refused.until) {
-            let told = self.list == JobList::NotAllowed;
-            self.list = JobList::NotAllowed;
-            return Ok(!told);
-        }
-        self.setup.budget.queried(1, asked);
-        match self.client.jobs(since).await {
-            Ok(rows) => {
-                self.list_refused = None;
-                self.list =
-                    JobList::Read { asked, since, rows: rows.into_iter().filter(is_refresh).collect() };
-            }
-            // Without the rights of a site administrator everything else still works.
-            Err(TableauError::Forbidden(_)) => {
-                self.list_refused = Some(Refused { until: asked.plus(ASK_AGAIN) });
-                self.list = JobList::NotAllowed;
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(true)
-    }
-
     /// Publishes first, then wakes: whoever is woken finds at least this.
     fn publish(&mut self, health: Health, news: News) {
         let old = self.out.borrow().clone();
@@ -414,8 +335,4 @@ impl Todo {
             Hint::Interest => {}
         }
     }
-}
-
-pub(super) fn is_refresh(row: &JobRow) -> bool {
-    row.refresh_type.is_some()
 }

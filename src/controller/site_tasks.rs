@@ -1,14 +1,15 @@
 //! The part of a site's observer that reads tasks and schedules, and what the budget has to know at first.
 
 use super::site::Tasks;
-use super::site_observer::{ASK_AGAIN, Interest, Observer, is_refresh};
+use super::site_jobs::is_refresh;
+use super::site_observer::{ASK_AGAIN, Interest, Observer};
 use crate::api::Edition;
 use crate::model::extract::{ServerView, Unlisted, is_ours};
 use crate::model::ids::TaskId;
 use crate::model::jobs::JobRow;
 use crate::model::tasks::Task;
 use crate::model::time::sub;
-use crate::tableau::TableauError;
+use crate::tableau::{TableauError, pages};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,8 +22,9 @@ impl Observer {
         let asked = self.setup.clock.moment();
         let Some(clock) = self.client.clock() else { return Ok(()) };
         let now = clock.lower(asked);
-        self.setup.budget.queried(1, asked);
-        let listed = match self.client.jobs(sub(now, HOUR)).await {
+        let listed = self.client.jobs(sub(now, HOUR)).await;
+        self.setup.budget.queried(listed.as_ref().map_or(1, |rows| pages(rows.len())), asked);
+        let listed = match listed {
             Ok(rows) => Some(rows),
             Err(TableauError::Forbidden(_)) => None,
             Err(error) => return Err(error),

@@ -13,6 +13,9 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+#[path = "site_jobs_tests.rs"]
+mod jobs;
+
 const POLL: Duration = Duration::from_secs(30);
 
 struct Rig {
@@ -24,6 +27,10 @@ struct Rig {
 }
 
 async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
+    rig_within(Limits::of(Edition::Server), targets, before).await
+}
+
+async fn rig_within(limits: Limits, targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
     let clock = Clock::virtual_from("2026-11-24T10:00:00Z".parse().unwrap());
     let tableau = Arc::new(FakeTableau::new(clock.clone()));
     before(&tableau);
@@ -40,7 +47,7 @@ async fn rig(targets: &[Value], before: impl FnOnce(&FakeTableau)) -> Rig {
             clock: clock.clone(),
             index: index.clone(),
             edition: Edition::Server,
-            budget: SiteBudget::new(Limits::of(Edition::Server), wakes.clone()),
+            budget: SiteBudget::new(limits, wakes.clone()),
             wakes,
             users,
             metrics: Arc::new(Metrics::default()),

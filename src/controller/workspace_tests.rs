@@ -11,6 +11,9 @@ use crate::prefect::{NewDeployment, StateType};
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
+#[path = "looking_back_tests.rs"]
+mod looking_back;
+
 const POLL: Duration = Duration::from_secs(30);
 
 struct Rig {
@@ -133,11 +136,12 @@ impl Rig {
     fn selects(&self, name: &str, runs: &serde_json::Value) {
         let mut runs = runs.clone();
         runs["workspaceRef"] = json!({"name": "prod"});
+        let parameters = runs.as_object_mut().unwrap().remove("parameters");
         let extract: ExtractRefresh = serde_json::from_value(json!({
             "apiVersion": "feedwater.dev/v1alpha1", "kind": "ExtractRefresh",
             "metadata": {"name": name, "namespace": "a", "uid": name},
             "spec": {"siteRef": {"name": "acme"}, "target": {"kind": "Datasource", "projectPath": "P", "name": "N"},
-                     "upstreams": [{"name": "crm", "prefectRuns": runs}]}
+                     "upstreams": [{"name": "crm", "prefectRuns": runs, "parameters": parameters}]}
         }))
         .unwrap();
         self.index.on_refresh(&Event::Apply(extract));

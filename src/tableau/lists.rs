@@ -4,6 +4,12 @@ use url::Url;
 
 /// Rows a page: the most there may be.
 pub(super) const PAGE: u64 = 1000;
+/// How many pages it takes to list so many rows.
+pub fn pages(rows: usize) -> u32 {
+    let pages = u64::try_from(rows).unwrap_or(u64::MAX).div_ceil(PAGE).max(1);
+    u32::try_from(pages).unwrap_or(u32::MAX)
+}
+
 /// Longest URL of a list filtered by names.
 const MOST_URL: usize = 1800;
 

@@ -17,6 +17,7 @@ pub use auth::{Credential, Leads};
 pub use client::TableauClient;
 pub use identity::{IdentityClient, IdentityProvider};
 pub use jwt::{ConnectedApp, SCOPES};
+pub use lists::pages;
 
 use crate::api::{RefreshType, TargetKind};
 pub use crate::model::contents::{Content, Project};

@@ -209,3 +209,44 @@ async fn the_health_of_an_upstream_is_that_of_its_own_runs() {
     assert_eq!(health("us"), "True AllHealthy", "it was run, though there was nothing to do");
     assert_eq!(world.jobs().len(), 1);
 }
+
+/// A selection that is edited has a past of its own: until that was looked at, nothing is decided as if it had been.
+#[tokio::test(start_paused = true)]
+async fn what_an_edited_upstream_means_now_is_not_known_until_it_was_read() {
+    let world = World::new();
+    both(&world);
+    // Three days ago.
+    let asia = complete(&world, "asia");
+    {
+        let mut state = world.prefect.state();
+        let run = state.runs.last_mut().unwrap();
+        let long_ago = run.state_at - jiff::SignedDuration::from_hours(72);
+        (run.state_at, run.ended_at) = (long_ago, Some(long_ago));
+    }
+    let _operator = world.operator("one");
+    world.settle().await;
+    let deployment = world.prefect.state().deployments.keys().next().cloned();
+    world.prefect.state().runs[0].deployment = deployment;
+    complete(&world, "us");
+    world.settle().await;
+    let edited = |region: &str| {
+        let mut exr = world.exr("eu");
+        exr["spec"]["upstreams"][0]["parameters"]["region"] = json!(region);
+        let patch = json!({"spec": {"upstreams": exr["spec"]["upstreams"]}});
+        world.server.merge("extractrefreshes", NAMESPACE, "eu", &patch).unwrap();
+    };
+    // Prefect does not answer when the spec has changed.
+    for _ in 0..4 {
+        world.prefect.fail("runs", feedwater::prefect::PrefectError::Unavailable);
+    }
+    edited("asia");
+    sleep(Duration::from_secs(10)).await;
+    let shown = |world: &World| world.exr("eu")["status"]["upstreams"][0].clone();
+    assert_eq!(shown(&world)["state"], "Unread", "{}", shown(&world));
+    sleep(HOUR).await;
+    assert_eq!(
+        (shown(&world)["state"].as_str(), shown(&world)["runId"].as_str()),
+        (Some("Completed"), Some(asia.id.as_str()))
+    );
+    assert_eq!(refreshed_for(&world, "eu"), Vec::<String>::new(), "it completed before anybody meant it");
+}

@@ -282,6 +282,39 @@ async fn states_do_not_wait_for_log_lines() {
     shown_once(&world, &cause, "Prefect takes log lines again");
 }
 
+/// Nor does anything else wait for them for long, of this report or of one behind it; and none is told twice.
+#[tokio::test(start_paused = true)]
+async fn where_log_lines_fail_for_ever_reports_go_without_them() {
+    for trouble in [Trouble::Lose, Trouble::Delay(HOUR), Trouble::LoseAnswer] {
+        let (world, _, operator) = in_sync().await;
+        let broken = Arc::new(Mutex::new(true));
+        let breaks = broken.clone();
+        world.troubles.on_call(move |call| {
+            let lines = ["log", "loggers"].contains(&call.operation);
+            if lines && *breaks.lock().unwrap() { trouble } else { Trouble::None }
+        });
+        for (nth, most) in [(1, 200), (2, 60), (3, 60)] {
+            world.complete("orders");
+            let refreshed = |world: &World| {
+                world.exr("orders")["status"]["history"].as_array().map(Vec::len) == Some(nth)
+            };
+            world.until("it is refreshed", refreshed).await;
+            let began = Instant::now();
+            let whole =
+                |world: &World| told(world).iter().filter(|run| run.artifacts.len() == 1).count() == nth;
+            world.until("it is told whole", whole).await;
+            assert!(began.elapsed() < SECOND * most, "{trouble:?} {nth}: {:?}", began.elapsed());
+        }
+        assert!(told(&world).iter().all(|run| run.lines.len() <= 5), "{trouble:?}: {:#?}", told(&world));
+        assert_eq!(counted(&operator), [r#"{outcome="Shown"} 3"#], "{trouble:?}");
+        // They are told again when Prefect takes them again.
+        *broken.lock().unwrap() = false;
+        sleep(HOUR).await;
+        world.complete("orders");
+        world.until("it is told", |world| told(world).iter().any(|run| run.lines.len() == 5)).await;
+    }
+}
+
 /// A key that may write and not read: none twice, and the rest is told.
 #[tokio::test(start_paused = true)]
 async fn where_log_lines_may_not_be_read_none_is_sent_again() {

@@ -174,7 +174,7 @@ impl Sim {
         if let Some(since) = followed.list.into_iter().chain(self.process.wanted_list).min() {
             let rows = self.tableau.jobs.iter().filter(|job| !job.removed).map(super::world::TrueJob::row);
             let rows = rows.filter(|row| row.created_at >= Some(since)).collect();
-            let read = JobList::Read { asked, since, rows };
+            let read = JobList::Read { asked, answered: asked, since, rows };
             reads.push(InFlight::List(if self.tableau.list_allowed { read } else { JobList::NotAllowed }));
         }
         let (date, at) = (floor(self.clock.tableau()), Moment(Duration::from_millis(self.clock.ms)));
@@ -252,7 +252,7 @@ impl Sim {
                 }),
                 clock,
             },
-            (false, ..) => UpstreamView::Unread { key: None },
+            (false, ..) => UpstreamView::Unread { key: None, clock: None },
         };
         let content = Cluster::content(d);
         let found = Found {

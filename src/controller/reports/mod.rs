@@ -32,6 +32,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long a workspace that forbids it is left alone.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(3600);
 
+/// After so many failures in a row reports go without log lines, for as long; after that a single failure renews it.
+const LINE_TRIES: u32 = 4;
+const NO_LINES_FOR: Duration = Duration::from_secs(300);
+
 /// What is to be told, and what was.
 pub struct Reports {
     inner: Mutex<Inner>,
@@ -57,7 +61,32 @@ struct Outbox {
     forbidden_until: Option<Moment>,
     /// That it forbids it, or that there is no room, is said already.
     said: bool,
+    lines: Lines,
     memory: Memory,
+}
+
+/// How writing and reading of log lines fares in a workspace.
+#[derive(Default)]
+struct Lines {
+    failures: u32,
+    /// Until then reports go without them.
+    rest_until: Option<Moment>,
+}
+
+impl Lines {
+    fn rest(&self, now: Moment) -> bool {
+        self.rest_until.is_some_and(|until| now < until)
+    }
+
+    /// `true`: often enough.
+    fn failed(&mut self, now: Moment) -> bool {
+        self.failures = self.failures.saturating_add(1);
+        let enough = self.failures >= LINE_TRIES;
+        if enough {
+            self.rest_until = Some(now.plus(NO_LINES_FOR));
+        }
+        enough
+    }
 }
 
 /// A report for one workspace.

@@ -4,7 +4,7 @@ use super::super::context::Context;
 use super::super::flows::load;
 use super::super::lanes::Priority;
 use super::super::workspace::{Health, WorkspaceSession};
-use super::{Entry, Progress};
+use super::{Entry, Lines, Progress};
 use crate::model::connection::DesiredSite;
 use crate::model::ids::{ConnectionName, FlowId, ObjectName, RunId};
 use crate::model::reports::{FLOW, Outside, Phase, Report};
@@ -148,10 +148,10 @@ impl Teller<'_> {
         let logged = if run.made {
             None
         } else {
-            match self.call(self.session.client.loggers(&run.id)).await {
-                Ok(loggers) => Phase::logged(&loggers, told),
+            match self.lines(self.session.client.loggers(&run.id)).await {
+                Ok(Some(loggers)) => Phase::logged(&loggers, told),
                 // It may write, and not read: better none than two.
-                Err(Stop::Forbidden | Stop::Refused(_)) => Some(told),
+                Ok(None) | Err(Stop::Forbidden | Stop::Refused(_)) => Some(told),
                 Err(stop) => return Err(stop),
             }
         };
@@ -207,7 +207,33 @@ impl Teller<'_> {
     async fn log(&self, run: &RunId, phase: Phase) -> Result<(), Stop> {
         let lines = self.entry.report.lines(phase);
         let at = self.ctx.clock.now();
-        optional(self.call(self.session.client.log(run, at, &lines)).await).map(drop)
+        self.lines(self.session.client.log(run, at, &lines)).await.map(drop)
+    }
+
+    /// A call that has to do with log lines: where it fails again and again a report goes without them (`None`), so that the rest of it, and the
+    /// reports behind it, do not wait.
+    async fn lines<T>(&self, work: impl Future<Output = Result<T, PrefectError>>) -> Result<Option<T>, Stop> {
+        let lines = |with: &dyn Fn(&mut Lines) -> bool| {
+            self.ctx.reports.outbox(self.workspace, |outbox| with(&mut outbox.lines))
+        };
+        let now = self.ctx.clock.moment();
+        if lines(&|lines| lines.rest(now)) {
+            return Ok(None);
+        }
+        match optional(self.call(work).await) {
+            Err(Stop::Later(told)) => {
+                let now = self.ctx.clock.moment();
+                if lines(&|lines| lines.failed(now)) { Ok(None) } else { Err(Stop::Later(told)) }
+            }
+            Ok(told) => {
+                lines(&|lines| {
+                    *lines = Lines::default();
+                    false
+                });
+                Ok(told)
+            }
+            Err(stop @ (Stop::Forbidden | Stop::Refused(_))) => Err(stop),
+        }
     }
 
     fn remember(&self, Begun { flow, run, .. }: &Begun, phase: Phase) {

@@ -35,6 +35,8 @@ pub(super) fn replay(p: &Pass, s: &mut ExtractRefreshStatus) {
                 // Nobody asks how old the data there was, and status has a limit.
                 s.marks[member].mark = Position { started_at: None, ..occasion.position() };
                 let (key, refresh_type) = (s.marks[member].key.clone(), s.marks[member].refresh_type);
+                // What is owed stays owed, whatever is excluded later: its name would only take room.
+                let occasion = Occasion { state_name: None, ..occasion };
                 owe(p, s, OwedOccasion { key, occasion, refresh_type });
             }
         }

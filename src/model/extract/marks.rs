@@ -2,6 +2,7 @@
 
 use super::desired::{Source, Upstream};
 use super::observed::{Bounds, Seen, UpstreamView};
+use super::selection::kept_name;
 use super::{Observed, Pass, target};
 use crate::api::{Contained, ExtractRefreshStatus, Mark, Occasion, Position, Time};
 use crate::model::time::{add, sub};
@@ -167,7 +168,7 @@ fn follow_spec(p: &Pass, s: &mut ExtractRefreshStatus, baseline: Option<Time>) {
 
 fn known_key(p: &Pass, upstream: &Upstream) -> Option<String> {
     match (p.o.upstreams.get(&upstream.name), &upstream.source) {
-        (Some(UpstreamView::Read { key, .. } | UpstreamView::Unread { key: Some(key) }), _) => {
+        (Some(UpstreamView::Read { key, .. } | UpstreamView::Unread { key: Some(key), .. }), _) => {
             Some(key.clone())
         }
         (_, Source::Prefect { workspace, feed }) => Some(upstream.key(workspace, feed)),
@@ -181,7 +182,9 @@ const AHEAD: Duration = Duration::from_secs(600);
 /// Now, in Prefect's time; where its clock is not known, early enough: one refresh too many rather than one too few.
 fn first_seen(p: &Pass, upstream: &Upstream) -> Timestamp {
     match p.o.upstreams.get(&upstream.name) {
-        Some(UpstreamView::Read { clock, .. }) => clock.lower,
+        Some(UpstreamView::Read { clock, .. } | UpstreamView::Unread { clock: Some(clock), .. }) => {
+            clock.lower
+        }
         _ => sub(p.now, AHEAD),
     }
 }
@@ -258,10 +261,9 @@ pub(super) fn occasion(seen: &Seen, fence: Option<Time>) -> Occasion {
     Occasion {
         run_id: seen.run.as_str().to_owned(),
         state_id: seen.state.as_str().to_owned(),
-        // A longer name cannot be excluded.
         state_name: Some(&*seen.state_name)
-            .filter(|name| *name != USUAL && name.len() <= 255)
-            .map(str::to_owned),
+            .filter(|name| *name != USUAL)
+            .map(|name| kept_name(name).into_owned()),
         at: Time(seen.at),
         started_at: seen.started_at.map(Time),
         fence,

@@ -155,6 +155,8 @@ pub enum UpstreamView {
     Unread {
         /// Its key ([`super::key`]), if known already.
         key: Option<String>,
+        /// Prefect's clock, if it is known already.
+        clock: Option<Bounds>,
     },
     /// Read.
     Read {
@@ -249,10 +251,12 @@ pub enum JobList {
     Read {
         /// Just before its first request went out.
         asked: Moment,
+        /// Just after its last answer was in.
+        answered: Moment,
         /// It holds every row created at or after this, Tableau's time.
         since: Timestamp,
         /// Its rows.
-        rows: Vec<JobRow>,
+        rows: Arc<[JobRow]>,
     },
 }
 

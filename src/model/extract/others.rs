@@ -63,8 +63,9 @@ pub(super) fn evaluate(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: 
 
 /// How long something may be owed before its start is preceded by a look at what others did meanwhile. What is started at once needs none.
 const WAITED: Duration = Duration::from_secs(10);
-/// How old the list may be for that.
-const LATELY: Duration = Duration::from_secs(30);
+/// How long ago the list may have been answered for that: many that are released at once look at one list, and it takes a while until each has. A
+/// refresh of somebody else that starts and ends meanwhile is not seen, and costs one more.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// A job that succeeded while something was owed may contain all of it, whoever started it: then nothing is started (docs/trigger.md 3).
 pub(super) fn learn_ends(p: &mut Pass, s: &mut ExtractRefreshStatus) {
@@ -94,8 +95,8 @@ pub(super) fn list_to_read(p: &Pass, s: &ExtractRefreshStatus) -> Option<Timesta
     let read = match &p.o.jobs.list {
         JobList::Unread => false,
         JobList::NotAllowed => true,
-        JobList::Read { asked, since: rows_since, .. } => {
-            p.o.moment.since(*asked) <= LATELY && *rows_since <= since
+        JobList::Read { answered, since: rows_since, .. } => {
+            p.o.moment.since(*answered) <= LATELY && *rows_since <= since
         }
     };
     (waited && !read).then_some(since)

@@ -399,7 +399,7 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
             Truth::Unknown,
             UPSTREAM_RUNS_UNREAD,
             format!(
-                "While nobody counted, more runs completed than are looked at, and none of these is one of {names}: if an earlier one was, request a refresh (annotation feedwater.dev/refresh-requested)"
+                "Since it is certain that all runs were read, more completed than are looked at, and none of these is one of {names}: if an earlier one was, request a refresh (annotation feedwater.dev/refresh-requested)"
             ),
         )
     } else if !unread.is_empty() {
@@ -425,6 +425,10 @@ fn tell_unread(p: &mut Pass, before: &ExtractRefreshStatus, after: &ExtractRefre
 }
 
 fn upstreams(p: &Pass, s: &ExtractRefreshStatus) -> Vec<UpstreamStatus> {
+    let edited = |name: &String| {
+        let now = Some(Time(p.now));
+        s.marks.iter().any(|mark| mark.name == *name && mark.removed_at == now)
+    };
     let one = |name: &String| {
         let mark = marks::of(s, name);
         let seen = mark.and_then(|mark| mark.seen.as_ref());
@@ -434,6 +438,8 @@ fn upstreams(p: &Pass, s: &ExtractRefreshStatus) -> Vec<UpstreamStatus> {
         let state = match (p.o.upstreams.get(name), seen) {
             (Some(UpstreamView::Missing { .. }), _) => "NotFound",
             (Some(UpstreamView::Denied { .. }), _) => "AccessDenied",
+            // What was said under this name was of something else.
+            (Some(UpstreamView::Unread { .. }) | None, None) if edited(name) => "Unread",
             // It was not there and has not been read since: whoever reads it next has to know, or runs of that time would be lost.
             (Some(UpstreamView::Unread { .. }) | None, Some(_)) if unread => "Unread",
             (_, Some(_)) => "Completed",

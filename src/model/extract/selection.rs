@@ -7,7 +7,26 @@ use crate::model::ids::ConnectionName;
 use crate::model::parameters::Parameters;
 use jiff::Timestamp;
 use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// The name of a state as status keeps it. Status has a limit, and people write whole sentences there: a long one is told from others by a fingerprint.
+pub(super) fn kept_name(name: &str) -> Cow<'_, str> {
+    const MOST: usize = 64;
+    const SHOWN: usize = 32;
+    if name.len() <= MOST {
+        return name.into();
+    }
+    let shown: String = name.char_indices().take_while(|(at, _)| *at < SHOWN).map(|(_, c)| c).collect();
+    let mut text = format!("{shown}…");
+    for byte in Sha256::digest(name).iter().take(8) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
+}
 
 /// A choice among the runs of a feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +38,7 @@ pub struct Selection {
 impl Selection {
     /// Only runs with these parameters; completions whose state has one of these names do not count.
     pub fn new(parameters: Parameters, exclude: impl IntoIterator<Item = String>) -> Self {
-        Self { parameters, exclude: exclude.into_iter().collect() }
+        Self { parameters, exclude: exclude.into_iter().map(|name| kept_name(&name).into_owned()).collect() }
     }
 
     /// That of an upstream.
@@ -40,7 +59,7 @@ impl Selection {
 
     /// Whether completions do not count whose state has this name.
     pub fn excludes(&self, state_name: &str) -> bool {
-        self.exclude.contains(state_name)
+        self.exclude.contains(&*kept_name(state_name))
     }
 
     /// Names an upstream by what it is. Other parameters are another upstream; other names of states are not.
@@ -131,7 +150,8 @@ impl Pasts {
             (Some(past), _) => past.mark,
             (None, _) => self.otherwise.unwrap_or(Timestamp::MAX),
         };
-        let unread = !self.read.contains(name);
+        // What was read under this name may have been something else.
+        let unread = past.is_none() || !self.read.contains(name);
         let hidden = seen.is_some_and(|(_, state)| !counts(state));
         Reach { since, interrupted: unread || hidden, first: unread && seen.is_none() }
     }
@@ -200,11 +220,22 @@ mod tests {
         );
         assert_eq!(of(Some("Skipped")).reach("u", "k", &Selection::default()).since, seen);
         assert_eq!(
-            of(None).reach("u", "other", &skipping()).since,
-            Timestamp::MAX,
+            of(None).reach("u", "other", &skipping()),
+            Reach { since: Timestamp::MAX, interrupted: true, first: true },
             "another upstream by then"
         );
         assert!(of(None).reach("other", "k", &skipping()).interrupted, "not read under that name");
+    }
+
+    #[test]
+    fn a_long_name_is_excluded_by_what_status_keeps_of_it() {
+        let long = |end: &str| format!("{}{end}", "ü".repeat(200));
+        let skips = Selection::new(Parameters::default(), [long("a")]);
+        for (name, excluded) in [(long("a"), true), (long("b"), false), ("ü".repeat(32), false)] {
+            let kept = kept_name(&name).into_owned();
+            assert!(kept.len() <= 64, "{kept}");
+            assert_eq!((skips.excludes(&name), skips.excludes(&kept)), (excluded, excluded), "{kept}");
+        }
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct State {
     pub calls: Vec<String>,
     /// The question for runs in progress is refused.
     pub refuses_in_progress: bool,
+    /// The question for nothing but completions is refused.
+    pub refuses_completed: bool,
     failures: Vec<Failure>,
     fail_named: bool,
     last: Option<ClockReading>,
@@ -291,6 +293,9 @@ impl Prefect for FakePrefect {
         self.call("runs", asked, |state| {
             if state.refuses_in_progress && query.states == States::InProgress {
                 return Err(PrefectError::Unavailable);
+            }
+            if state.refuses_completed && query.states == States::Completed {
+                return Err(PrefectError::TimedOut);
             }
             if !query.runs.is_empty() && std::mem::take(&mut state.fail_named) {
                 return Err(PrefectError::Unavailable);

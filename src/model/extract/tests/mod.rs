@@ -236,7 +236,7 @@ impl Bench {
             // What waited is not started before the list was read; it reads as before.
             if let (Step::Look { list: Some(_), .. }, None) = (&step, &self.s.attempt) {
                 let rows = match &self.o.jobs.list {
-                    JobList::Read { rows, .. } => rows.clone(),
+                    JobList::Read { rows, .. } => rows.to_vec(),
                     JobList::Unread | JobList::NotAllowed => Vec::new(),
                 };
                 self.list(rows);
@@ -295,7 +295,7 @@ impl Bench {
     /// The job list, asked now.
     pub(super) fn list(&mut self, rows: Vec<JobRow>) {
         let asked = self.moment();
-        self.o.jobs.list = JobList::Read { asked, since: Timestamp::MIN, rows };
+        self.o.jobs.list = JobList::Read { asked, answered: asked, since: Timestamp::MIN, rows: rows.into() };
     }
 
     pub(super) fn row(&self, id: &str, status: JobStatus, kind: RefreshType) -> JobRow {

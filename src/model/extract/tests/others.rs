@@ -3,6 +3,7 @@
 use super::acting::exhausted;
 use super::*;
 use crate::api::{JobOrigin, ScheduleStatus};
+use crate::model::time::sub;
 
 /// Somebody's refresh that started and ended while something was owed, as the list and as the job itself tell.
 fn theirs(bench: &mut Bench, started: Timestamp) {
@@ -162,4 +163,51 @@ fn jobs_are_looked_at_only_where_a_schedule_may_have_done_something() {
     assert!(matches!(bench.pass(), Step::Look { list: Some(_), .. }));
     bench.s.schedules.clear();
     assert_eq!(bench.rest(), Step::Rest, "who has no schedules asks nothing");
+}
+
+/// It was all read once; what no list has any more is not looked for in weeks of it at every look.
+#[test]
+fn the_list_is_read_as_far_back_as_a_weekly_run_and_no_farther() {
+    let mut bench = Bench::new();
+    scheduled(&mut bench);
+    bench.completes("a");
+    bench.rest();
+    let asked = |bench: &mut Bench| {
+        bench.rest();
+        bench.o.jobs.list = JobList::Unread;
+        match bench.pass() {
+            Step::Look { list: Some(since), .. } => (bench.now().duration_since(since).as_hours() + 12) / 24,
+            step => panic!("{step:?}"),
+        }
+    };
+    for (days, expected) in [(3, 3), (4, 7), (30, 8)] {
+        bench.wait(days * 24 * 3600);
+        assert_eq!(asked(&mut bench), expected);
+    }
+    let started = sub(bench.now(), Duration::from_secs(24 * 3600));
+    native(&mut bench, RefreshType::Full, started);
+    assert!(covered(&bench, "a"));
+}
+
+/// A run of a schedule may have started and ended since the list was read.
+#[test]
+fn what_was_held_is_not_started_on_a_list_of_half_a_minute_ago() {
+    for (seconds, looks) in [(9, false), (25, true)] {
+        let mut bench = Bench::any();
+        scheduled(&mut bench);
+        bench.d.suspend = true;
+        bench.completes("a");
+        bench.rest();
+        bench.wait(400);
+        bench.list(Vec::new());
+        bench.rest();
+        bench.wait(seconds);
+        bench.d.suspend = false;
+        bench.d.generation += 1;
+        bench.pass();
+        let step = bench.pass();
+        assert_eq!(matches!(step, Step::Look { list: Some(_), .. }), looks, "{seconds}: {step:?}");
+        bench.rest();
+        assert!(bench.s.attempt.is_some());
+    }
 }

@@ -108,10 +108,10 @@ fn an_upstream_that_was_not_there_is_unread_until_it_is_read() {
     let state = |bench: &Bench| bench.s.upstreams[0].state.clone();
     let view = bench.o.upstreams["a"].clone();
     for (other, expected) in [
-        (UpstreamView::Unread { key: Some(key_of("a")) }, "Completed"),
+        (UpstreamView::Unread { key: Some(key_of("a")), clock: None }, "Completed"),
         (UpstreamView::Missing { message: "no a".into(), reference: true }, "NotFound"),
-        (UpstreamView::Unread { key: Some(key_of("a")) }, "Unread"),
-        (UpstreamView::Unread { key: None }, "Unread"),
+        (UpstreamView::Unread { key: Some(key_of("a")), clock: None }, "Unread"),
+        (UpstreamView::Unread { key: None, clock: None }, "Unread"),
         (view, "Completed"),
     ] {
         bench.o.upstreams.insert("a".into(), other);
@@ -192,6 +192,7 @@ fn status_stays_under_48_kib_with_32_upstreams() {
     for job in 0..12 {
         for n in 0..32 {
             bench.completes(&name(n));
+            bench.read(&name(n)).last_mut().unwrap().state_name = "é".repeat(255).into();
         }
         bench.submits(&format!("job-{job}"));
         if job < 11 {
@@ -200,6 +201,10 @@ fn status_stays_under_48_kib_with_32_upstreams() {
         bench.rest();
     }
     assert!(bench.s.attempt.is_some() && bench.s.owed.is_some() && bench.s.history.len() == 10);
+    let named =
+        |seen: Option<&crate::api::Occasion>| seen.and_then(|seen| seen.state_name.as_ref()).map(String::len);
+    let longest = bench.s.marks.iter().filter(|mark| named(mark.seen.as_ref()) > Some(50));
+    assert_eq!(longest.count(), 32);
     // Ids and times as long as the real ones.
     let uuid = "0e31bd11-9c3e-4dd2-a52f-d4ac2a2a6f8c";
     let mut text = serde_json::to_string(&bench.s).unwrap();

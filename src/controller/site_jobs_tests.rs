@@ -1,0 +1,112 @@
+//! Jobs as the observer knows them: how far back, for how long, and at which cost.
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// From when on the list was asked for, as often as it was.
+fn lists(rig: &Rig) -> Vec<Timestamp> {
+    let state = rig.tableau.state();
+    state.calls.iter().filter_map(|call| call.strip_prefix("jobs ")?.parse().ok()).collect()
+}
+
+fn asked_by_id(rig: &Rig) -> usize {
+    rig.tableau.operations().iter().filter(|call| *call == "job").count()
+}
+
+/// A refresh of the target, by whomever, that has ended.
+fn ended(rig: &Rig) -> JobId {
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    rig.tableau.advance(&job, JobStatus::Success).unwrap();
+    job
+}
+
+fn rows(rig: &Rig) -> Vec<(JobId, JobStatus)> {
+    match &rig.session.snapshot().list {
+        JobList::Read { rows, .. } => rows.iter().map(|row| (row.id.clone(), row.status)).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One resource looks at what schedules did days ago, now and then; another has an attempt without a job, for which the list is read at every poll.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_reaches_far_back_is_read_whole_once_and_what_was_asked_of_its_jobs_is_kept() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let since = rig.clock.now();
+    let old = ended(&rig);
+    tokio::time::sleep(DAY * 3).await;
+    rig.owes(None);
+    rig.tableau.state().calls.clear();
+    look(&rig, Hint::JobList(since)).await;
+    look(&rig, Hint::Jobs([old.clone()].into())).await;
+    assert!(lists(&rig)[0] <= since);
+    assert_eq!((rows(&rig), asked_by_id(&rig)), (vec![(old.clone(), JobStatus::Success)], 1));
+    let luid = rig.tableau.state().contents[1].luid.clone();
+    let running = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    for _ in 0..20 {
+        tokio::time::sleep(POLL).await;
+        assert!(rig.session.snapshot().details.contains_key(&old), "asked for once");
+    }
+    // Another look of the first: it is there.
+    look(&rig, Hint::JobList(since)).await;
+    let later = rig.clock.now() - jiff::SignedDuration::from_hours(2);
+    assert!(lists(&rig).len() > 20 && lists(&rig)[1..].iter().all(|from| *from > later), "{:?}", lists(&rig));
+    let both = |status| vec![(old.clone(), JobStatus::Success), (running.clone(), status)];
+    assert_eq!(rows(&rig), both(JobStatus::Pending));
+
+    // It ends long after it was made: until then it is read again and again.
+    rig.tableau.advance(&running, JobStatus::InProgress).unwrap();
+    tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
+    rig.tableau.advance(&running, JobStatus::Success).unwrap();
+    tokio::time::sleep(POLL * 2).await;
+    assert_eq!(rows(&rig), both(JobStatus::Success));
+    // What Tableau does not list any more though it should is dropped; and now and then all of it is read.
+    rig.tableau.forget(&running);
+    rig.tableau.forget(&old);
+    tokio::time::sleep(Duration::from_secs(7 * 3600)).await;
+    assert_eq!(rows(&rig), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_two_looks_of_one_who_waits_for_a_schedule_nothing_is_forgotten() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let since = rig.clock.now();
+    let old = ended(&rig);
+    let waits = json!({"owed": {"formedAt": since, "occasions": [], "demands": [], "tries": 0}});
+    rig.index.on_refresh(&Event::Apply(extract(0, &orders(), &waits)));
+    look(&rig, Hint::JobList(since)).await;
+    look(&rig, Hint::Jobs([old.clone()].into())).await;
+    for _ in 0..12 {
+        tokio::time::sleep(crate::model::extract::JOBS_EVERY + POLL).await;
+        assert!(rig.session.snapshot().details.contains_key(&old));
+        look(&rig, Hint::JobList(since)).await;
+    }
+    assert_eq!(asked_by_id(&rig), 1);
+    // It waits no more.
+    rig.index.on_refresh(&Event::Apply(extract(0, &orders(), &json!({}))));
+    tokio::time::sleep(POLL * 2).await;
+    assert_eq!(rig.session.snapshot().list, JobList::Unread);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_page_of_the_list_counts_as_a_question() {
+    let limits = Limits { per_hour: None, running: 10, queries_per_day: 10 };
+    let rig = rig_within(limits, &[orders()], publish_orders).await;
+    let job = ended(&rig);
+    {
+        let mut state = rig.tableau.state();
+        for n in 0..2499 {
+            let mut copy = state.jobs[0].clone();
+            copy.job.id = format!("{job}-{n}").as_str().into();
+            state.jobs.push(copy);
+        }
+    }
+    rig.owes(None);
+    let since = rig.clock.now();
+    for _ in 0..10 {
+        look(&rig, Hint::JobList(since)).await;
+    }
+    assert_eq!(lists(&rig).len(), 4, "three pages each, ten questions a day");
+    assert_eq!(rows(&rig).len(), 2500);
+}
