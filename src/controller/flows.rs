@@ -377,7 +377,7 @@ async fn send(session: &WorkspaceSession, name: &DeploymentName, write: Write) -
         Write::DeleteSchedule { id, schedule } => client.delete_schedule(&id, &schedule).await?,
         Write::SeeLate { id, before } => return client.late_runs(&id, before).await.map(Ack::Late),
         Write::RestoreRuns { id, from, to } => {
-            return client.restore_runs(&id, from, to).await.map(|()| Ack::Restored(from));
+            return client.restore_runs(&id, from, to).await.map(|()| Ack::Restored { from, to });
         }
         Write::ScheduleRuns { id, since } => client.schedule_runs(&id, since).await?,
         Write::Delete { id } => client.delete_deployment(&id).await?,
@@ -399,6 +399,7 @@ pub(super) fn load(error: Option<&PrefectError>) -> Option<Load> {
             | PrefectError::Forbidden
             | PrefectError::NotFound
             | PrefectError::Conflict
+            | PrefectError::Parameters { .. }
             | PrefectError::Invalid { .. }
             | PrefectError::Rejected(_)
             | PrefectError::UnsupportedVersion(_)
@@ -424,9 +425,7 @@ fn slug(write: &Write) -> Option<String> {
 fn failure(kind: WriteKind, slug: Option<&str>, error: PrefectError) -> Failure {
     match (error, kind) {
         (PrefectError::NotFound, WriteKind::Create) => Failure::WorkPoolNotFound,
-        (PrefectError::Conflict, WriteKind::Create | WriteKind::Patch) => {
-            Failure::ParametersRejected { fields: Vec::new() }
-        }
+        (PrefectError::Parameters { fields }, _) => Failure::ParametersRejected { fields },
         (PrefectError::Invalid { fields }, _) => Failure::Invalid {
             fields: match slug {
                 Some(slug) => vec![format!("schedule `{slug}`")],

@@ -258,7 +258,7 @@ fn failed(error: PrefectError) -> Trouble {
         PrefectError::Unavailable => Trouble::ServiceUnavailable,
         PrefectError::Ambiguous => Trouble::ConnectionLost,
         PrefectError::TimedOut => Trouble::TimedOut,
-        PrefectError::Conflict => Trouble::UnexpectedAnswer { status: 409 },
+        PrefectError::Conflict | PrefectError::Parameters { .. } => Trouble::UnexpectedAnswer { status: 409 },
         PrefectError::Invalid { .. } => Trouble::UnexpectedAnswer { status: 422 },
         PrefectError::Rejected(status) => Trouble::UnexpectedAnswer { status },
     }

@@ -245,7 +245,7 @@ impl Prefect for PrefectClient {
         let answer = self.call("get_deployment", Method::GET, &path, None).await?;
         match decode::<DeploymentRow>(&answer) {
             Ok(row) => Ok(Some(row.into_model(&name.flow))),
-            Err(PrefectError::NotFound) if is_json(&answer) => Ok(None),
+            Err(PrefectError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -254,7 +254,7 @@ impl Prefect for PrefectClient {
         let answer = self.call("get_work_pool", Method::GET, &["work_pools", name], None).await?;
         match success(&answer) {
             Ok(()) => Ok(true),
-            Err(PrefectError::NotFound) if is_json(&answer) => Ok(false),
+            Err(PrefectError::NotFound) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -263,7 +263,7 @@ impl Prefect for PrefectClient {
         let answer = self.call("get_flow", Method::GET, &["flows", "name", name], None).await?;
         match decode::<FlowRow>(&answer) {
             Ok(row) => Ok(Some(row.id.into())),
-            Err(PrefectError::NotFound) if is_json(&answer) => Ok(None),
+            Err(PrefectError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -316,6 +316,7 @@ impl Prefect for PrefectClient {
         body.insert("flow_id".into(), json!(flow.as_str()));
         let answer =
             self.call("create_deployment", Method::POST, &["deployments", ""], Some(body.into())).await?;
+        taken(&answer)?;
         created(&answer).map(Into::into)
     }
 
@@ -325,7 +326,8 @@ impl Prefect for PrefectClient {
         fields: &Map<String, Value>,
     ) -> Result<(), PrefectError> {
         let path = ["deployments", id.as_str()];
-        self.done("patch_deployment", Method::PATCH, &path, fields.clone().into()).await
+        let answer = self.call("patch_deployment", Method::PATCH, &path, Some(fields.clone().into())).await?;
+        taken(&answer)
     }
 
     async fn delete_deployment(&self, id: &DeploymentId) -> Result<(), PrefectError> {
@@ -390,7 +392,8 @@ pub(super) fn success(answer: &Answer) -> Result<(), PrefectError> {
         200..=299 => return Ok(()),
         401 => PrefectError::Unauthorized,
         403 => PrefectError::Forbidden,
-        404 => PrefectError::NotFound,
+        404 if is_json(answer) => PrefectError::NotFound,
+        404 => PrefectError::WrongServer,
         409 => PrefectError::Conflict,
         422 => PrefectError::Invalid { fields: wire::invalid_fields(&answer.body) },
         429 => PrefectError::Throttled { retry_after: answer.retry_after },
@@ -399,6 +402,11 @@ pub(super) fn success(answer: &Answer) -> Result<(), PrefectError> {
         502 | 504 => PrefectError::Ambiguous,
         other => PrefectError::Rejected(other),
     })
+}
+
+/// The same of a deployment that is made or changed: what is wrong with it stands in a text only.
+fn taken(answer: &Answer) -> Result<(), PrefectError> {
+    success(answer).map_err(|error| wire::complaint(answer.status.as_u16(), &answer.body).unwrap_or(error))
 }
 
 /// What was read.
@@ -413,7 +421,7 @@ pub(super) fn created(answer: &Answer) -> Result<String, PrefectError> {
     serde_json::from_slice::<IdRow>(&answer.body).map(|row| row.id).map_err(|_| PrefectError::Ambiguous)
 }
 
-/// Prefect's own 404 is JSON; a proxy's is not, and says nothing about what exists.
+/// Prefect's own 404 is JSON; a proxy's is not, and says nothing about what exists or is gone.
 fn is_json(answer: &Answer) -> bool {
     serde_json::from_slice::<Map<String, Value>>(&answer.body).is_ok()
 }

@@ -166,9 +166,15 @@ pub enum PrefectError {
     /// 404 where the thing should exist.
     #[error("Prefect does not have it")]
     NotFound,
-    /// 409: uniqueness, or parameters against their schema.
+    /// 409: uniqueness, or something else that is there.
     #[error("Prefect reports a conflict")]
     Conflict,
+    /// 409: the parameters of a deployment are not as their schema wants; which, by name only, where that is told.
+    #[error("Prefect does not accept the parameters {}", fields.join(", "))]
+    Parameters {
+        /// Names of parameters, never values.
+        fields: Vec<String>,
+    },
     /// 422: the request is not valid; the offending fields, by name only.
     #[error("Prefect does not accept {}", fields.join(", "))]
     Invalid {

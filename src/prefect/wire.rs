@@ -1,8 +1,8 @@
 //! Prefect's JSON (reference 4.1, 5.1, 6). Unknown keys are ignored: they differ per version.
 
 use super::{
-    AWAITING_RETRY, Deployment, IN_PROGRESS, NewSchedule, Run, RunEvent, RunQuery, Schedule, StateType,
-    States, TERMINAL,
+    AWAITING_RETRY, Deployment, IN_PROGRESS, NewSchedule, PrefectError, Run, RunEvent, RunQuery, Schedule,
+    StateType, States, TERMINAL,
 };
 use crate::model::deployments::Touched;
 use crate::model::ids::{DeploymentId, DeploymentName, RunId};
@@ -277,6 +277,30 @@ pub(super) fn csrf_token(body: &[u8]) -> Option<String> {
         token: String,
     }
     serde_json::from_slice::<Body>(body).ok().map(|body| body.token)
+}
+
+/// What a 409 or a 422 to the making or changing of a deployment complains of, by the beginning of its text [read in 3.9.1]: job variables that the
+/// pool does not take (422 at creation; 409 to a PATCH that names the pool, of a deployment that is "created" all the same), or parameters that
+/// are not as their schema wants. None: something else.
+pub(super) fn complaint(status: u16, body: &[u8]) -> Option<PrefectError> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let told = body.get("detail")?.as_str()?;
+    match status {
+        409 if told.starts_with("Error updating deployment") => {
+            Some(PrefectError::Parameters { fields: parameter(told).into_iter().collect() })
+        }
+        409 | 422 if told.starts_with("Error creating deployment:") => {
+            Some(PrefectError::Invalid { fields: vec!["jobVariables".to_owned()] })
+        }
+        _ => None,
+    }
+}
+
+/// `Validation failed for field 'region'. Failure reason: …` → `region`; nothing that does not look like a name.
+fn parameter(told: &str) -> Option<String> {
+    let (name, _) = told.split_once("Validation failed for field '")?.1.split_once('\'')?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (name.len() <= 64 && name.chars().all(is_name)).then(|| name.to_owned())
 }
 
 /// Names of the fields a 422 complains of; never its text, which echoes the request.

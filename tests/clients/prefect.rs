@@ -170,7 +170,8 @@ async fn every_status_is_one_decision() {
     for (reply, expected) in [
         (text(401, ""), PrefectError::Unauthorized),
         (text(403, ""), PrefectError::Forbidden),
-        (text(404, ""), PrefectError::NotFound),
+        (json(404, &json!({"detail": "Deployment not found."})), PrefectError::NotFound),
+        (text(404, "404 page not found"), PrefectError::WrongServer),
         (text(409, ""), PrefectError::Conflict),
         (text(422, ""), PrefectError::Invalid { fields: vec!["the request".into()] }),
         (throttled(), PrefectError::Throttled { retry_after: Some(Duration::from_secs(3)) }),
@@ -190,9 +191,13 @@ async fn every_status_is_one_decision() {
     // Made, but the id cannot be read: not "nothing was made".
     let (_stub, client) = once(text(201, "<html>")).await;
     assert_eq!(client.ensure_flow("f").await.err(), Some(PrefectError::Ambiguous));
-    let (_stub, client) = once(text(404, "")).await;
+    let (_stub, client) = once(json(404, &json!({"detail": "Deployment not found."}))).await;
     assert_eq!(client.delete_deployment(&"d1".into()).await, Ok(()), "already gone");
     assert_eq!(client.delete_schedule(&"d1".into(), &"s1".into()).await, Ok(()));
+    // Of a proxy while Prefect is rolled out: what is to go may still be there, and tick.
+    let (_stub, client) = once(text(404, "404 page not found")).await;
+    assert_eq!(client.delete_deployment(&"d1".into()).await, Err(PrefectError::WrongServer));
+    assert_eq!(client.delete_schedule(&"d1".into(), &"s1".into()).await, Err(PrefectError::WrongServer));
 }
 
 /// A server with one answer for everything, and a client of it.
@@ -234,8 +239,8 @@ async fn only_prefects_own_404_means_absent() {
     assert_eq!(client.deployment(&name("f", "d")).await, Ok(None));
     assert_eq!(client.work_pool_exists("p").await, Ok(false));
     let (_stub, client) = once(text(404, "<html>no such backend")).await;
-    assert_eq!(client.deployment(&name("f", "d")).await, Err(PrefectError::NotFound));
-    assert_eq!(client.work_pool_exists("p").await, Err(PrefectError::NotFound));
+    assert_eq!(client.deployment(&name("f", "d")).await, Err(PrefectError::WrongServer));
+    assert_eq!(client.work_pool_exists("p").await, Err(PrefectError::WrongServer));
 }
 
 #[tokio::test]
@@ -268,6 +273,37 @@ async fn a_422_gives_names_of_fields_and_nothing_else() {
     let fields = ["name", "parameters", "schedule", "schedules.slug"].map(str::to_owned).to_vec();
     assert_eq!(error, PrefectError::Invalid { fields });
     assert!(!format!("{error} {error:?} {client:?}").contains(CANARY));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_deployment_is_told_from_prefects_words_and_none_of_them_is_kept() {
+    let invalid = |field: &str| PrefectError::Invalid { fields: vec![field.to_owned()] };
+    let parameters = |fields: &[&str]| PrefectError::Parameters {
+        fields: fields.iter().map(|f| (*f).to_owned()).collect(),
+    };
+    let enforced =
+        "Error updating deployment: Cannot update parameters because parameter schema enforcement is enabled";
+    let of_the_field = format!(
+        "Error updating deployment: Validation failed for field 'region'. Failure reason: '{CANARY}' is not one of"
+    );
+    let odd = format!("Error updating deployment: Validation failed for field '{CANARY} x'.");
+    let variables =
+        format!("Error creating deployment: Validation failed for field 'env'. Failure reason: {CANARY}");
+    for (status, told, expected) in [
+        (409, enforced, parameters(&[])),
+        (409, &*of_the_field, parameters(&["region"])),
+        (409, &odd, parameters(&[])),
+        (409, &variables, invalid("jobVariables")),
+        (422, &variables, invalid("jobVariables")),
+        (409, "Error creating deployment. Could not find infrastructure block", PrefectError::Conflict),
+        (422, CANARY, invalid("the request")),
+        (503, &variables, PrefectError::Unavailable),
+    ] {
+        let (_stub, client) = once(json(status, &json!({"detail": told}))).await;
+        let error = client.patch_deployment(&"d1".into(), &serde_json::Map::new()).await.unwrap_err();
+        assert_eq!(error, expected, "{status} {told}");
+        assert!(!format!("{error} {error:?}").contains(CANARY));
+    }
 }
 
 /// Rows of a list, cut by `limit` and `offset`, with the server's refusal of a limit above its own.

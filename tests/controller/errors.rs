@@ -198,12 +198,28 @@ fn flow() -> Vec<Case> {
             json!({"exception_detail": [entry("name"), entry("job_variables")], "request_body": CANARY});
         json(422, &body)
     };
+    // As Prefect 3.9.1 words them.
+    let parameters: fn() -> Reply = || {
+        let reason = "Error updating deployment: Validation failed for field 'region'. Failure reason:";
+        json(409, &json!({"detail": format!("{reason} '{CANARY}' is not of type 'integer'")}))
+    };
+    let variables: fn() -> Reply = || {
+        let reason = "Error creating deployment: Validation failed for field 'env'. Failure reason:";
+        json(422, &json!({"detail": format!("{reason} '{CANARY}' is not of type 'object'")}))
+    };
     vec![
         case("the work pool is missing", creating, || refused(404), ("False", "WorkPoolNotFound", None)),
         case("401", creating, || refused(401), ("Unknown", "ConnectionUnavailable", waiting)),
         case("403", creating, || refused(403), ("False", "PermissionDenied", None)),
         case("404", scheduling, || refused(404), ("Unknown", "RemoteNotFound", waiting)),
-        case("409 about parameters", creating, || refused(409), ("False", "ParametersRejected", None)),
+        case(
+            "404 of a proxy in front",
+            creating,
+            || text(404, "404 page not found"),
+            ("Unknown", "ConnectionUnavailable", waiting),
+        ),
+        case("409 about parameters", creating, parameters, ("False", "ParametersRejected", None)),
+        case("422 about job variables", creating, variables, ("False", "RemoteRejected", None)),
         case("409 about anything else", scheduling, || refused(409), ("False", "RemoteConflict", None)),
         case("422", creating, invalid, ("False", "RemoteRejected", None)),
         case("429", creating, throttled, ("Unknown", "RateLimited", waiting)),

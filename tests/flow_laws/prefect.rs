@@ -78,7 +78,8 @@ impl Prefect {
 
     pub fn add_schedule(&mut self, id: &DeploymentId, new: &NewSchedule, now: Timestamp) -> Option<()> {
         let schedule = ScheduleId::new(self.id());
-        let there = self.changed(id, None)?;
+        // Its first runs come late, unless they are asked for.
+        let there = self.changed(id, Some(now))?;
         if there.schedules.iter().any(|s| s.slug.as_deref() == Some(&new.slug)) {
             return None;
         }

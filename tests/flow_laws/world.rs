@@ -296,7 +296,7 @@ impl World {
             Write::SeeLate { id, before } => return Ack::Late(prefect.late(id, *before)),
             Write::RestoreRuns { id, from, to } => {
                 return match prefect.restore(id, *from, *to) {
-                    Some(()) => Ack::Restored(*from),
+                    Some(()) => Ack::Restored { from: *from, to: *to },
                     None => Ack::Failed(write.kind(), Failure::Rejected(500)),
                 };
             }

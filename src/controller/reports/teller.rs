@@ -42,6 +42,7 @@ impl From<PrefectError> for Stop {
             | PrefectError::Unreachable(_) => Self::Later(None),
             PrefectError::NotFound
             | PrefectError::Conflict
+            | PrefectError::Parameters { .. }
             | PrefectError::Invalid { .. }
             | PrefectError::WrongServer
             | PrefectError::UnsupportedVersion(_)

@@ -2,7 +2,7 @@
 
 use super::desired::DEFAULT_QUEUE;
 use super::pass::{MOST_NAME, cut};
-use super::{Desired, MARK_PREFIX, Write, repair, rule};
+use super::{Desired, DesiredSchedule, MARK_PREFIX, Write, repair, rule};
 use crate::api::PendingWrite;
 use crate::model::deployments::{Deployment, Fields, NewDeployment, NewSchedule, Schedule};
 use crate::model::ids::ScheduleId;
@@ -30,6 +30,12 @@ const FIELDS: [(&str, &str, Unset); 15] = [
     ("paused", "paused", Unset::Is(false)),
 ];
 const TAGS: &str = "tags";
+/// Told in `Drifted`; set when a deployment is created.
+const LABELS: &str = "labels";
+/// All of them; one is `schedules/<slug>`.
+pub(super) const SCHEDULES: &str = "schedules";
+/// Schedules without a slug that are not declared.
+const FOREIGN: &str = "foreignSchedules";
 /// Labels remembered in `status.appliedFields`: declared ones, and as many that no longer are.
 const MOST_LABELS: usize = 24;
 
@@ -95,11 +101,6 @@ impl Diff {
         self.names.is_empty()
     }
 
-    /// Whether ending it makes Prefect drop future runs.
-    pub(super) fn drops_runs(&self) -> bool {
-        !(self.patch.is_empty() && self.delete.is_empty() && self.put.is_empty())
-    }
-
     /// When the server last changed something that differs.
     pub(super) fn touched(&self, there: &Deployment) -> Option<Timestamp> {
         let fields = there.touched.fields.filter(|_| !self.patch.is_empty() || !self.add.is_empty());
@@ -107,7 +108,7 @@ impl Diff {
         schedules.chain(fields).min()
     }
 
-    /// The writes that end it; at first only a look at what deleting a schedule would drop. New schedules come before the repair: what they
+    /// The writes that end it; at first only a look at what deleting a schedule would drop, or what is owed from long ago. New schedules come before the repair: what they
     /// have due since the change was announced belongs to it.
     pub(super) fn writes(
         &self,
@@ -125,11 +126,11 @@ impl Diff {
         let paused = self.patch.get("paused").and_then(Value::as_bool).unwrap_or(there.paused);
         let owed = owed.filter(|_| !paused);
         // A deletion would drop what was made good before it.
-        let overdue = owed.filter(|_| self.delete.is_empty());
-        let (before, owed) = match overdue.and_then(|owed| repair::overdue(owed, &there.id, clock)) {
-            Some((stretch, rest)) => (Some(stretch), Some(rest)),
-            None => (None, owed.cloned()),
-        };
+        if let Some(owed) = owed.filter(|_| self.delete.is_empty())
+            && let Some(stretch) = repair::overdue(owed, &there.id, clock)
+        {
+            return vec![stretch];
+        }
         let delete = self.delete.iter().map(|s| Write::DeleteSchedule { id: id(), schedule: s.clone() });
         let put = self.put.iter().map(|(s, new)| Write::PutSchedule {
             id: id(),
@@ -138,8 +139,8 @@ impl Diff {
         });
         let patch = (!self.patch.is_empty()).then(|| Write::Patch { id: id(), fields: self.patch.clone() });
         let add = self.add.iter().map(|new| Write::AddSchedule { id: id(), new: new.clone() });
-        let repair = owed.into_iter().flat_map(|owed| repair::writes(&there.id, &owed));
-        before.into_iter().chain(delete).chain(put).chain(patch).chain(add).chain(repair).collect()
+        let repair = owed.into_iter().flat_map(|owed| repair::writes(&there.id, owed, clock));
+        delete.chain(put).chain(patch).chain(add).chain(repair).collect()
     }
 
     fn fields(&mut self, d: &Desired, there: &Deployment, applied: &[String]) {
@@ -188,29 +189,34 @@ impl Diff {
         let had: BTreeMap<&str, &Schedule> =
             there.schedules.iter().filter_map(|s| Some((s.slug.as_deref()?, s))).collect();
         for (slug, want) in &d.schedules {
-            if self.left.contains(&schedule_name(slug)) {
+            if self.left.contains(SCHEDULES) || self.left.contains(&schedule_name(slug)) {
                 continue;
             }
+            let no_longer = want.parameters.is_none() && applied.contains(&parameters_name(slug));
+            let cleared = no_longer.then(|| DesiredSchedule { parameters: Some(Map::new()), ..want.clone() });
+            let want = cleared.as_ref().unwrap_or(want);
             match had.get(slug.as_str()) {
                 Some(have) if rule::same(want, have) => continue,
                 Some(have) => self.put.push((have.id.clone(), rule::whole(slug, want, Some(have)))),
                 None => self.add.push(rule::whole(slug, want, None)),
             }
+            self.names.extend(no_longer.then(|| parameters_name(slug)));
             self.names.insert(schedule_name(slug));
         }
         for (slug, have) in had {
             let name = schedule_name(slug);
-            let kept = d.schedules.contains_key(slug) || self.left.contains(&name);
+            let kept =
+                d.schedules.contains_key(slug) || self.left.contains(SCHEDULES) || self.left.contains(&name);
             if !kept && (d.remove_foreign || applied.contains(&name)) {
                 self.delete.push(have.id.clone());
                 self.names.insert(name);
             }
         }
-        if d.remove_foreign && !self.left.contains("foreignSchedules") {
+        if d.remove_foreign && !self.left.contains(FOREIGN) && !self.left.contains(SCHEDULES) {
             let nameless: Vec<_> =
                 there.schedules.iter().filter(|s| s.slug.is_none()).map(|s| s.id.clone()).collect();
             if !nameless.is_empty() {
-                self.names.insert("foreignSchedules".into());
+                self.names.insert(FOREIGN.into());
                 self.delete.extend(nameless);
             }
         }
@@ -225,8 +231,18 @@ pub(super) fn declared(d: &Desired) -> BTreeSet<String> {
         .map(|(_, name, _)| (*name).to_owned());
     let tags = d.tags.iter().map(|_| TAGS.to_owned());
     let labels = d.labels.iter().flatten().take(MOST_LABELS).map(|(key, _)| label_name(key));
-    let schedules = d.schedules.keys().map(|slug| schedule_name(slug));
-    fields.chain(tags).chain(labels).chain(schedules).collect()
+    let schedules = d.schedules.iter().flat_map(|(slug, schedule)| {
+        [Some(schedule_name(slug)), schedule.parameters.as_ref().map(|_| parameters_name(slug))]
+    });
+    fields.chain(tags).chain(labels).chain(schedules.flatten()).collect()
+}
+
+/// Whether something of that name is compared, so that it can be left to others.
+pub(super) fn is_known(name: &str) -> bool {
+    let lists = [TAGS, LABELS, SCHEDULES, FOREIGN];
+    let fields = FIELDS.iter().map(|(_, field, _)| *field);
+    lists.into_iter().chain(fields).any(|known| known == name || whole_field(known) == name)
+        || name.strip_prefix("schedules/").is_some_and(|slug| !slug.is_empty())
 }
 
 /// The deployment to be created: what the spec declares, and the mark.
@@ -260,6 +276,11 @@ pub(super) fn known_as(server: &str) -> Option<&'static str> {
 /// What others call theirs may be long; a declared slug is not, and is never taken for a name that was cut.
 fn schedule_name(slug: &str) -> String {
     cut(&format!("schedules/{slug}"), MOST_NAME)
+}
+
+/// The parameters that a schedule's runs get, which it may have without being told to.
+fn parameters_name(slug: &str) -> String {
+    cut(&format!("schedules/{slug}.parameters"), MOST_NAME)
 }
 
 fn label_name(key: &str) -> String {

@@ -225,16 +225,72 @@ fn schedules_go_by_slug_and_those_of_others_stay() {
         "a paused deployment gets no runs: {paused:?}"
     );
     assert_eq!(new.slug, "new");
-    assert!(diff.drops_runs());
-    let only_new = Diff::between(
-        &d,
-        &Deployment {
-            schedules: vec![cron(Some("kept"), "4", "4 4 * * *"), cron(Some("changed"), "5", "6 6 * * *")],
-            ..had
-        },
-        &[],
+}
+
+#[test]
+fn what_is_owed_from_long_ago_is_made_good_by_the_old_rules_and_by_itself() {
+    let d = desired(&json!({"schedules": [{"slug": "nightly", "cron": {"expression": "0 3 * * *"}}]}));
+    let diff = Diff::between(&d, &there(&json!({})), &[]);
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let owed = PendingWrite { since: Time(at("2026-11-20T10:00:00Z")), late: None };
+    let clock = at("2026-11-24T10:00:00Z");
+    let first = diff.writes(&there(&json!({})), Some(&owed), Some(clock));
+    assert!(
+        matches!(first.as_slice(), [Write::RestoreRuns { from, to, .. }] if (*from, *to) == (owed.since.0, clock)),
+        "{first:?}"
     );
-    assert!(!only_new.drops_runs(), "adding a schedule costs no runs");
+    // Nothing differs any more: the rules are those in force, and the last runs are asked for as well as the first.
+    let rest = repair::writes(&there(&json!({})).id, &owed, Some(clock));
+    let [Write::RestoreRuns { to, .. }, Write::ScheduleRuns { since, .. }] = rest.as_slice() else {
+        panic!("{rest:?}")
+    };
+    assert_eq!((*to, *since), (clock, clock));
+}
+
+#[test]
+fn parameters_of_a_schedule_that_leave_the_spec_are_taken_back() {
+    let mut had = there(&json!({}));
+    let parameters = Map::from_iter([("region".into(), json!("us"))]);
+    had.schedules = vec![Schedule {
+        id: ScheduleId::new("1"),
+        slug: Some("nightly".into()),
+        active: true,
+        rule: Map::from_iter([("cron".into(), json!("0 3 * * *")), ("timezone".into(), json!("UTC"))]),
+        parameters: parameters.clone(),
+        max_scheduled_runs: None,
+    }];
+    let with = |parameters: Value| {
+        let mut schedule = json!({"slug": "nightly", "cron": {"expression": "0 3 * * *"}});
+        if !parameters.is_null() {
+            schedule["parameters"] = parameters;
+        }
+        desired(&json!({"schedules": [schedule]}))
+    };
+    let name = "schedules/nightly.parameters";
+    assert!(declared(&with(json!({"region": "us"}))).contains(name));
+    let before = ["schedules/nightly".to_owned(), name.to_owned()];
+    let gone = Diff::between(&with(Value::Null), &had, &before);
+    assert!(gone.names.contains(name) && gone.put[0].1.parameters.is_empty(), "{gone:?}");
+    // Never declared: others'.
+    assert!(Diff::between(&with(Value::Null), &had, &before[..1]).is_empty());
+}
+
+#[test]
+fn schedules_can_be_left_to_others_all_or_one() {
+    let schedules = json!([{"slug": "nightly", "cron": {"expression": "0 3 * * *"}}]);
+    for (ignore, left) in [("schedules", true), ("schedules/nightly", true), ("schedules/other", false)] {
+        let d = desired(&json!({"schedules": schedules, "driftDetection": {"ignore": [ignore]}}));
+        assert_eq!(Diff::between(&d, &there(&json!({})), &[]).is_empty(), left, "{ignore}");
+    }
+    for (name, known) in [
+        ("concurrencyLimit", true),
+        ("labels", true),
+        ("foreignSchedules", true),
+        ("Description", false),
+        ("schedule", false),
+    ] {
+        assert_eq!(is_known(name), known, "{name}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::guards::{Guard, holds};
 use crate::model::connection::Standing;
 use crate::model::deployments::Deployment;
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Most steps of a plan, and characters of each.
@@ -68,7 +69,7 @@ pub(super) fn leave_alone(p: &Pass, status: FlowDeploymentStatus) -> Decision {
     let changed_by_us = is_written(p.d, p.status, there);
     let owed = p.status.pending_write.as_ref();
     let owed = owed.filter(|_| changed_by_us && p.o.workspace == WorkspaceView::Ready);
-    match owed.and_then(|owed| repair(there, owed)) {
+    match owed.and_then(|owed| repair(there, owed, p.o.clock)) {
         Some(step) => match p.waits() {
             Some(memory) => p.rest_until(status, memory.until),
             None => p.decision(status, step),
@@ -232,11 +233,12 @@ fn vanished(p: &Pass) -> Decision {
 
 /// The deployment is there and ours: make it as declared, make good what that cost, and rest.
 fn keep(p: &Pass, there: &Deployment) -> Decision {
-    let mut diff = Diff::between(p.d, there, &p.status.applied_fields);
+    let d = &*declared(p);
+    let mut diff = Diff::between(d, there, &p.status.applied_fields);
     let (left, until) = contest::left(p, &diff.names).unzip();
     let left = left.unwrap_or_default();
     if let Some(until) = until {
-        diff = Diff::but_for(&left, p.d, there, &p.status.applied_fields);
+        diff = Diff::but_for(&left, d, there, &p.status.applied_fields);
         if diff.is_empty() && (p.status.pending_write.is_none() || there.paused) {
             return contest::leave(p, &left, until);
         }
@@ -244,7 +246,7 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
     let owed = p.status.pending_write.as_ref();
     let others = others(p, there, &diff);
     if !others.is_empty() {
-        let ours = Diff::but_for(&others, p.d, there, &p.status.applied_fields);
+        let ours = Diff::but_for(&others, d, there, &p.status.applied_fields);
         if ours.is_empty() && (owed.is_none() || there.paused) {
             return tolerated(p, &diff);
         }
@@ -259,12 +261,12 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
     let held_back = held_back.or_else(|| backing_off(p, &diff.names).filter(|_| !diff.is_empty()));
     match (owed, held_back) {
         // What a write of ours made Prefect drop does not wait until a refused one is tried again.
-        (Some(owed), Some(blocked)) if !busy => match repair(there, owed) {
+        (Some(owed), Some(blocked)) if !busy => match repair(there, owed, p.o.clock) {
             Some(step) => Decision { step, ..blocked },
             None => blocked,
         },
         (_, Some(blocked)) => blocked,
-        (Some(owed), None) if diff.is_empty() => match repair(there, owed) {
+        (Some(owed), None) if diff.is_empty() => match repair(there, owed, p.o.clock) {
             Some(step) => {
                 p.decision(p.working(p.status.clone(), "Has Prefect schedule its runs again"), step)
             }
@@ -273,6 +275,17 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
         (None, None) if diff.is_empty() => in_sync(p, there),
         (_, None) => correct(p, there, &diff, &left),
     }
+}
+
+/// What the spec declares. What is set at creation and then left to others is set by then also where it takes writes of its own, as schedules do.
+fn declared<'a>(p: &Pass<'a>) -> Cow<'a, Desired> {
+    let complete = p.status.in_sync_generation.is_some_and(|generation| generation != NOTHING) || p.steady();
+    if complete || p.status.adopted == Some(true) {
+        return Cow::Borrowed(p.d);
+    }
+    let mut d = p.d.clone();
+    d.ignored.retain(|name| !name.starts_with(diff::SCHEDULES));
+    Cow::Owned(d)
 }
 
 /// Of what differs, what somebody has changed in Prefect and the mode leaves so: all but the fields that a rotated Secret goes into. A
@@ -362,7 +375,7 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, left: &BTreeSet<String>) -
         let names = listed(&diff.names);
         notes.push(told("DriftDetected", format!("Prefect differed in {names}; Feedwater puts it right")));
     }
-    if !owed && (drifted || diff.drops_runs()) && holds(Guard::PendingWrite) {
+    if !owed && holds(Guard::PendingWrite) {
         let taken_over = !there.tags.contains(&p.d.mark);
         let Some(owed) = repair::announced(p, there, diff, drifted || taken_over) else { return wait(p) };
         next.pending_write = Some(owed);

@@ -264,8 +264,13 @@ pub enum Ack {
     AlreadyThere,
     /// `SeeLate` has read when the late runs were due.
     Late(Vec<Timestamp>),
-    /// `RestoreRuns` from this time on is acknowledged.
-    Restored(Timestamp),
+    /// `RestoreRuns` of this stretch is acknowledged.
+    Restored {
+        /// Its beginning.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+    },
     /// Acknowledged.
     Done(WriteKind),
     /// Not acknowledged; the writes after it were not sent.
@@ -277,7 +282,7 @@ pub enum Ack {
 pub enum Failure {
     /// The work pool does not exist (POST: 404).
     WorkPoolNotFound,
-    /// The parameters violate their schema (a 409 to a PATCH that holds `parameters`).
+    /// The parameters violate their schema (409 to a PATCH; a POST does not look).
     ParametersRejected {
         /// Names of the parameters, where they are known.
         fields: Vec<String>,

@@ -3,7 +3,7 @@
 use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told};
 use super::repair::kept;
 use super::{Ack, Decision, Desired, Failure, Heir, Memory, Note, Observed, Step, Unsupported, WriteKind};
-use crate::api::FlowDeploymentStatus;
+use crate::api::{FlowDeploymentStatus, Time};
 use crate::model::time::add;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -37,10 +37,15 @@ pub fn fold(
                     owed.late = Some(kept(due.clone()));
                 }
             }
-            // So that it goes on from there where the next is refused.
-            Ack::Restored(from) => {
-                if let Some(late) = next.pending_write.as_mut().and_then(|owed| owed.late.as_mut()) {
-                    late.retain(|at| at.0 != *from);
+            // So that it goes on from there where the next is refused: what has been made good by the rules there were is not asked for again by
+            // those that come.
+            Ack::Restored { from, to } => {
+                if let Some(owed) = &mut next.pending_write {
+                    if from == to {
+                        owed.late.iter_mut().for_each(|late| late.retain(|at| at.0 != *from));
+                    } else {
+                        owed.since = Time(owed.since.0.max(*to));
+                    }
                 }
             }
             Ack::Done(kind) => {
@@ -146,7 +151,7 @@ fn refused(p: &Pass, kind: WriteKind, failure: &Failure) -> Option<Note> {
 fn worded(p: &Pass, mut next: FlowDeploymentStatus, acks: &[Ack]) -> FlowDeploymentStatus {
     let failure = acks.iter().find_map(|ack| match ack {
         Ack::Failed(kind, failure) => Some((*kind, failure.clone())),
-        Ack::Created(_) | Ack::AlreadyThere | Ack::Late(_) | Ack::Restored(_) | Ack::Done(_) => None,
+        Ack::Created(_) | Ack::AlreadyThere | Ack::Late(_) | Ack::Restored { .. } | Ack::Done(_) => None,
     });
     if p.d.deleting.is_some() || p.d.suspend {
         return next;

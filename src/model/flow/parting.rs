@@ -153,7 +153,7 @@ fn next(p: &Pass) -> Next {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
                 // Not ours (any more), or left as it is: but what a write of ours cost is made good.
-                (_, _, Some(owed)) if is_written(p.d, p.status, there) => match repair(there, owed) {
+                (_, _, Some(owed)) if is_written(p.d, p.status, there) => match repair(there, owed, p.o.clock) {
                     Some(Step::Do(writes)) => Next::Write(writes),
                     Some(Step::Rest | Step::Hold | Step::Release | Step::Intend) | None => Next::Done,
                 },
@@ -169,7 +169,7 @@ fn hand_over(p: &Pass, there: &Deployment, heir: &ObjectName, owed: Option<&Pend
         (Some(owed), _) => {
             let fields = diff::remarked(there, &p.d.mark_of(heir));
             let patch = Write::Patch { id: there.id.clone(), fields };
-            let repair = (!there.paused).then(|| repair::writes(&there.id, owed));
+            let repair = (!there.paused).then(|| repair::writes(&there.id, owed, p.o.clock));
             Next::Write([patch].into_iter().chain(repair.into_iter().flatten()).collect())
         }
         (None, Some(since)) => {

@@ -327,7 +327,7 @@ fn no_pool(d: &Desired) -> Ready {
 /// neighbours.
 pub(super) fn delay(failure: &Failure, tries: u32) -> Duration {
     match failure {
-        Failure::Throttled(Some(asked)) => (*asked).max(HICCUP.0),
+        Failure::Throttled(Some(asked)) => (*asked).clamp(HICCUP.0, MOST_ASKED),
         Failure::Throttled(None) => doubled(REFUSAL, 1),
         Failure::Unavailable => HICCUP.0,
         Failure::Unreachable | Failure::Ambiguous | Failure::TimedOut | Failure::NotFound => {
@@ -348,6 +348,8 @@ pub(super) fn patience(tries: u32) -> Duration {
     if tries < 2 { Duration::ZERO } else { doubled(REFUSAL, tries - 1) }
 }
 
+/// However long a server or a proxy asks us to stay away.
+const MOST_ASKED: Duration = Duration::from_secs(300);
 const REFUSAL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1800));
 const ABSENCE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 const HICCUP: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));

@@ -1,4 +1,5 @@
-//! What a change in Prefect costs and how it is made good: any write drops the runs to come, deleting a schedule also those that are late.
+//! What a change in Prefect costs and how it is made good: any write drops the runs to come, deleting a schedule also those that are late, and a
+//! new schedule has none for up to a minute: Prefect's scheduler looks at once only where the deployment itself was changed.
 
 use super::diff::Diff;
 use super::pass::Pass;
@@ -25,28 +26,25 @@ pub(super) fn announced(p: &Pass, there: &Deployment, diff: &Diff, by_others: bo
     Some(PendingWrite { since: Time(theirs.unwrap_or(clock).min(clock)), late: None })
 }
 
-/// Where what is owed is from long ago: the stretch until now, to be asked for by the rules there are before they change, and from when on the
-/// rest is owed then.
-pub(super) fn overdue(
-    owed: &PendingWrite,
-    id: &DeploymentId,
-    clock: Option<Timestamp>,
-) -> Option<(Write, PendingWrite)> {
+/// Where what is owed is from long ago: the stretch until now. Before a change it is asked for by the rules there are, and written down, so that
+/// the new ones never speak about that past. From a moment long ago alone, Prefect makes the first few runs and not the last.
+pub(super) fn overdue(owed: &PendingWrite, id: &DeploymentId, clock: Option<Timestamp>) -> Option<Write> {
     let clock = clock.filter(|clock| *clock > add(owed.since.0, STALE))?;
-    let stretch = Write::RestoreRuns { id: id.clone(), from: owed.since.0, to: clock };
-    Some((stretch, PendingWrite { since: Time(clock), late: owed.late.clone() }))
+    Some(Write::RestoreRuns { id: id.clone(), from: owed.since.0, to: clock })
 }
 
 /// Asks for the runs that a write of ours made Prefect drop. None for a deployment that is paused: it has none.
-pub(super) fn repair(there: &Deployment, owed: &PendingWrite) -> Option<Step> {
-    (!there.paused).then(|| Step::Do(writes(&there.id, owed)))
+pub(super) fn repair(there: &Deployment, owed: &PendingWrite, clock: Option<Timestamp>) -> Option<Step> {
+    (!there.paused).then(|| Step::Do(writes(&there.id, owed, clock)))
 }
 
 /// The late ones one by one, since a stretch of the past would also get what was never due there; then those to come.
-pub(super) fn writes(id: &DeploymentId, owed: &PendingWrite) -> Vec<Write> {
+pub(super) fn writes(id: &DeploymentId, owed: &PendingWrite, clock: Option<Timestamp>) -> Vec<Write> {
     let late =
         owed.late.iter().flatten().map(|at| Write::RestoreRuns { id: id.clone(), from: at.0, to: at.0 });
-    late.chain([Write::ScheduleRuns { id: id.clone(), since: owed.since.0 }]).collect()
+    let stretch = overdue(owed, id, clock);
+    let since = stretch.as_ref().and(clock).unwrap_or(owed.since.0);
+    late.chain(stretch).chain([Write::ScheduleRuns { id: id.clone(), since }]).collect()
 }
 
 /// The late runs to be kept: the last ones, each time once.

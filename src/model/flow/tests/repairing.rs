@@ -53,9 +53,54 @@ fn an_old_debt_is_paid_before_anything_is_changed() {
         }
     };
     assert_eq!(kinds(owing("2026-11-24T09:59:00Z")), [WriteKind::Patch, WriteKind::ScheduleRuns]);
-    // By the rules there are, then the change, then by the new rules from now on.
-    let old = [WriteKind::RestoreRuns, WriteKind::Patch, WriteKind::ScheduleRuns];
-    assert_eq!(kinds(owing("2026-11-24T09:00:00Z")), old);
+    // By the rules there are; that is written down, and only then the change comes, and runs by the new rules from then on.
+    let old = owing("2026-11-24T09:00:00Z");
+    assert_eq!(kinds(old.clone()), [WriteKind::RestoreRuns]);
+    let restored = Ack::Restored { from: at("2026-11-24T09:00:00Z"), to: at("2026-11-24T09:59:58Z") };
+    let paid = fold(&d, &present(&json!({})), &old, &[restored], later(1)).status;
+    assert_eq!(paid.pending_write.as_ref().unwrap().since.0, at("2026-11-24T09:59:58Z"));
+    assert_eq!(kinds(paid), [WriteKind::Patch, WriteKind::ScheduleRuns]);
+}
+
+#[test]
+fn an_added_schedule_gets_its_first_runs_from_the_moment_that_was_written_down() {
+    let nightly = json!({"schedules": [{"slug": "nightly", "cron": {"expression": "0 3 * * *"}}]});
+    let d = Desired { generation: 2, ..desired(&nightly) };
+    let announced = decide(&d, &present(&json!({})), &settled(&desired(&json!({}))), later(1));
+    assert_eq!((&announced.step, since(&announced)), (&Step::Intend, "2026-11-24T09:59:58Z"));
+    let Step::Do(writes) = decide(&d, &present(&json!({})), &announced.status, later(1)).step else {
+        panic!()
+    };
+    assert_eq!(
+        writes.iter().map(Write::kind).collect::<Vec<_>>(),
+        [WriteKind::AddSchedule, WriteKind::ScheduleRuns]
+    );
+}
+
+#[test]
+fn what_is_left_to_others_is_set_once_also_where_it_takes_writes_of_its_own() {
+    let spec = json!({"schedules": [{"slug": "nightly", "cron": {"expression": "0 3 * * *"}}],
+        "driftDetection": {"ignore": ["schedules"]}});
+    let d = desired(&spec);
+    let created = FlowDeploymentStatus {
+        deployment_id: Some("id".into()),
+        ..decide(&d, &seen(View::Absent), &FlowDeploymentStatus::default(), now()).status
+    };
+    let made = decide(&d, &present(&json!({})), &created, later(1));
+    assert!(made.status.pending_write.is_some(), "its schedule is still to be added: {made:?}");
+    // Once it was as declared, or where it was there before, they are others'.
+    let complete = FlowDeploymentStatus { in_sync_generation: Some(1), ..created.clone() };
+    assert_eq!(decide(&d, &present(&json!({})), &complete, later(1)).step, Step::Rest);
+    let adopted = FlowDeploymentStatus { adopted: Some(true), in_sync_generation: Some(0), ..created };
+    assert_eq!(decide(&d, &present(&json!({})), &adopted, later(1)).step, Step::Rest);
+}
+
+#[test]
+fn nobody_sends_us_away_for_a_day() {
+    for (asked, waits) in [(1, 5), (60, 60), (86_400, 300)] {
+        let failure = Failure::Throttled(Some(Duration::from_secs(asked)));
+        assert_eq!(super::super::pass::delay(&failure, 1), Duration::from_secs(waits));
+    }
 }
 
 #[test]
@@ -86,7 +131,8 @@ fn what_a_deleted_schedule_drops_of_the_others_is_written_down_first() {
     assert_eq!(writes.iter().filter(|w| w.kind() == WriteKind::RestoreRuns).count(), 100);
     assert_eq!(writes.last().map(Write::kind), Some(WriteKind::ScheduleRuns));
     // Refused in the middle: it goes on from there.
-    let some = [Ack::Done(WriteKind::DeleteSchedule), Ack::Restored(late[50]), Ack::Restored(late[51])];
+    let restored = |at: Timestamp| Ack::Restored { from: at, to: at };
+    let some = [Ack::Done(WriteKind::DeleteSchedule), restored(late[50]), restored(late[51])];
     let rest = fold(&d, &o, &seen.status, &some, later(4)).status.pending_write.unwrap().late.unwrap();
     assert_eq!((rest.len(), rest[0].0), (98, late[52]));
     // Killed after the deletion: the same runs are asked for again.
