@@ -153,10 +153,12 @@ fn next(p: &Pass) -> Next {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
                 // Not ours (any more), or left as it is: but what a write of ours cost is made good.
-                (_, _, Some(owed)) if is_written(p.d, p.status, there) => match repair(there, owed, p.o.clock) {
-                    Some(Step::Do(writes)) => Next::Write(writes),
-                    Some(Step::Rest | Step::Hold | Step::Release | Step::Intend) | None => Next::Done,
-                },
+                (_, _, Some(owed)) if is_written(p.d, p.status, there) => {
+                    match repair(there, owed, p.o.clock) {
+                        Some(Step::Do(writes)) => Next::Write(writes),
+                        Some(Step::Rest | Step::Hold | Step::Release | Step::Intend) | None => Next::Done,
+                    }
+                }
                 (_, _, _) => Next::Done,
             }
         }
