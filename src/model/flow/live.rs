@@ -380,7 +380,10 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, left: &BTreeSet<String>) -
         let Some(owed) = repair::announced(p, there, diff, drifted || taken_over) else { return wait(p) };
         next.pending_write = Some(owed);
     }
-    let writes = diff.writes(there, next.pending_write.as_ref(), p.o.clock);
+    let owed = next.pending_write.as_ref();
+    let paid = p.memory().and_then(|memory| memory.paid);
+    let clock = p.o.clock.filter(|_| paid.is_none() || paid != owed.map(|owed| owed.since.0));
+    let writes = diff.writes(there, owed, clock);
     let decision = announce_or(p, next, "Changes the deployment in Prefect as declared", writes);
     Decision { notes, ..decision }
 }

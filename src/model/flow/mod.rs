@@ -348,6 +348,8 @@ pub struct Memory {
     pub until: Timestamp,
     /// What failed last; none: Prefect acknowledged, yet the difference may have stayed.
     pub failure: Option<(WriteKind, Failure)>,
+    /// What was owed from long ago is made good up to this moment, by the rules before a change: the change is next, however late.
+    pub paid: Option<Timestamp>,
 }
 
 /// An Event.

@@ -45,6 +45,11 @@ pub fn fold(
                         owed.late.iter_mut().for_each(|late| late.retain(|at| at.0 != *from));
                     } else {
                         owed.since = Time(owed.since.0.max(*to));
+                        let tries = p.memory().map_or(0, |m| m.tries);
+                        decision.memory = Some(Memory {
+                            paid: Some(owed.since.0),
+                            ..remembered(&p, tries, Duration::ZERO, None)
+                        });
                     }
                 }
             }
@@ -137,6 +142,7 @@ fn remembered(p: &Pass, tries: u32, wait: Duration, failure: Option<(WriteKind, 
         tries,
         until: add(p.now, wait),
         failure,
+        paid: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn a_blocked_deletion_ends_at_the_deadline() {
     let status = settled(&live);
     let d = Desired { deleting: Some(now()), generation: 2, ..live };
     let refused = Memory {
+        paid: None,
         generation: 2,
         secrets: Vec::new(),
         tries: 5,
