@@ -82,7 +82,8 @@ pub struct RunArgs {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "FEEDWATER_ADMIN_ADDRESS", value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
-    /// Namespace of the Lease that makes one replica act. Unset: `$POD_NAMESPACE`, else the namespace served
+    /// Namespace of the Lease that makes one replica act, and of the Secrets and `ConfigMaps` that cluster connections name. Unset:
+    /// `$POD_NAMESPACE`, else the namespace served
     #[arg(long, env = "FEEDWATER_LEASE_NAMESPACE", value_name = "NAMESPACE", value_parser = dns_label)]
     lease_namespace: Option<String>,
     /// Name of that Lease

@@ -28,7 +28,7 @@ fn shared() -> Vec<(String, String)> {
 #[test]
 fn the_team_of_the_examples_is_allowed_what_it_declares() {
     use feedwater::model::extract::{self, Target};
-    use feedwater::model::tenancy::{self, Access, ExtractRequest, Labels, Tenant};
+    use feedwater::model::tenancy::{self, Access, ExtractRequest, Labels, Rules, Tenant};
     let mut objects = Vec::new();
     for (name, text) in shared() {
         let report = check(&text).unwrap();
@@ -43,6 +43,7 @@ fn the_team_of_the_examples_is_allowed_what_it_declares() {
     let labels: Labels = serde_json::from_value(namespace["metadata"]["labels"].clone()).unwrap();
     let who = Tenant { namespace: namespace["metadata"]["name"].as_str().unwrap(), labels: Some(&labels) };
     let (prefect, tableau) = (workspace.spec.allow.as_deref(), site.spec.allow.as_deref());
+    let (prefect, tableau) = (Rules::of(Some(prefect)), Rules::of(Some(tableau)));
 
     let flow: feedwater::api::FlowDeployment = serde_json::from_value(of("FlowDeployment")).unwrap();
     let at = (&flow.spec.workspace_ref).into();

@@ -88,13 +88,42 @@ pub struct AllowedNamespaces {
     pub selector: Option<NamespaceSelector>,
 }
 
-/// Chooses namespaces by their labels.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// Chooses namespaces by their labels, as selectors of Kubernetes do: all of it has to hold.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.matchLabels) || has(self.matchExpressions)").message("set matchLabels, matchExpressions or both: an empty selector chooses nobody"))]
 pub struct NamespaceSelector {
-    /// Labels with these values, all of them.
+    /// Labels with these values, all of them. Unset: `matchExpressions` says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "labels")]
-    pub match_labels: BTreeMap<String, String>,
+    pub match_labels: Option<BTreeMap<String, String>>,
+    /// What else has to hold of the labels, all of it. Unset: `matchLabels` says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<LabelExpression>", length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub match_expressions: Option<Vec<LabelExpression>>,
+}
+
+/// What has to hold of one label.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) : !has(self.values)").message("set values for In and NotIn, and only for these"))]
+pub struct LabelExpression {
+    /// The label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// `In`: it is there, with one of `values`; `NotIn`: it is not there, or with none of them; `Exists`, `DoesNotExist`: whatever its value.
+    #[schemars(schema_with = "operator")]
+    pub operator: String,
+    /// Of `In` and `NotIn`. Unset: with the other two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>", length(min = 1, max = 64), inner(length(max = 63)))]
+    pub values: Option<Vec<String>>,
+}
+
+/// Schema of an operator: one that is unknown is refused; should it be stored all the same, the rest of the object can still be read.
+fn operator(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"] })
 }
 
 /// Schema of labels of which there has to be one.

@@ -107,7 +107,7 @@ const UUID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 #[serde(rename_all = "camelCase")]
 pub struct PrefectLimits {
     /// Most writes in flight at once to the server. It begins with one and adapts below this; of several connections to one server the lowest
-    /// counts. 1 to 32. Unset: 4.
+    /// of those that are let in counts. 1 to 32. Unset: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 1, max = 32))]
     pub max_concurrent_writes: Option<i32>,

@@ -47,7 +47,7 @@ pub enum Edition {
     Server,
 }
 
-/// How much is asked of a site. Two connections to one site share one budget; the smaller limit counts.
+/// How much is asked of a site. Connections to one site share one budget; of those that are let in the smallest limit counts.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct SiteLimits {

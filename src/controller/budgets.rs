@@ -5,6 +5,7 @@ use super::index::{Dependent, object_name};
 use super::wakes::Wakes;
 use crate::api::{ExtractRefresh, JobOrigin};
 use crate::model::budget::{Budget, Grant, Limits};
+use crate::model::connection::{ConnectionState, Weight};
 use crate::model::ids::{ConnectionName, ObjectName};
 use crate::model::time::Moment;
 use jiff::Timestamp;
@@ -27,8 +28,8 @@ pub struct SiteBudget {
 
 struct Inner {
     budget: Budget,
-    /// By connection object: the smallest count.
-    limits: BTreeMap<ObjectName, Limits>,
+    /// By connection object; of those that count, the smallest hold.
+    limits: BTreeMap<ObjectName, (Limits, Weight)>,
     seed: Seed,
 }
 
@@ -69,7 +70,9 @@ impl SiteBudget {
 
     fn join(&self, ctx: &Context, site: &ObjectName, limits: Limits) {
         let mut inner = lock(&self.inner);
-        if inner.limits.insert(site.clone(), limits).is_none() {
+        let known = inner.limits.get(site).map(|(_, weight)| *weight);
+        inner.limits.insert(site.clone(), (limits, known.unwrap_or_default()));
+        if known.is_none() {
             refreshes(ctx, site)
                 .filter(|refresh| refresh.status.as_ref().is_some_and(|s| s.attempt.is_some()))
                 .filter_map(|refresh| object_name(&*refresh))
@@ -82,6 +85,19 @@ impl SiteBudget {
             }
         }
         let woken = inner.tighten(ctx.clock.moment());
+        drop(inner);
+        self.wake(woken);
+    }
+
+    /// How a connection object that leads here is now: its limits count for the others as long as it is let in.
+    pub fn heard(&self, site: &ObjectName, state: &ConnectionState, now: Moment) {
+        let mut inner = lock(&self.inner);
+        let Some((_, weight)) = inner.limits.get_mut(site) else { return };
+        let after = weight.after(state);
+        if std::mem::replace(weight, after) == after {
+            return;
+        }
+        let woken = inner.tighten(now);
         drop(inner);
         self.wake(woken);
     }
@@ -100,7 +116,8 @@ impl SiteBudget {
     /// Whether starts are limited, and those before this process looked are still to be counted.
     pub fn wants_seed(&self) -> bool {
         let inner = lock(&self.inner);
-        matches!(inner.seed, Seed::Wanted(_)) && inner.limits.values().any(|limits| limits.per_hour.is_some())
+        matches!(inner.seed, Seed::Wanted(_))
+            && inner.limits.values().any(|(limits, _)| limits.per_hour.is_some())
     }
 
     /// Counts what was started within the last hour: how long ago each, by the job list; none: it may not be read.
@@ -160,7 +177,7 @@ impl SiteBudget {
 impl Inner {
     /// Who has his turn now.
     fn tighten(&mut self, now: Moment) -> Vec<ObjectName> {
-        let limits = self.limits.values().copied().reduce(Limits::and);
+        let limits = Weight::least(self.limits.values().copied(), Limits::and);
         limits.map(|limits| self.budget.limit(limits, now)).unwrap_or_default()
     }
 }

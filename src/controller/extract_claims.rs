@@ -8,23 +8,29 @@ use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy, Schedul
 use crate::model::connection::DesiredSite;
 use crate::model::extract::{self, Claim, Desired, Estate, Found, Heir, TargetView};
 use crate::model::ids::{ObjectName, TaskId};
+use crate::model::tenancy::Access;
 
 /// Whether this resource may act on what was found.
 pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Claim {
     let me = (desired.created_at, desired.name.clone());
     let mut first = me.clone();
-    let mut attempting = None;
+    let (mut attempting, mut undecided) = (None, None);
     for rival in rivals(ctx, desired, at, found) {
         let Rival { name, facts } = &rival;
         // What it takes with it is not to be taken over meanwhile.
         if (facts.attempting && !facts.deleting) || facts.parting {
             attempting = Some(name.clone());
         }
-        if rival.may_come(ctx, found) {
-            first = first.min((facts.created_at, name.clone()));
+        let rank = (facts.created_at, name.clone());
+        match rival.comes(ctx, found) {
+            Some(Access::Allowed) => first = first.min(rank),
+            Some(Access::Unknown) => undecided = undecided.into_iter().chain([rank]).min(),
+            Some(Access::Denied(_)) | None => {}
         }
     }
     match (first == me, attempting) {
+        // Nothing is begun meanwhile, and nobody is told that it is somebody else's.
+        _ if undecided.is_some_and(|rank| rank < first) => Claim::Unresolved,
         (false, _) => Claim::Taken { by: first.1 },
         (true, Some(by)) => Claim::Busy { by },
         (true, None) => Claim::Ours,
@@ -33,9 +39,15 @@ pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -
 
 /// Who comes after this resource, which is being deleted, if that one keeps schedules.
 pub fn heir(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Option<Heir> {
+    let ours = ctx.index.facts(&Dependent::Refresh(desired.name.clone()))?.tasks;
+    let takes = |rival: &Rival| rival.facts.tasks.iter().any(|task| ours.contains(task));
     let mut rivals = rivals(ctx, desired, at, found);
-    rivals.retain(|rival| rival.may_come(ctx, found));
-    let Rival { name, .. } = rivals.into_iter().min_by_key(|r| (r.facts.created_at, r.name.clone()))?;
+    // Whether it may is perhaps known a moment later. What it has taken over already is its own, whether it may or not.
+    rivals.retain(|rival| {
+        takes(rival) || matches!(rival.comes(ctx, found), Some(Access::Allowed | Access::Unknown))
+    });
+    let rank = |rival: &Rival| (!takes(rival), rival.facts.created_at, rival.name.clone());
+    let Rival { name, .. } = rivals.into_iter().min_by_key(rank)?;
     let object = ctx.objects.refreshes.get(&name)?;
     let declared = Desired::parse(&object, None).ok()?.schedules;
     let keeps = declared.management == ManagementPolicy::Manage && !declared.all.is_empty();
@@ -67,10 +79,10 @@ struct Rival {
 }
 
 impl Rival {
-    /// Who goes, or is not allowed to, stands in nobody's way, but for what is under way.
-    fn may_come(&self, ctx: &Context, found: &Found) -> bool {
-        let object = ctx.objects.refreshes.get(&self.name);
-        !self.facts.deleting && object.is_some_and(|object| tenants::may_claim(ctx, &object, found))
+    /// Whether it may act on the content. Who goes, or is not allowed to, stands in nobody's way, but for what is under way.
+    fn comes(&self, ctx: &Context, found: &Found) -> Option<Access> {
+        let object = ctx.objects.refreshes.get(&self.name).filter(|_| !self.facts.deleting)?;
+        tenants::claims(ctx, &object, found)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::extract_claims::{claim, estate};
 use super::extract_warnings;
-use super::index::declared;
+use super::index::{Denied, Dependent, declared};
 use super::ledger::Entry;
 use super::site::{Health, SiteSession, SiteSnapshot};
 use super::tenants;
@@ -68,6 +68,13 @@ pub fn observe(
         .iter()
         .map(|upstream| (upstream.name.clone(), upstream_view(ctx, &desired.name, upstream, moment)))
         .collect();
+    let unseen = upstreams.iter().filter(|(_, view)| matches!(view, UpstreamView::Denied { .. }));
+    let denied = Denied {
+        // One that is judged by where it was found is looked for all the while.
+        itself: matches!(tenants::extract(ctx, desired, None), Access::Denied(_)),
+        upstreams: unseen.map(|(name, _)| name.clone()).collect(),
+    };
+    tenants::judged(ctx, &Dependent::Refresh(desired.name.clone()), denied);
     // Those to whom jobs do not matter need not carry the list around.
     let busy = extract::reads_jobs(stored);
     let jobs = match (&snapshot, busy) {
@@ -327,10 +334,9 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
         }
     };
     let workspace = named.seen_from(&me.namespace);
-    match tenants::upstream(ctx, &me.namespace, &named, &feed, declares.as_deref()) {
-        Access::Allowed => {}
-        Access::Unknown => return UpstreamView::Unread { key: None, clock: None },
-        Access::Denied(message) => return UpstreamView::Denied { message },
+    let access = tenants::upstream(ctx, &me.namespace, &named, &feed, declares.as_deref());
+    if let Access::Denied(message) = access {
+        return UpstreamView::Denied { message };
     }
     if ctx.objects.workspace(&workspace).is_none() {
         return missing(
@@ -341,6 +347,9 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
             ),
             true,
         );
+    }
+    if access == Access::Unknown {
+        return UpstreamView::Unread { key: None, clock: None };
     }
     let key = upstream.key(&named, &feed);
     let Some(link) = ctx.workspaces.get(&workspace) else {

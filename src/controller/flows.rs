@@ -1,7 +1,7 @@
 //! `FlowDeployment`: what is observed of it, and how it acts on Prefect.
 
 use super::context::{Context, Objects};
-use super::index::{Dependent, Key};
+use super::index::{Denied, Dependent, Key};
 use super::lanes::{Priority, Waker};
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
@@ -96,6 +96,9 @@ impl Subject for Flows {
         let at = place.workspace.seen_from(&desired.name.namespace);
         let session = ctx.workspaces.get(&at).map(|link| link.session);
         let observed = observe(ctx, &desired, &place, &at, session.as_deref(), values, stored);
+        let itself = matches!(observed.access, Access::Denied(_));
+        let who = Dependent::Flow(desired.name.clone());
+        tenants::judged(ctx, &who, Denied { itself, ..Denied::default() });
         let decision = flow::decide(&desired, &observed, stored, now);
         let wanted = desired.workspace.to_string();
         if stored.workspace.is_some() && decision.status.workspace.as_ref() == Some(&wanted) {
@@ -338,13 +341,12 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
             Dependent::Flow(name) if name != me => {
                 let object = ctx.objects.flows.get(name)?;
                 let other = Desired::parse(&object, &ctx.instance).ok()?;
-                // Who is not allowed to stands in nobody's way.
-                if access(ctx, &other) != Access::Allowed {
+                // The index also knows the place somebody is leaving; what counts is where he wants to be.
+                if other.deployment != *deployment {
                     return None;
                 }
-                // The index also knows the place somebody is leaving; what counts is where he wants to be.
-                (other.deployment == *deployment)
-                    .then(|| Claimant::of(&other, &object.status.clone().unwrap_or_default()))
+                let status = object.status.clone().unwrap_or_default();
+                Claimant::of(&other, &status, &access(ctx, &other))
             }
             Dependent::Flow(_) | Dependent::Refresh(_) => None,
         })

@@ -12,8 +12,10 @@ use kube::runtime::watcher::Event;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
 
+mod denied;
 mod feeds;
 
+pub use denied::Denied;
 pub use feeds::{Reads, Selections, Waiting, add};
 
 /// Something that resources depend on. Connections are named by the object that declares them.
@@ -113,6 +115,7 @@ struct Inner {
     entries: HashMap<Dependent, (Vec<Key>, Facts)>,
     by_key: HashMap<Key, BTreeSet<Dependent>>,
     arriving: HashMap<bool, HashSet<Dependent>>,
+    denied: HashMap<Dependent, Denied>,
 }
 
 /// See the module.
@@ -225,7 +228,7 @@ impl Index {
                     .filter(|who| matches!(who, Dependent::Flow(_)) == flow && !arrived.contains(*who))
                     .cloned()
                     .collect();
-                gone.into_iter().filter_map(|who| inner.remove(&who)).collect()
+                gone.into_iter().filter_map(|who| inner.forget(&who)).collect()
             }
             Event::Apply(object) => {
                 let Some((who, keys, facts)) = entry(object) else { return Vec::new() };
@@ -233,7 +236,7 @@ impl Index {
             }
             Event::Delete(object) => {
                 let Some((who, _, _)) = entry(object) else { return Vec::new() };
-                inner.remove(&who).into_iter().collect()
+                inner.forget(&who).into_iter().collect()
             }
         }
     }
@@ -248,7 +251,9 @@ impl Inner {
         if let Some((old_keys, old_facts)) = self.entries.get_mut(&who)
             && *old_keys == keys
         {
-            let part = |facts: &Facts| (facts.attempting, facts.deleting, facts.parting);
+            // Whoever comes after it takes over what it has.
+            let estate = |facts: &Facts| facts.parting.then(|| facts.tasks.clone());
+            let part = |facts: &Facts| (facts.attempting, facts.deleting, facts.parting, estate(facts));
             let moved = part(old_facts) != part(&facts);
             let interest = old_facts.schedules != facts.schedules || old_facts.upstreams != facts.upstreams;
             let needs = old_facts.needs != facts.needs;
@@ -264,6 +269,12 @@ impl Inner {
         touched.extend(keys.iter().cloned());
         self.entries.insert(who.clone(), (keys, facts));
         Some(Change { who, keys: touched, interest: true, needs: true, claims: true, asks: false })
+    }
+
+    /// It is gone.
+    fn forget(&mut self, who: &Dependent) -> Option<Change> {
+        self.denied.remove(who);
+        self.remove(who)
     }
 
     fn remove(&mut self, who: &Dependent) -> Option<Change> {

@@ -2,6 +2,7 @@
 //! [measured: one slow remote starves all the others otherwise].
 
 use crate::clock::Clock;
+use crate::model::connection::{ConnectionState, Weight};
 use crate::model::ids::ObjectName;
 use crate::model::pace::{Load, Pace};
 use crate::model::time::Moment;
@@ -33,8 +34,8 @@ enum Limit {
     Adaptive {
         clock: Clock,
         pace: Pace,
-        /// What each connection object allows; the least counts.
-        ceilings: BTreeMap<ObjectName, usize>,
+        /// What each connection object allows; of those that count, the least holds.
+        ceilings: BTreeMap<ObjectName, (usize, Weight)>,
     },
 }
 
@@ -48,8 +49,8 @@ impl Limit {
 }
 
 /// The least of what is allowed. Nobody has said anything: one.
-fn ceiling(ceilings: &BTreeMap<ObjectName, usize>) -> usize {
-    ceilings.values().min().copied().unwrap_or(1)
+fn ceiling(ceilings: &BTreeMap<ObjectName, (usize, Weight)>) -> usize {
+    Weight::least(ceilings.values().copied(), usize::min).unwrap_or(1)
 }
 
 /// The lanes of servers, by origin: all connections to one server share its lane.
@@ -111,13 +112,19 @@ impl Lane {
         Arc::new(Self { inner: Mutex::new(Inner { limit, busy: 0, waiting: BTreeMap::new() }) })
     }
 
-    /// How many writes a connection object allows at once; `None`: it is gone, or leads elsewhere.
-    pub fn allow(&self, object: &ObjectName, most: Option<usize>) {
+    /// How many writes a connection object allows at once, which counts for the others as long as it is let in; and how it is now.
+    pub fn allow(&self, object: &ObjectName, most: usize, state: &ConnectionState) {
         if let Limit::Adaptive { ceilings, .. } = &mut self.lock().limit {
-            match most {
-                Some(most) => ceilings.insert(object.clone(), most),
-                None => ceilings.remove(object),
-            };
+            let known = ceilings.get(object).map(|(_, weight)| *weight);
+            ceilings.insert(object.clone(), (most, known.unwrap_or_default().after(state)));
+        }
+        self.wake();
+    }
+
+    /// A connection object is gone, or leads elsewhere.
+    pub fn leave_out(&self, object: &ObjectName) {
+        if let Limit::Adaptive { ceilings, .. } = &mut self.lock().limit {
+            ceilings.remove(object);
         }
         self.wake();
     }
@@ -238,6 +245,7 @@ impl Drop for Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::connection::Trouble;
 
     fn waker(log: &Arc<Mutex<Vec<String>>>, name: &str) -> Waker {
         let (log, name) = (log.clone(), name.to_owned());
@@ -300,8 +308,11 @@ mod tests {
         assert!(Arc::ptr_eq(&lane, &lanes.of("https://prefect.example", &clock)), "one for a server");
         assert!(!Arc::ptr_eq(&lane, &lanes.of("https://other.example", &clock)));
         let object = |name: &str| ObjectName { namespace: "a".into(), name: name.into() };
-        lane.allow(&object("prod"), Some(4));
-        lane.allow(&object("careful"), Some(2));
+        let connected = ConnectionState::Connected { version: "3.4".into() };
+        lane.allow(&object("prod"), 4, &connected);
+        lane.allow(&object("careful"), 2, &connected);
+        let refused = ConnectionState::Failed(Trouble::CredentialsRefused { worked_before: false });
+        lane.allow(&object("stranger"), 1, &refused);
         let log = Arc::default();
         let enter = |name: &str| lane.enter("a", name, Priority::Rest, waker(&log, name));
         for _ in 0..8 {
@@ -312,7 +323,7 @@ mod tests {
         log.lock().unwrap().clear();
         let passes = (enter("one"), enter("two"), enter("three"));
         assert!(passes.0.is_some() && passes.1.is_some() && passes.2.is_none(), "two is the lower ceiling");
-        lane.allow(&object("careful"), None);
+        lane.leave_out(&object("careful"));
 
         lane.told(Load::Throttled(Some(Duration::from_secs(5))), clock.moment());
         drop(passes);

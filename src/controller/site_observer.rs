@@ -271,7 +271,9 @@ impl Observer {
         let mut all = Interest::default();
         for user in self.setup.users.all() {
             for who in self.setup.index.dependents(&Key::Site(user.clone())) {
-                let Dependent::Refresh(_) = &who else { continue };
+                if !matches!(who, Dependent::Refresh(_)) || !self.setup.index.reads_at_site(&who) {
+                    continue;
+                }
                 for key in self.setup.index.keys(&who) {
                     match key {
                         Key::Content(site, kind, name) if site == user => {

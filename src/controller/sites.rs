@@ -170,6 +170,7 @@ fn connect(
     let way: Vec<&str> = way.iter().map(ExposeSecret::expose_secret).collect();
     let key = SessionKey::new(origin, &parts).by(&way);
     let budget = ctx.budgets.of(ctx, &key.origin, name, spec.limits);
+    let shared = budget.clone();
     let before = ctx.sites.get(name).map(|link| link.session);
     let link = ctx.sites.link(name, key.clone(), spec.poll_interval, |users| {
         let lease = ctx.lease.clone();
@@ -183,7 +184,7 @@ fn connect(
                 wakes: ctx.wakes.clone(),
                 users,
                 edition: spec.edition,
-                budget,
+                budget: shared,
                 metrics: ctx.metrics.clone(),
             },
         ))
@@ -199,7 +200,9 @@ fn connect(
         Ok(link) => link.session.snapshot().health.clone(),
         Err(error) => Health::Failed(error, None),
     };
-    healthy(ctx, name, object, spec, status, (&key, health))
+    let connected = healthy(ctx, name, object, spec, status, (&key, health));
+    budget.heard(name, &connected.state, ctx.clock.moment());
+    connected
 }
 
 fn alone(state: ConnectionState) -> Connected {

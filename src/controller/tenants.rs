@@ -2,12 +2,13 @@
 
 use super::context::Context;
 use super::extract_observed::source_of;
+use super::index::{Denied, Dependent};
 use super::watches;
-use crate::api::{ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment};
+use crate::api::{ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectAllow};
 use crate::model::extract::{self, Found, ProjectPath, Target};
 use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, ObjectName};
-use crate::model::tenancy::{self, Access, ExtractRequest, Labels, Tenant};
+use crate::model::tenancy::{self, Access, ExtractRequest, Labels, Rules, Tenant};
 use crate::settings::Scope;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
@@ -111,7 +112,7 @@ impl Inner {
 pub fn on_namespace(ctx: &Context, event: &Event<PartialObjectMeta<Namespace>>) {
     for namespace in ctx.tenants.take(event) {
         for who in ctx.index.cluster_users(&namespace) {
-            watches::wake_with_readers(ctx, &who);
+            watches::wake_judged(ctx, &who);
         }
     }
 }
@@ -128,11 +129,9 @@ pub fn site_ruled(ctx: &Context, object: &ClusterTableauSite, gone: bool) -> boo
     ctx.tenants.ruled(Kind::Site, &object.name_any(), rules.as_deref())
 }
 
-/// Whether a resource of this namespace may keep a deployment of this flow in this work pool. Of a connection that is missing something else is told.
+/// Whether a resource of this namespace may keep a deployment of this flow in this work pool.
 pub fn flow(ctx: &Context, namespace: &Arc<str>, at: &ConnectionName, flow: &str, pool: &str) -> Access {
-    workspace(ctx, namespace, at, |object, who| {
-        tenancy::flow(object.spec.allow.as_deref(), at, who, flow, pool)
-    })
+    workspace(ctx, namespace, at, |rules, who| tenancy::flow(rules, at, who, flow, pool))
 }
 
 /// The same, of a `FlowDeployment` as it is declared.
@@ -152,9 +151,14 @@ pub fn upstream(
     if declared.is_some_and(|object| declared_flow(ctx, object) == Access::Allowed) {
         return Access::Allowed;
     }
-    workspace(ctx, namespace, at, |object, who| {
-        tenancy::upstream(object.spec.allow.as_deref(), at, who, feed)
-    })
+    workspace(ctx, namespace, at, |rules, who| tenancy::upstream(rules, at, who, feed))
+}
+
+/// Notes what is denied to a resource, for which nothing is read then. What it was denied before and is not now is read at once.
+pub fn judged(ctx: &Context, who: &Dependent, denied: Denied) {
+    if ctx.index.judged(who, denied) {
+        watches::admitted(ctx, who);
+    }
 }
 
 /// Whether a resource may see runs of one of its upstreams through this connection: then what it refreshes for them may be told there.
@@ -177,7 +181,7 @@ fn workspace(
     ctx: &Context,
     namespace: &Arc<str>,
     at: &ConnectionName,
-    judge: impl FnOnce(&ClusterPrefectWorkspace, Tenant) -> Access,
+    judge: impl FnOnce(Rules<PrefectAllow>, Tenant) -> Access,
 ) -> Access {
     if !at.is_cluster() {
         return Access::Allowed;
@@ -185,11 +189,10 @@ fn workspace(
     if !ctx.tenants.serves_cluster {
         return tenancy::not_served(&at.workspace());
     }
-    let Some(object) = ctx.objects.cluster_workspaces.get(&at.seen_from(namespace)) else {
-        return Access::Allowed;
-    };
+    let object = ctx.objects.cluster_workspaces.get(&at.seen_from(namespace));
+    let rules = Rules::of(object.as_ref().map(|object| object.spec.allow.as_deref()));
     let labels = ctx.tenants.labels(namespace);
-    judge(&object, Tenant { namespace, labels: labels.as_deref() })
+    judge(rules, Tenant { namespace, labels: labels.as_deref() })
 }
 
 /// Whether a resource may refresh its target, which was found there if it was found.
@@ -201,9 +204,8 @@ pub fn extract(ctx: &Context, desired: &extract::Desired, found: Option<&Found>)
     if !ctx.tenants.serves_cluster {
         return tenancy::not_served(&at.site());
     }
-    let Some(object) = ctx.objects.cluster_sites.get(&at.seen_from(namespace)) else {
-        return Access::Allowed;
-    };
+    let object = ctx.objects.cluster_sites.get(&at.seen_from(namespace));
+    let rules = Rules::of(object.as_ref().map(|object| object.spec.allow.as_deref()));
     let target = match (&desired.target, found) {
         (Target::Named { path, name, .. }, _) => Some((Some(path.clone()), name.as_str())),
         (Target::Luid { .. }, Some(found)) => {
@@ -221,7 +223,7 @@ pub fn extract(ctx: &Context, desired: &extract::Desired, found: Option<&Found>)
     };
     let labels = ctx.tenants.labels(namespace);
     let who = Tenant { namespace, labels: labels.as_deref() };
-    tenancy::extract(object.spec.allow.as_deref(), at, who, &request)
+    tenancy::extract(rules, at, who, &request)
 }
 
 /// Whether a content may be seen that is not where the spec says.
@@ -232,8 +234,8 @@ pub fn may_see(ctx: &Context, desired: &extract::Desired, found: &Found) -> bool
     extract(ctx, &there, Some(found)) == Access::Allowed
 }
 
-/// Whether this resource, which means this content, is allowed to: who is not stands in nobody's way.
-pub fn may_claim(ctx: &Context, object: &ExtractRefresh, found: &Found) -> bool {
-    let Ok(desired) = extract::Desired::parse(object, None) else { return false };
-    extract(ctx, &desired, Some(found)) == Access::Allowed
+/// Whether this resource, which means this content, is allowed to; none: what it says cannot be understood.
+pub fn claims(ctx: &Context, object: &ExtractRefresh, found: &Found) -> Option<Access> {
+    let desired = extract::Desired::parse(object, None).ok()?;
+    Some(extract(ctx, &desired, Some(found)))
 }

@@ -187,6 +187,12 @@ fn spread(ctx: &Context, change: &Change) {
     }
 }
 
+/// It is allowed what it was denied: observers have something else to read, and others to reckon with it.
+pub fn admitted(ctx: &Context, who: &Dependent) {
+    let (who, keys) = (who.clone(), ctx.index.keys(who));
+    spread(ctx, &Change { who, keys, interest: true, needs: false, claims: true, asks: false });
+}
+
 /// The workspace in which an upstream is read.
 fn workspace_of(ctx: &Context, key: &Key) -> Option<ObjectName> {
     match key {
@@ -219,6 +225,24 @@ pub fn wake_with_readers(ctx: &Context, who: &Dependent) {
         for reader in ctx.index.dependents(&Key::FlowDeployment(flow.clone())) {
             ctx.wakes.dependent(&reader);
         }
+    }
+}
+
+/// Whether it may do what it declares was judged anew: it looks again, and so do those who wait for it and those who claim the same.
+pub fn wake_judged(ctx: &Context, who: &Dependent) {
+    wake_with_readers(ctx, who);
+    for key in ctx.index.keys(who) {
+        match &key {
+            Key::Feed(_, Feed::Deployment(_)) | Key::Content(..) | Key::ContentLuid(..) => {
+                wake_others(ctx, &key, who);
+            }
+            Key::Feed(_, Feed::Runs(_)) | Key::Workspace(_) | Key::Site(_) | Key::FlowDeployment(_) => {}
+        }
+    }
+    if let Dependent::Refresh(name) = who
+        && let Some(refresh) = ctx.objects.refreshes.get(name)
+    {
+        wake_rivals(ctx, &refresh);
     }
 }
 

@@ -208,8 +208,9 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace, leaving: b
     }
     match link {
         Ok(link) => {
-            link.session.lane.allow(name, Some(spec.writes));
-            health(ctx, name, spec, &link.session)
+            let state = health(ctx, name, spec, &link.session);
+            link.session.lane.allow(name, spec.writes, &state);
+            state
         }
         Err(error) => ConnectionState::Failed(failed(error)),
     }
@@ -288,7 +289,7 @@ fn let_go(ctx: &Context, name: &ObjectName) {
 
 fn leave(ctx: &Context, name: &ObjectName) {
     if let Some(link) = ctx.workspaces.get(name) {
-        link.session.lane.allow(name, None);
+        link.session.lane.leave_out(name);
     }
     ctx.workspaces.unlink(name);
 }

@@ -10,6 +10,7 @@ pub mod failures;
 pub mod feeds;
 pub mod flow;
 pub mod globs;
+pub mod heirs;
 pub mod ids;
 pub mod jobs;
 pub mod pace;

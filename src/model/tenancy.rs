@@ -5,7 +5,7 @@ use super::extract::ProjectPath;
 use super::feeds::Feed;
 use super::globs::{Glob, PathGlob};
 use super::ids::ConnectionName;
-use crate::api::{AllowedNamespaces, PrefectAllow, TableauAllow, TargetKind};
+use crate::api::{AllowedNamespaces, LabelExpression, PrefectAllow, TableauAllow, TargetKind};
 use std::collections::BTreeMap;
 
 /// Labels of a Namespace.
@@ -16,7 +16,7 @@ pub type Labels = BTreeMap<String, String>;
 pub enum Access {
     /// It may.
     Allowed,
-    /// The labels of the Namespace are not read yet.
+    /// The labels of the Namespace are not read yet, or the connection with its rules is not there.
     Unknown,
     /// It may not: what is wrong and what to do, in one sentence.
     Denied(String),
@@ -29,6 +29,30 @@ pub struct Tenant<'a> {
     pub namespace: &'a str,
     /// Its labels; none: not read yet.
     pub labels: Option<&'a Labels>,
+}
+
+/// What a connection allows.
+#[derive(Debug)]
+pub enum Rules<'a, E> {
+    /// The connection is not there (yet, or any more), so nobody knows.
+    Missing,
+    /// What its `allow` says, which is nothing where there is none.
+    Are(&'a [E]),
+}
+
+impl<E> Clone for Rules<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Rules<'_, E> {}
+
+impl<'a, E> Rules<'a, E> {
+    /// Those of a connection, if it is there.
+    pub fn of(connection: Option<Option<&'a [E]>>) -> Self {
+        connection.map_or(Self::Missing, |allow| Self::Are(allow.unwrap_or_default()))
+    }
 }
 
 /// What an `ExtractRefresh` asks of a site.
@@ -51,13 +75,7 @@ struct Ask<'a, E> {
 }
 
 /// Whether a flow may be deployed to run in a work pool.
-pub fn flow(
-    allow: Option<&[PrefectAllow]>,
-    at: &ConnectionName,
-    who: Tenant,
-    flow: &str,
-    pool: &str,
-) -> Access {
+pub fn flow(rules: Rules<PrefectAllow>, at: &ConnectionName, who: Tenant, flow: &str, pool: &str) -> Access {
     let asks = [
         Ask {
             what: format!("flow `{flow}`"),
@@ -68,11 +86,11 @@ pub fn flow(
             allows: Box::new(|e: &PrefectAllow| names(e.work_pools.as_ref(), pool)),
         },
     ];
-    judge(allow, &at.workspace(), who, |e| &e.namespaces, &asks)
+    judge(rules, &at.workspace(), who, |e| &e.namespaces, &asks)
 }
 
 /// Whether runs may be seen.
-pub fn upstream(allow: Option<&[PrefectAllow]>, at: &ConnectionName, who: Tenant, feed: &Feed) -> Access {
+pub fn upstream(rules: Rules<PrefectAllow>, at: &ConnectionName, who: Tenant, feed: &Feed) -> Access {
     let globs = |e: &PrefectAllow| -> Vec<PathGlob> {
         e.upstreams.iter().flatten().filter_map(|text| PathGlob::parse(text).ok()).collect()
     };
@@ -89,12 +107,12 @@ pub fn upstream(allow: Option<&[PrefectAllow]>, at: &ConnectionName, who: Tenant
             allows: Box::new(move |e: &PrefectAllow| globs(e).iter().any(PathGlob::is_everything)),
         },
     };
-    judge(allow, &at.workspace(), who, |e| &e.namespaces, &[ask])
+    judge(rules, &at.workspace(), who, |e| &e.namespaces, &[ask])
 }
 
 /// Whether an extract may be refreshed.
 pub fn extract(
-    allow: Option<&[TableauAllow]>,
+    rules: Rules<TableauAllow>,
     at: &ConnectionName,
     who: Tenant,
     request: &ExtractRequest,
@@ -133,7 +151,7 @@ pub fn extract(
             allows: Box::new(move |e: &TableauAllow| names(e.server_schedules.as_ref(), schedule)),
         });
     }
-    judge(allow, &at.site(), who, |e| &e.namespaces, &asks)
+    judge(rules, &at.site(), who, |e| &e.namespaces, &asks)
 }
 
 /// What an operator of one namespace says to a connection of the cluster; `at`: kind and name of it.
@@ -158,21 +176,60 @@ fn speaks(namespaces: &AllowedNamespaces, who: Tenant) -> Option<bool> {
         (_, Some(selector)) => {
             let labels = who.labels?;
             let has = |(key, value): (&String, &String)| labels.get(key) == Some(value);
+            let all = selector.match_labels.as_ref();
+            let holds =
+                |expression: &LabelExpression| Condition::of(expression).is_ok_and(|one| one.holds(labels));
+            let more = selector.match_expressions.as_deref().unwrap_or_default();
             // One that asks for nothing chooses nothing.
-            Some(!selector.match_labels.is_empty() && selector.match_labels.iter().all(has))
+            let asks = !more.is_empty() || all.is_some_and(|all| !all.is_empty());
+            Some(asks && all.into_iter().flatten().all(has) && more.iter().all(holds))
+        }
+    }
+}
+
+/// What has to hold of one label.
+enum Condition<'a> {
+    In(&'a str, &'a [String]),
+    NotIn(&'a str, &'a [String]),
+    Exists(&'a str),
+    DoesNotExist(&'a str),
+}
+
+impl<'a> Condition<'a> {
+    /// As it was written; else what is wrong with it.
+    fn of(written: &'a LabelExpression) -> Result<Self, &'static str> {
+        let key = written.key.as_str();
+        match (written.operator.as_str(), written.values.as_deref()) {
+            ("In", Some(values @ [_, ..])) => Ok(Self::In(key, values)),
+            ("NotIn", Some(values @ [_, ..])) => Ok(Self::NotIn(key, values)),
+            ("Exists", None) => Ok(Self::Exists(key)),
+            ("DoesNotExist", None) => Ok(Self::DoesNotExist(key)),
+            ("In" | "NotIn", _) => Err("needs values"),
+            ("Exists" | "DoesNotExist", Some(_)) => Err("takes no values"),
+            (_, _) => Err("has an operator that is none of In, NotIn, Exists and DoesNotExist"),
+        }
+    }
+
+    fn holds(&self, labels: &Labels) -> bool {
+        match self {
+            Self::In(key, values) => labels.get(*key).is_some_and(|value| values.contains(value)),
+            Self::NotIn(key, values) => labels.get(*key).is_none_or(|value| !values.contains(value)),
+            Self::Exists(key) => labels.contains_key(*key),
+            Self::DoesNotExist(key) => !labels.contains_key(*key),
         }
     }
 }
 
 fn judge<E>(
-    allow: Option<&[E]>,
+    rules: Rules<E>,
     at: &str,
     who: Tenant,
     namespaces: impl Fn(&E) -> &AllowedNamespaces,
     asks: &[Ask<E>],
 ) -> Access {
+    let Rules::Are(allow) = rules else { return Access::Unknown };
     let (mut entries, mut unread) = (Vec::new(), false);
-    for entry in allow.into_iter().flatten() {
+    for entry in allow {
         match speaks(namespaces(entry), who) {
             Some(true) => entries.push(entry),
             Some(false) => {}
@@ -208,12 +265,13 @@ fn judge<E>(
     ))
 }
 
-/// Whether the patterns of an `allow` list are some.
+/// Whether the patterns and selectors of an `allow` list are some.
 ///
 /// # Errors
 /// One is none: what is wrong, with its place.
 pub fn check_prefect(allow: Option<&[PrefectAllow]>) -> Result<(), String> {
     for entry in allow.into_iter().flatten() {
+        check_selector(&entry.name, &entry.namespaces)?;
         check(&entry.name, "upstreams", entry.upstreams.as_ref())?;
     }
     Ok(())
@@ -225,7 +283,19 @@ pub fn check_prefect(allow: Option<&[PrefectAllow]>) -> Result<(), String> {
 /// One is none: what is wrong, with its place.
 pub fn check_tableau(allow: Option<&[TableauAllow]>) -> Result<(), String> {
     for entry in allow.into_iter().flatten() {
+        check_selector(&entry.name, &entry.namespaces)?;
         check(&entry.name, "projects", entry.projects.as_ref())?;
+    }
+    Ok(())
+}
+
+fn check_selector(entry: &str, namespaces: &AllowedNamespaces) -> Result<(), String> {
+    let selector = namespaces.selector.iter();
+    for expression in selector.flat_map(|selector| selector.match_expressions.iter().flatten()) {
+        let key = &expression.key;
+        Condition::of(expression).map_err(|why| {
+            format!("spec.allow `{entry}`: namespaces.selector.matchExpressions `{key}` {why}")
+        })?;
     }
     Ok(())
 }

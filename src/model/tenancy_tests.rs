@@ -62,8 +62,26 @@ fn who_is_let_in() {
         }
         let rules = (!allow.is_null()).then(|| prefect(&allow));
         let who = Tenant { namespace: "finance", labels: Some(&known) };
-        let access = why(flow(rules.as_deref(), &prod(), who, "orders", "etl"));
+        let access = why(flow(Rules::of(Some(rules.as_deref())), &prod(), who, "orders", "etl"));
         assert!(access.contains(expected), "{allow}: {access}");
+    }
+}
+
+#[test]
+fn of_a_connection_that_is_not_there_nobody_knows_what_it_allows() {
+    let known = labels(&[("team", "finance")]);
+    for labels in [None, Some(&known)] {
+        let who = Tenant { namespace: "finance", labels };
+        assert_eq!(flow(Rules::Missing, &prod(), who, "orders", "etl"), Access::Unknown);
+        let feed = Feed::Deployment(DeploymentName { flow: "crm".into(), deployment: "crm".into() });
+        assert_eq!(upstream(Rules::Missing, &prod(), who, &feed), Access::Unknown);
+        let request = ExtractRequest {
+            kind: TargetKind::Datasource,
+            target: None,
+            by_luid: true,
+            server_schedules: Vec::new(),
+        };
+        assert_eq!(extract(Rules::Missing, &prod(), who, &request), Access::Unknown);
     }
 }
 
@@ -76,10 +94,10 @@ fn labels_that_are_not_read_are_waited_for_only_where_they_matter() {
         (json!([entry(&team, "*"), entry(&json!({"names": ["finance"]}), "*")]), Access::Allowed),
     ] {
         let who = Tenant { namespace: "finance", labels: None };
-        assert_eq!(flow(Some(&prefect(&allow)), &prod(), who, "orders", "etl"), expected, "{allow}");
+        assert_eq!(flow(Rules::Are(&prefect(&allow)), &prod(), who, "orders", "etl"), expected, "{allow}");
     }
     let who = Tenant { namespace: "finance", labels: None };
-    let never = flow(Some(&prefect(&json!([entry(&team, "sales-*")]))), &prod(), who, "orders", "etl");
+    let never = flow(Rules::Are(&prefect(&json!([entry(&team, "sales-*")]))), &prod(), who, "orders", "etl");
     assert!(matches!(never, Access::Denied(_)), "no label would help: {never:?}");
 }
 
@@ -101,7 +119,7 @@ fn one_entry_has_to_allow_all_of_it_and_a_refusal_says_what_none_does() {
         ("secret", "gpu", "flow `secret`, work pool `gpu`"),
     ] {
         let who = Tenant { namespace: "finance", labels: None };
-        let access = why(flow(Some(&allow), &prod(), who, name, pool));
+        let access = why(flow(Rules::Are(&allow), &prod(), who, name, pool));
         assert!(access.contains(expected), "{name} {pool}: {access}");
         assert!(!access.contains("sales") && !access.contains("finance-*"), "others' rules: {access}");
         if expected != "allowed" {
@@ -130,7 +148,7 @@ fn whose_runs_may_be_seen() {
         let allow =
             prefect(&json!([{"name": "a", "namespaces": {"names": ["finance"]}, "upstreams": upstreams}]));
         let who = Tenant { namespace: "finance", labels: None };
-        let access = upstream(Some(&allow), &prod(), who, &feed);
+        let access = upstream(Rules::Are(&allow), &prod(), who, &feed);
         assert_eq!(access == Access::Allowed, allowed, "{upstreams} {feed:?} {access:?}");
     }
 }
@@ -169,8 +187,74 @@ fn which_extracts_may_be_refreshed() {
         ),
     ] {
         let who = Tenant { namespace: "finance", labels: None };
-        let access = why(extract(Some(&allow), &prod(), who, &asked));
+        let access = why(extract(Rules::Are(&allow), &prod(), who, &asked));
         assert!(access.contains(expected), "{asked:?}: {access}");
+    }
+}
+
+#[test]
+fn expressions_choose_as_those_of_kubernetes_do() {
+    let expression = |key: &str, operator: &str, values: &Value| {
+        let mut one = json!({"key": key, "operator": operator});
+        if !values.is_null() {
+            one["values"] = values.clone();
+        }
+        one
+    };
+    // Labels of the Namespace, what is asked of them, and whether that holds.
+    let table = [
+        (&[("team", "finance")][..], expression("team", "In", &json!(["sales", "finance"])), true),
+        (&[("team", "finance")], expression("team", "In", &json!(["sales"])), false),
+        (&[], expression("team", "In", &json!(["finance"])), false),
+        (&[("team", "finance")], expression("team", "NotIn", &json!(["sales"])), true),
+        (&[("team", "finance")], expression("team", "NotIn", &json!(["sales", "finance"])), false),
+        (&[], expression("team", "NotIn", &json!(["finance"])), true),
+        (&[("team", "")], expression("team", "Exists", &json!(null)), true),
+        (&[("tier", "1")], expression("team", "Exists", &json!(null)), false),
+        (&[("tier", "1")], expression("team", "DoesNotExist", &json!(null)), true),
+        (&[("team", "")], expression("team", "DoesNotExist", &json!(null)), false),
+        // What is none allows nothing, and says so.
+        (&[("team", "finance")], expression("team", "In", &json!(null)), false),
+        (&[], expression("team", "NotIn", &json!(null)), false),
+        (&[], expression("team", "NotIn", &json!([])), false),
+        (&[("team", "finance")], expression("team", "Exists", &json!(["finance"])), false),
+        (&[("team", "finance")], expression("team", "Gt", &json!(["1"])), false),
+        (&[("team", "finance")], expression("team", "in", &json!(["finance"])), false),
+    ];
+    for (carried, expression, holds) in table {
+        let known = labels(carried);
+        let who = Tenant { namespace: "finance", labels: Some(&known) };
+        let entry = |selector: Value| {
+            prefect(
+                &json!([{"name": "a", "namespaces": {"selector": selector}, "flows": ["*"], "workPools": ["*"]}]),
+            )
+        };
+        let asked = |rules: &[PrefectAllow]| {
+            flow(Rules::Are(rules), &prod(), who, "orders", "etl") == Access::Allowed
+        };
+        let alone = entry(json!({"matchExpressions": [expression]}));
+        assert_eq!(asked(&alone), holds, "{carried:?} {expression}");
+        let with = entry(json!({"matchLabels": {"missing": "label"}, "matchExpressions": [expression]}));
+        assert!(!asked(&with), "both have to hold: {carried:?} {expression}");
+        if !holds && check_prefect(Some(&alone)).is_err() {
+            let why = check_prefect(Some(&alone)).unwrap_err();
+            assert!(why.contains("spec.allow `a`: namespaces.selector.matchExpressions `team`"), "{why}");
+        }
+    }
+    for (bad, why) in [
+        (json!({"key": "team", "operator": "In"}), "needs values"),
+        (json!({"key": "team", "operator": "Exists", "values": ["a"]}), "takes no values"),
+        (
+            json!({"key": "team", "operator": "Gt", "values": ["1"]}),
+            "none of In, NotIn, Exists and DoesNotExist",
+        ),
+    ] {
+        let namespaces = json!({"selector": {"matchExpressions": [bad]}});
+        let prefect = check_prefect(Some(&prefect(&json!([{"name": "a", "namespaces": namespaces}]))));
+        let tableau = check_tableau(Some(&tableau(&json!([{"name": "a", "namespaces": namespaces}]))));
+        for found in [prefect, tableau] {
+            assert!(found.as_ref().unwrap_err().contains(why), "{found:?}");
+        }
     }
 }
 
@@ -189,7 +273,10 @@ fn some_namespaces() -> impl Strategy<Value = AllowedNamespaces> {
     let chosen = prop::option::of(prop::collection::btree_map("[ab]", "[01]", 0..2));
     (names, chosen).prop_map(|(names, chosen)| AllowedNamespaces {
         names,
-        selector: chosen.map(|match_labels| crate::api::NamespaceSelector { match_labels }),
+        selector: chosen.map(|labels| crate::api::NamespaceSelector {
+            match_labels: Some(labels),
+            match_expressions: None,
+        }),
     })
 }
 
@@ -216,7 +303,7 @@ proptest! {
     ) {
         let ask = |entries: &[PrefectAllow], labels: Option<&Labels>| {
             let who = Tenant { namespace: "finance", labels };
-            flow(Some(entries), &prod(), who, &flow_name, &pool)
+            flow(Rules::Are(entries), &prod(), who, &flow_name, &pool)
         };
         let whole = ask(&entries, Some(&known));
         let mut fewer = entries.clone();

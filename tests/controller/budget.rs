@@ -2,13 +2,21 @@
 
 use crate::remote::Trouble;
 use crate::world::{NAMESPACE, POLL, World};
+use feedwater::clock::Clock;
+use feedwater::controller::services::{PrefectAccess, Services, TableauAccess, TableauCredential};
+use feedwater::prefect::fake::FakePrefect;
+use feedwater::prefect::{Prefect, PrefectError};
 use feedwater::settings::Scope;
+use feedwater::tableau::fake::FakeTableau;
+use feedwater::tableau::{Leads, Tableau, TableauError};
 use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
-use world::resources;
+use world::resources::{self, condition};
 
 /// A site in a namespace, with these limits.
 fn site(world: &World, namespace: &str, limits: &Value) {
@@ -125,6 +133,61 @@ async fn two_beside_two_hundred_start_within_four_places() {
     let few: Vec<usize> = (0..started.len()).filter(|n| started[*n].starts_with("few")).collect();
     // One place may have been given before they came.
     assert!(few.len() == 2 && few[1] < 5, "{started:?}");
+}
+
+/// One Tableau for whoever has the right token, and none for anybody else.
+struct Guarded(Arc<FakePrefect>, Arc<FakeTableau>);
+
+impl Services for Guarded {
+    fn prefect(&self, _: &PrefectAccess) -> Result<Arc<dyn Prefect>, PrefectError> {
+        Ok(self.0.clone())
+    }
+    fn tableau(&self, access: &TableauAccess, _: Leads) -> Result<Arc<dyn Tableau>, TableauError> {
+        let TableauCredential::PersonalAccessToken { secret, .. } = &access.credential else { panic!() };
+        if secret.expose_secret() == "value" {
+            return Ok(self.1.clone());
+        }
+        let shut = FakeTableau::new(Clock::virtual_from(Timestamp::UNIX_EPOCH));
+        (0..1000).for_each(|_| shut.fail("site", TableauError::SignInRefused));
+        Ok(Arc::new(shut))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_let_in_limits_nobody_and_who_is_does() {
+    let mut world = World::new();
+    world.scope = Scope::Cluster;
+    world.server.put("namespaces", resources::namespace("small")).unwrap();
+    site(&world, NAMESPACE, &json!({"maxConcurrentRefreshes": 4}));
+    site(&world, "small", &json!({"maxConcurrentRefreshes": 1}));
+    world.secret("small", "tableau", &[("name", "token"), ("secret", "guessed")]);
+    let services = Arc::new(Guarded(world.prefect.clone(), world.tableau.clone()));
+    let _operator = world.operator_with("one", "feedwater", Some(services));
+    let ready = |world: &World, namespace: &str| {
+        let site = world.server.object("tableausites", namespace, "acme").unwrap();
+        condition(&site, "Ready").map(|(_, reason)| reason.to_owned())
+    };
+    world
+        .until("it is refused", |world| ready(world, "small").as_deref() == Some("CredentialsInvalid"))
+        .await;
+    world.engine.lock().unwrap().stopped = true;
+    let unfinished = |world: &World| world.jobs().iter().filter(|job| job.job.completed_at.is_none()).count();
+    for n in 0..8 {
+        demand(&world, NAMESPACE, &format!("extract-{n}"));
+    }
+    world.until("four run at once", |world| unfinished(world) == 4).await;
+    // It is let in: from then on its limit counts.
+    world.secret("small", "tableau", &[("name", "token"), ("secret", "value")]);
+    world.until("it is let in", |world| ready(world, "small").as_deref() == Some("Connected")).await;
+    world.engine.lock().unwrap().stopped = false;
+    world.until("those end", |world| world.jobs().len() > 4).await;
+    world
+        .until("all end", |world| {
+            let running = unfinished(world);
+            assert!(running <= 1, "{running}");
+            world.jobs().len() == 8 && waiting(world).is_empty()
+        })
+        .await;
 }
 
 /// A start that Tableau refuses has used nothing up.

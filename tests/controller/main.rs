@@ -34,6 +34,7 @@ mod stage;
 #[path = "../clients/stub.rs"]
 mod stub;
 mod tenants;
+mod tenants_judged;
 mod truth;
 mod turning;
 mod turns;

@@ -10,7 +10,7 @@ use world::resources::{self, condition};
 
 /// Where the operator is.
 const HOME: &str = "platform";
-const WORKSPACES: &str = "clusterprefectworkspaces";
+pub const WORKSPACES: &str = "clusterprefectworkspaces";
 pub const SITES: &str = "clustertableausites";
 
 fn of_team() -> Value {
@@ -66,23 +66,23 @@ fn put(world: &World, plural: &str, kind: &str, name: &str, mut spec: Value) {
     world.server.put(plural, object).unwrap();
 }
 
-fn label(world: &World, team: &str) {
+pub fn label(world: &World, team: &str) {
     let mut namespace = resources::namespace(NAMESPACE);
     namespace["metadata"]["labels"] = json!({"team": team});
     world.server.put("namespaces", namespace).unwrap();
 }
 
-fn rule(world: &World, plural: &str, name: &str, allow: &Value) {
+pub fn rule(world: &World, plural: &str, name: &str, allow: &Value) {
     world.server.merge(plural, "", name, &json!({"spec": {"allow": allow}})).unwrap();
 }
 
-fn flow(name: &str) -> Value {
+pub fn flow(name: &str) -> Value {
     let mut flow = World::flow(name);
     flow["spec"]["workspaceRef"] = json!({"kind": "ClusterPrefectWorkspace", "name": "prod"});
     flow
 }
 
-fn refresh(name: &str, flows: &[&str]) -> Value {
+pub fn refresh(name: &str, flows: &[&str]) -> Value {
     let mut refresh = World::refresh(name, flows);
     refresh["spec"]["siteRef"] = json!({"kind": "ClusterTableauSite", "name": "acme"});
     refresh["spec"]["schedules"] = json!([{"name": "nightly", "frequency": "Daily", "start": "02:00"}]);
@@ -90,7 +90,7 @@ fn refresh(name: &str, flows: &[&str]) -> Value {
 }
 
 /// The flow `orders` and an extract after it, with a schedule.
-fn team(world: &World) -> Luid {
+pub fn team(world: &World) -> Luid {
     let luid = world.publish("orders");
     let edition = json!({"spec": {"edition": "Cloud"}});
     world.server.merge(SITES, "", "acme", &edition).unwrap();
@@ -99,7 +99,7 @@ fn team(world: &World) -> Luid {
     luid
 }
 
-async fn working() -> (World, Process, Luid) {
+pub async fn working() -> (World, Process, Luid) {
     let (prefect, tableau) = allowed();
     let world = cluster(&prefect, &tableau);
     let luid = team(&world);
@@ -110,12 +110,12 @@ async fn working() -> (World, Process, Luid) {
 }
 
 /// `Ready`, of two.
-type State = [(&'static str, &'static str); 2];
-const IN_SYNC: State = [("True", "InSync"), ("True", "InSync")];
-const DENIED: State = [("False", "AccessDenied"), ("False", "AccessDenied")];
+pub type State = [(&'static str, &'static str); 2];
+pub const IN_SYNC: State = [("True", "InSync"), ("True", "InSync")];
+pub const DENIED: State = [("False", "AccessDenied"), ("False", "AccessDenied")];
 
 /// `Ready` of the flow and of the extract.
-fn state(world: &World) -> State {
+pub fn state(world: &World) -> State {
     [world.flow_object("orders"), world.exr("orders")]
         .map(|object| condition(&object, "Ready").map_or(("", ""), known))
 }
@@ -144,7 +144,7 @@ fn said(object: &Value, kind: &str) -> String {
 }
 
 /// How much there is of ours in Prefect and in Tableau.
-fn made(world: &World) -> (usize, usize) {
+pub fn made(world: &World) -> (usize, usize) {
     (world.prefect.state().deployments.len(), world.tableau.state().tasks.len())
 }
 

@@ -153,7 +153,7 @@ impl World {
             .filter(|m| *m != n)
             .filter_map(|m| Some((desired(&self.resources[m].as_ref()?.object), self.status(m))))
             .filter(|(other, _)| other.wanted_place() == *place)
-            .map(|(other, status)| Claimant::of(&other, &status))
+            .filter_map(|(other, status)| Claimant::of(&other, &status, &Access::Allowed))
             .collect();
         Observed {
             workspace: match self.away {

@@ -42,13 +42,12 @@ impl Index {
         let mut out: BTreeMap<Feed, Option<Selections>> = BTreeMap::new();
         let Some(dependents) = inner.by_key.get(&Key::Workspace(workspace.clone())) else { return out };
         for who in dependents {
-            let Some((keys, _)) = inner.entries.get(who) else { continue };
+            let Some((keys, of_it)) = inner.entries.get(who) else { continue };
             for key in keys {
                 let Key::Feed(of, feed) = key else { continue };
                 if of != workspace {
                     continue;
                 }
-                let slot = out.entry(feed.clone()).or_default();
                 let (readers, by): (Vec<&Dependent>, Key) = match who {
                     Dependent::Flow(flow) => {
                         let by = Key::FlowDeployment(flow.clone());
@@ -56,10 +55,17 @@ impl Index {
                     }
                     Dependent::Refresh(_) => (vec![who], key.clone()),
                 };
+                // Its deployment is looked at, whether anybody counts its runs or not.
+                if matches!(who, Dependent::Flow(_)) && inner.reads(who, of_it) {
+                    out.entry(feed.clone()).or_default();
+                }
                 for reader in readers {
                     let Some((_, facts)) = inner.entries.get(reader) else { continue };
-                    let selections = slot.get_or_insert_default();
                     for upstream in facts.upstreams.iter().filter(|upstream| upstream.of == by) {
+                        if !inner.sees(reader, &upstream.name) {
+                            continue;
+                        }
+                        let selections = out.entry(feed.clone()).or_default().get_or_insert_default();
                         let (name, selection) = (&upstream.name, &upstream.selection);
                         let reach = facts.pasts.reach(
                             name,
@@ -84,11 +90,9 @@ impl Index {
                 Dependent::Refresh(_) => None,
             };
             let asks = |who: &&Dependent| {
-                inner
-                    .entries
-                    .get(*who)
-                    .and_then(|(_, facts)| facts.asks_until)
-                    .is_some_and(|until| until > now)
+                inner.entries.get(*who).is_some_and(|(_, facts)| {
+                    facts.asks_until.is_some_and(|until| until > now) && inner.reads(who, facts)
+                })
             };
             let asking: Vec<&Dependent> = direct.chain(readers.into_iter().flatten()).filter(asks).collect();
             if asking.is_empty() {

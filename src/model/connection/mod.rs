@@ -5,12 +5,14 @@ mod in_use;
 mod prefect;
 mod tableau;
 mod verdicts;
+mod weight;
 
 pub use grants::{BadGrant, TokenGrant};
 pub use in_use::{Keep, Need, Standing, User, extract_need, flow_need, holds, in_use, keep, standing};
 pub use prefect::{DesiredWorkspace, OLDEST, Support, TESTED, WorkspaceAuth, hosting, may_send, support};
 pub use tableau::{IdentityTrouble, SiteAuth, TrustClient};
 pub use verdicts::{site_verdicts, workspace_verdicts};
+pub use weight::Weight;
 
 use super::budget::Limits;
 use super::time::parse_duration;

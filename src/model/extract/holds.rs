@@ -37,6 +37,8 @@ pub(super) fn denied(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     }
     let message = match &p.o.access {
         Access::Allowed => return None,
+        // What is missing is said below, and nothing is sent without it.
+        Access::Unknown if s.attempt.is_none() && p.o.site == SiteView::Missing => return None,
         Access::Unknown => "A refresh is owed; whether the connection allows it is being looked up",
         Access::Denied(_) => "A refresh is owed, and the connection does not allow it: Ready says why",
     };

@@ -4,6 +4,7 @@ use super::{Desired, View};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus};
 use crate::model::deployments::Deployment;
 use crate::model::ids::{ConnectionName, ObjectName};
+use crate::model::tenancy::Access;
 use jiff::Timestamp;
 
 /// Every mark begins so: `feedwater:<instance>/<namespace>/<name>`.
@@ -18,22 +19,32 @@ pub struct Claimant {
     pub created_at: Timestamp,
     /// Whether it is being deleted.
     pub terminating: bool,
+    /// Whether its connection allows it what it declares; if not, that is not known yet: who is not allowed is no claimant.
+    pub allowed: bool,
     /// Whether it would keep track of the deployment from the moment it is given it: its finalizer and its status are in place. Without
     /// that, a deployment handed over to a resource that changes its mind would be leaked.
     pub prepared: bool,
 }
 
 impl Claimant {
-    /// A resource as the others see it; it claims [`Desired::wanted_place`].
-    pub fn of(d: &Desired, status: &FlowDeploymentStatus) -> Self {
+    /// A resource as the others see it; it claims [`Desired::wanted_place`]. None: its connection does not allow that, so it stands in nobody's way.
+    pub fn of(d: &Desired, status: &FlowDeploymentStatus, access: &Access) -> Option<Self> {
         let here = status.full_name.as_deref() == Some(d.deployment.to_string().as_str())
             && status.workspace.as_deref() == Some(d.workspace.to_string().as_str());
-        Self {
+        let allowed = match access {
+            Access::Allowed => true,
+            Access::Unknown => false,
+            // It holds what it made while it was allowed, until it has gone.
+            Access::Denied(_) if d.deleting.is_some() => false,
+            Access::Denied(_) => return None,
+        };
+        Some(Self {
             name: d.name.clone(),
             created_at: d.created_at,
             terminating: d.deleting.is_some(),
+            allowed,
             prepared: here && (d.has_finalizer || d.deletion_policy == DeletionPolicy::Orphan),
-        }
+        })
     }
 }
 
@@ -42,7 +53,7 @@ impl Claimant {
 pub enum Heir {
     /// Nobody else declares it.
     None,
-    /// Somebody does, and is not prepared yet.
+    /// Somebody does, and is not prepared yet, or it is not known yet whether he may.
     Soon,
     /// This resource.
     Ready(ObjectName),
@@ -51,6 +62,8 @@ pub enum Heir {
 /// Whose the place is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
+    /// Not known yet: whether another resource that comes first may have it is being looked up.
+    Unresolved,
     /// Ours.
     Ours,
     /// Another live resource's.
@@ -84,14 +97,17 @@ pub fn claim(d: &Desired, deployment: &View<Deployment>, others: &[Claimant]) ->
         .filter(|o| !o.terminating)
         .min_by_key(|o| rank(&o.name, o.created_at))
         .filter(|o| rank(&o.name, o.created_at) < ours)
-        .map_or(Claim::Ours, |o| Claim::Taken { by: o.name.clone() })
+        .map_or(
+            Claim::Ours,
+            |o| if o.allowed { Claim::Taken { by: o.name.clone() } } else { Claim::Unresolved },
+        )
 }
 
 /// Who gets the deployment when its holder goes: the oldest live claimant that is prepared for it.
 pub fn heir(others: &[Claimant]) -> Heir {
     let mut live: Vec<&Claimant> = others.iter().filter(|o| !o.terminating).collect();
     live.sort_by_key(|o| (o.created_at, o.name.to_string()));
-    match (live.iter().find(|o| o.prepared), live.is_empty()) {
+    match (live.iter().find(|o| o.prepared && o.allowed), live.is_empty()) {
         (Some(heir), _) => Heir::Ready(heir.name.clone()),
         (None, false) => Heir::Soon,
         (None, true) => Heir::None,

@@ -124,6 +124,7 @@ fn contested(p: &Pass) -> Option<Decision> {
     let deployment = &p.d.deployment;
     let ready = match &p.o.claim {
         Claim::Ours => return None,
+        Claim::Unresolved => return Some(wait(p)),
         Claim::Taken { by } => Ready::stalled(
             "TargetConflict",
             format!(

@@ -6,6 +6,7 @@ use super::repair::{self, repair};
 use super::{Decision, Desired, Failure, Heir, Observed, Step, View, WorkspaceView, Write, diff};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
+use crate::model::heirs;
 use crate::model::ids::ObjectName;
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -96,8 +97,6 @@ fn forgotten(p: &Pass) -> FlowDeploymentStatus {
 
 /// How soon to look again for what no reading of Prefect tells.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a deletion waits for a new resource that declares the same deployment to become ready for it.
-const HEIR: Duration = Duration::from_secs(30);
 
 /// What leaving comes to next.
 enum Next {
@@ -146,7 +145,11 @@ fn next(p: &Pass) -> Next {
         View::Present(there) => {
             match (owner(p.d, p.status, there), &p.o.heir, p.status.pending_write.as_ref()) {
                 (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
-                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some_and(|since| p.now < add(since, HEIR)) => {
+                (Owner::Us, Heir::Soon, _)
+                    if p.d
+                        .deleting
+                        .is_some_and(|since| p.now < heirs::waits_until(since, p.o.cleanup_deadline)) =>
+                {
                     Next::See
                 }
                 (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {

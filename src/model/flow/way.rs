@@ -17,11 +17,19 @@ const GRACE: Duration = Duration::from_secs(300);
 pub(super) fn denied(p: &Pass) -> Option<Decision> {
     match &p.o.access {
         Access::Allowed => None,
+        // The rules below say so, and none of them writes without it.
+        Access::Unknown if misses(p) => None,
         Access::Unknown => Some(suspended(p).unwrap_or_else(|| wait(p))),
         Access::Denied(why) => Some(suspended(p).unwrap_or_else(|| {
             leave_alone(p, p.with(Ready::stalled("AccessDenied", why), Drifted::NotObserved))
         })),
     }
+}
+
+/// The connection that the spec names is not there.
+fn misses(p: &Pass) -> bool {
+    let waits = p.d.place(p.status).workspace != p.d.workspace;
+    if waits { p.o.turn == Turn::Missing } else { p.o.workspace == WorkspaceView::Missing }
 }
 
 /// The connection that the spec names now leads to the same API as the one that status names: the deployment stays, and goes on through the new one.

@@ -1,11 +1,12 @@
 //! The resource is being deleted: its schedules go with it, by `deletionPolicy`; then the warning does (`warning/parting.rs`).
 
 use super::super::learnt::{self, Learnt};
-use super::super::observed::{IntentView, SiteView};
+use super::super::observed::{IntentView, SiteView, TargetView};
 use super::super::{Desired, Observed, Pass, WarningWrite};
-use super::{Ack, Memory, TasksView, Write, definition_of, fold, told};
+use super::{Ack, Memory, TasksView, Write, definition_of, fold, intent, told};
 use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy};
 use crate::model::conditions::{self, Truth, Verdict};
+use crate::model::heirs;
 use crate::model::ids::{ConnectionName, Luid, TaskId};
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -44,9 +45,6 @@ pub enum Parting {
 }
 
 const LOOK: Duration = Duration::from_secs(5);
-/// Which part of the time that a deletion may take one that waits for the target has for taking the schedules over: an outage or a restart may fall
-/// into it. It needs two writes; if it does nothing, they are deleted.
-const HANDING_OVER: u32 = 2;
 
 /// Plans one pass. `since`: the deletion timestamp; `deadline`: how long after it the schedules are left behind.
 pub(crate) fn part(
@@ -75,16 +73,22 @@ pub(crate) fn part(
     if ours.is_empty() && s.schedule_intent.is_none() {
         return Parting::Release { orphaned: false };
     }
-    let handing_over = add(since, deadline / HANDING_OVER);
+    let handing_over = heirs::waits_until(since, deadline);
     let deadline = add(since, deadline);
     let look = add(now, LOOK);
-    if let Some(heir) = o.schedules.heir.as_ref().filter(|_| !ours.is_empty() && now < handing_over) {
+    let arriving = arriving(d, o, s, &heirs);
+    if let Some(heir) = o.schedules.heir.as_ref().filter(|_| now < handing_over) {
         let goes = format!(
             "The schedules of this resource are being handed over to ExtractRefresh `{}`",
             heir.name.name
         );
-        let status = Box::new(leaving(s, &Leaving { goes: &goes, ..SCHEDULES }, None, now));
-        return Parting::Wait { status, until: look.min(handing_over) };
+        // A task that may have been made is handed over as the others are, or the other would make it once more.
+        let settled = settled(d, o, s, &arriving, now);
+        if !ours.is_empty() || settled.is_some() {
+            let s = settled.as_ref().unwrap_or(s);
+            let status = Box::new(leaving(s, &Leaving { goes: &goes, ..SCHEDULES }, None, now));
+            return Parting::Wait { status, until: look.min(handing_over) };
+        }
     }
     let (mut waits, mut lost) = (None, false);
     // By their ids, each through the connection through which it was learnt: whether a list has them makes no difference.
@@ -113,10 +117,10 @@ pub(crate) fn part(
     if let Some((why, until)) = waits {
         return wait(s, why.as_deref(), until, deadline, now);
     }
-    match arriving(d, o, s, &heirs) {
+    match arriving {
         Arriving::Nothing => Parting::Release { orphaned: lost },
         Arriving::Lost => Parting::Release { orphaned: true },
-        Arriving::Goes(write) => Parting::Write(write),
+        Arriving::Here { site, task } => Parting::Write(Write::Delete { site, task }),
         Arriving::Waits(why) => wait(s, why, look, deadline, now),
     }
 }
@@ -126,7 +130,11 @@ enum Arriving {
     Nothing,
     /// Nobody knows any more.
     Lost,
-    Goes(Write),
+    /// It is there.
+    Here {
+        site: ConnectionName,
+        task: TaskId,
+    },
     /// Until this has changed, or is known.
     Waits(Option<&'static str>),
 }
@@ -159,10 +167,35 @@ fn arriving(d: &Desired, o: &Observed, s: &ExtractRefreshStatus, heirs: &dyn Fn(
         IntentView::InLedger | IntentView::None => true,
     };
     match new {
-        Some(task) => Arriving::Goes(Write::Delete { site, task: task.id.clone() }),
+        Some(task) => Arriving::Here { site, task: task.id.clone() },
         None if !arrived => Arriving::Waits(None),
         None => Arriving::Nothing,
     }
+}
+
+/// The status once that is written down, as far as it is known; none: nothing was being made that could be handed over.
+fn settled(
+    d: &Desired,
+    o: &Observed,
+    s: &ExtractRefreshStatus,
+    arriving: &Arriving,
+    now: Timestamp,
+) -> Option<ExtractRefreshStatus> {
+    let intent = s.schedule_intent.as_ref()?;
+    // One on a content that was the target before is nothing for whoever comes.
+    let of_target = matches!(&o.target, TargetView::Found(found) | TargetView::NoExtract(found)
+        if found.luid.as_str() == intent.luid);
+    if !of_target || intent.learnt(&d.site) != Learnt::Here {
+        return None;
+    }
+    let mut next = s.clone();
+    match arriving {
+        Arriving::Here { task, .. } => intent::made(&Pass::new(d, o, now), &mut next, intent, task.as_str()),
+        Arriving::Nothing => next.schedule_intent = None,
+        Arriving::Waits(_) => {}
+        Arriving::Lost => return None,
+    }
+    Some(next)
 }
 
 const UNUSABLE: &str = "while the site cannot be used";

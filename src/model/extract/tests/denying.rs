@@ -34,6 +34,27 @@ fn nothing_is_begun_and_what_is_owed_is_kept() {
 }
 
 #[test]
+fn of_a_connection_that_is_not_there_it_is_said_and_nothing_is_sent() {
+    let mut bench = Bench::any();
+    bench.completes("a");
+    bench.rest();
+    assert!(bench.s.attempt.is_some());
+    let gone = |bench: &mut Bench| {
+        (bench.o.access, bench.o.site) = (Access::Unknown, SiteView::Missing);
+        (bench.o.target, bench.o.claim) = (TargetView::Unread, Claim::Unresolved);
+    };
+    gone(&mut bench);
+    bench.wait(5);
+    assert_eq!(bench.rest(), Step::Rest);
+    assert_eq!(bench.reason("Ready"), "Unknown/DependencyNotFound");
+    assert_eq!(bench.reason("Refreshing"), "False/ConnectionUnavailable");
+    bench.s.attempt = None;
+    assert_eq!(bench.rest(), Step::Rest);
+    let told = bench.s.conditions.iter().find(|c| c.type_ == "Refreshing").unwrap();
+    assert!(told.message.contains("does not exist"), "{}", told.message);
+}
+
+#[test]
 fn an_intent_that_is_not_sent_is_dropped_and_what_is_owed_stays() {
     let mut bench = Bench::any();
     bench.completes("a");

@@ -294,6 +294,64 @@ fn what_the_one_before_has_made_is_taken_over_under_a_finalizer() {
 }
 
 #[test]
+fn a_task_that_was_being_made_is_settled_and_handed_over_as_the_others_are() {
+    let name = ObjectName { namespace: "finance".into(), name: "later".into() };
+    let told = |status: &ExtractRefreshStatus| {
+        let ready = status.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+        assert_eq!(ready.reason, "Deleting");
+        assert!(ready.message.contains("handed over to ExtractRefresh `later`"), "{}", ready.message);
+    };
+    for arrives in [true, false] {
+        let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+        let write = site.first_write();
+        if arrives {
+            // Its answer is lost with the process.
+            site.perform(&write);
+        }
+        let since = site.bench.now();
+        let sent = site.bench.moment();
+        site.bench.o.schedules.intent = IntentView::MaybeSent { since: sent };
+        site.bench.o.schedules.heir = Some(Heir { name: name.clone(), holds: [].into() });
+        site.bench.o.schedules.tasks = TasksView::Unread;
+        let Parting::Wait { status, .. } = parting(&site, since) else { panic!("{arrives}") };
+        assert!(status.schedule_intent.is_some(), "not known yet");
+        told(&status);
+        site.bench.wait(5);
+        site.read();
+        let Parting::Wait { status, .. } = parting(&site, since) else { panic!("{arrives}") };
+        told(&status);
+        site.bench.s = *status;
+        if arrives {
+            let ids: Vec<_> = site.bench.s.schedules.iter().map(|entry| entry.task_id.clone()).collect();
+            assert_eq!((ids, site.bench.s.schedule_intent.is_some()), (vec![Some("t1".into())], false));
+            assert!(matches!(parting(&site, since), Parting::Wait { .. }), "until it is taken over");
+            site.bench.o.schedules.heir = Some(Heir { name: name.clone(), holds: ["t1".into()].into() });
+        } else {
+            assert!(site.bench.s.schedule_intent.is_some(), "it may still be on its way");
+            site.bench.wait(60);
+            site.read();
+            let Parting::Wait { status, .. } = parting(&site, since) else { panic!() };
+            site.bench.s = *status;
+            assert!(site.bench.s.schedule_intent.is_none(), "it did not arrive");
+        }
+        assert_eq!(parting(&site, since), Parting::Release { orphaned: false }, "{arrives}");
+    }
+    // Nobody takes it: it goes.
+    let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+    let write = site.first_write();
+    site.perform(&write);
+    let since = site.bench.now();
+    site.bench.o.schedules.heir = Some(Heir { name, holds: [].into() });
+    site.bench.o.schedules.intent = IntentView::MaybeSent { since: site.bench.moment() };
+    site.bench.wait(301);
+    site.read();
+    assert_eq!(
+        parting(&site, since),
+        Parting::Write(ScheduleWrite::Delete { site: here(), task: "t1".into() })
+    );
+}
+
+#[test]
 fn what_an_heir_has_is_not_deleted_and_what_it_does_not_take_is() {
     let mut site = Site::new(Edition::Cloud, vec![nightly(), weekly()]);
     site.settle();

@@ -59,6 +59,40 @@ fn until_the_labels_are_read_nothing_is_done_and_nothing_is_said_to_be_wrong() {
 }
 
 #[test]
+fn who_is_not_allowed_stands_in_nobodys_way_and_who_goes_still_holds_what_it_made() {
+    let (d, status) = (desired(&json!({})), settled(&desired(&json!({}))));
+    let goes = Desired { deleting: Some(now()), ..d.clone() };
+    let is =
+        |d: &Desired, access| Claimant::of(d, &status, &access).map(|one| (one.terminating, one.allowed));
+    let no = || Access::Denied("ask for it".into());
+    assert_eq!(is(&d, Access::Allowed), Some((false, true)));
+    assert_eq!(is(&d, Access::Unknown), Some((false, false)));
+    assert_eq!(is(&d, no()), None);
+    assert_eq!(is(&goes, no()), Some((true, false)));
+    // While that is looked up nothing is made, and nothing is said to be wrong.
+    let o = Observed { claim: Claim::Unresolved, ..seen(View::Absent) };
+    let decision = decide(&d, &o, &FlowDeploymentStatus::default(), now());
+    assert_eq!((&decision.step, ready(&decision)), (&Step::Rest, ("Unknown", "Progressing")));
+}
+
+#[test]
+fn of_a_connection_that_is_not_there_it_is_said_and_nothing_is_done() {
+    let missing = Observed {
+        access: Access::Unknown,
+        workspace: WorkspaceView::Missing,
+        deployment: View::Unread,
+        ..present(&json!({}))
+    };
+    let decision = decide(&desired(&json!({})), &missing, &FlowDeploymentStatus::default(), now());
+    assert_eq!((&decision.step, ready(&decision)), (&Step::Rest, ("Unknown", "DependencyNotFound")));
+    // Turned to one that is not there, through the former one.
+    let elsewhere = desired(&json!({"workspaceRef": {"name": "staging"}}));
+    let turned = Observed { access: Access::Unknown, turn: Turn::Missing, ..present(&json!({})) };
+    let decision = decide(&elsewhere, &turned, &settled(&desired(&json!({}))), now());
+    assert_eq!((&decision.step, ready(&decision)), (&Step::Rest, ("Unknown", "DependencyNotFound")));
+}
+
+#[test]
 fn what_was_made_while_it_was_allowed_is_deleted_with_its_resource() {
     let status = settled(&desired(&json!({})));
     let deleting = Desired { deleting: Some(now()), ..desired(&json!({})) };

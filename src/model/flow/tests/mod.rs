@@ -337,8 +337,10 @@ fn the_mark_then_age_then_name_decide_between_claimants() {
         name: ObjectName { namespace: "finance".into(), name: name.into() },
         created_at,
         terminating,
+        allowed: true,
         prepared: true,
     };
+    let unknown = |name: &str, created_at| Claimant { allowed: false, ..claimant(name, created_at, false) };
     let marked = |by: &str| View::Present(there(&json!({"tags": [format!("feedwater:abc/finance/{by}")]})));
     let taken = |by: &str| Claim::Taken { by: claimant(by, now(), false).name };
     let (older, younger) = (at("2026-11-24T09:00:00Z"), later(60));
@@ -350,6 +352,10 @@ fn the_mark_then_age_then_name_decide_between_claimants() {
         (View::Absent, vec![claimant("z", older, true)], Claim::Ours),
         (marked("orders"), vec![claimant("z", older, false)], Claim::Ours),
         (marked("z"), vec![claimant("z", younger, false)], taken("z")),
+        (View::Absent, vec![unknown("z", older)], Claim::Unresolved),
+        (View::Absent, vec![unknown("z", older), claimant("z", now(), false)], Claim::Unresolved),
+        (View::Absent, vec![unknown("a", younger)], Claim::Ours),
+        (marked("orders"), vec![unknown("z", older)], Claim::Ours),
         (
             marked("z"),
             vec![claimant("z", younger, true)],
@@ -364,6 +370,7 @@ fn the_mark_then_age_then_name_decide_between_claimants() {
         Heir::Ready(claimant("z", now(), false).name)
     );
     assert_eq!(heir(&[unprepared]), Heir::Soon);
+    assert_eq!(heir(&[unknown("z", younger)]), Heir::Soon, "it may be allowed a moment later");
     assert_eq!(heir(&[claimant("a", older, true)]), Heir::None);
 }
 

@@ -28,10 +28,10 @@ fn deletion_deletes_hands_over_or_lets_go() {
         panic!("{writes:?}")
     };
     assert_eq!(fields["tags"], json!(["t", "feedwater:abc/finance/other"]));
-    // An heir that is not ready is waited for, not forever.
+    // An heir that is not ready is waited for, half of the time that the deletion may take.
     let soon = Observed { heir: Heir::Soon, ..present(&json!({})) };
-    assert_eq!(decide(&d, &soon, &status, later(29)).step, Step::Rest);
-    assert!(matches!(decide(&d, &soon, &status, later(30)).step, Step::Do(_)));
+    assert_eq!(decide(&d, &soon, &status, later(299)).step, Step::Rest);
+    assert!(matches!(decide(&d, &soon, &status, later(300)).step, Step::Do(_)));
     // The escape.
     let unreachable = Observed { workspace: WorkspaceView::Missing, ..seen(View::Unread) };
     assert_eq!(

@@ -1,0 +1,127 @@
+//! Whose limits count. All connections to one place share what it bears, and the lowest limit of them holds: so it has to be the word of somebody
+//! who is let in there, or whoever may write a connection could stop all the others with it.
+
+use super::{ConnectionState, IdentityTrouble, Trouble};
+
+/// What the limits of a connection are worth to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weight {
+    /// It has not been tried yet: they count for the moment that takes, so that nothing is overrun at a start.
+    #[default]
+    Untried,
+    /// It was let in: they count.
+    Proven,
+    /// It is not let in, or never was: they do not count.
+    None,
+}
+
+impl Weight {
+    /// What it is once this is known of the connection.
+    #[must_use]
+    pub fn after(self, state: &ConnectionState) -> Self {
+        match state {
+            ConnectionState::Connected { .. } => Self::Proven,
+            // An outage is nothing that a connection can do for: it is let in again when that is over.
+            ConnectionState::Failed(trouble) if passes(trouble) && self == Self::Proven => self,
+            ConnectionState::Failed(_) => Self::None,
+            ConnectionState::Connecting
+            | ConnectionState::Suspended
+            | ConnectionState::SecretNotFound { .. }
+            | ConnectionState::SecretAccessDenied { .. }
+            | ConnectionState::SecretKeyMissing { .. }
+            | ConnectionState::ConfigMapNotFound { .. }
+            | ConnectionState::ConfigMapAccessDenied { .. }
+            | ConnectionState::ConfigMapKeyMissing { .. }
+            | ConnectionState::CaBundleInvalid { .. }
+            | ConnectionState::HeaderInvalid { .. } => self,
+        }
+    }
+
+    /// The least of these by `and`, of those that count. Where none does nobody is let in, and it is the least of all.
+    pub fn least<T: Copy>(all: impl Iterator<Item = (T, Self)>, and: impl Fn(T, T) -> T) -> Option<T> {
+        let all: Vec<(T, Self)> = all.collect();
+        let counting = all.iter().filter(|(_, weight)| *weight != Self::None).map(|(value, _)| *value);
+        counting.reduce(&and).or_else(|| all.iter().map(|(value, _)| *value).reduce(&and))
+    }
+}
+
+/// Whether it says something of the place or of the way there, rather than of who wants in.
+fn passes(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Dns
+        | Trouble::Tls
+        | Trouble::Unreachable
+        | Trouble::ConnectionLost
+        | Trouble::TimedOut
+        | Trouble::ServiceUnavailable
+        | Trouble::UnexpectedAnswer { .. }
+        | Trouble::RateLimited
+        | Trouble::SessionContested
+        | Trouble::Identity(
+            IdentityTrouble::RateLimited
+            | IdentityTrouble::Dns
+            | IdentityTrouble::Tls
+            | IdentityTrouble::Unreachable,
+        ) => true,
+        Trouble::CredentialsRefused { .. }
+        | Trouble::MissingScope
+        | Trouble::PermissionDenied
+        | Trouble::HostNotAllowed { .. }
+        | Trouble::WrongServer
+        | Trouble::UnsupportedVersion { .. }
+        | Trouble::SiteChanged
+        | Trouble::Identity(
+            IdentityTrouble::NotGranted
+            | IdentityTrouble::NoAssertion
+            | IdentityTrouble::Refused
+            | IdentityTrouble::NoToken
+            | IdentityTrouble::Claim(_)
+            | IdentityTrouble::WrongServer,
+        ) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_let_in_limits_the_others() {
+        let connected = || ConnectionState::Connected { version: "3.24".into() };
+        let refused = || ConnectionState::Failed(Trouble::CredentialsRefused { worked_before: true });
+        let away = || ConnectionState::Failed(Trouble::Unreachable);
+        let no_secret = || ConnectionState::SecretNotFound { name: "pat".into() };
+        let table = [
+            (vec![], Weight::Untried),
+            (vec![ConnectionState::Connecting], Weight::Untried),
+            (vec![connected()], Weight::Proven),
+            (vec![refused()], Weight::None),
+            // A way that leads nowhere is no outage.
+            (vec![away()], Weight::None),
+            (vec![connected(), away()], Weight::Proven),
+            (vec![connected(), away(), refused()], Weight::None),
+            // Another Secret is no new chance, until it is let in.
+            (vec![refused(), ConnectionState::Connecting], Weight::None),
+            (vec![refused(), ConnectionState::Connecting, connected()], Weight::Proven),
+            (vec![connected(), no_secret()], Weight::Proven),
+            (vec![refused(), no_secret()], Weight::None),
+        ];
+        for (states, expected) in table {
+            let found = states.iter().fold(Weight::default(), Weight::after);
+            assert_eq!(found, expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn the_least_of_those_that_count() {
+        use Weight::{None, Proven, Untried};
+        for (all, expected) in [
+            (vec![], Option::None),
+            (vec![(4, Proven), (1, None)], Some(4)),
+            (vec![(4, Proven), (2, Untried), (1, None)], Some(2)),
+            (vec![(4, None), (1, None)], Some(1)),
+        ] {
+            assert_eq!(Weight::least(all.iter().copied(), usize::min), expected, "{all:?}");
+        }
+    }
+}
