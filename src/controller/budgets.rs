@@ -3,9 +3,10 @@
 use super::context::Context;
 use super::index::{Dependent, object_name};
 use super::wakes::Wakes;
-use crate::api::{ExtractRefresh, JobOrigin};
+use crate::api::{Attempt, ExtractRefresh, ExtractRefreshStatus, JobOrigin};
 use crate::model::budget::{Budget, Grant, Limits};
 use crate::model::connection::{ConnectionState, Weight};
+use crate::model::extract::Learnt;
 use crate::model::ids::{ConnectionName, ObjectName};
 use crate::model::time::Moment;
 use jiff::Timestamp;
@@ -74,7 +75,9 @@ impl SiteBudget {
         inner.limits.insert(site.clone(), (limits, known.unwrap_or_default()));
         if known.is_none() {
             refreshes(ctx, site)
-                .filter(|refresh| refresh.status.as_ref().is_some_and(|s| s.attempt.is_some()))
+                .filter(|refresh| {
+                    refresh.status.as_ref().is_some_and(|status| under_way(refresh, status).is_some())
+                })
                 .filter_map(|refresh| object_name(&*refresh))
                 .for_each(|under_way| inner.budget.occupy(&under_way));
             let told = told(ctx, site, ctx.clock.now());
@@ -187,13 +190,20 @@ fn told(ctx: &Context, site: &ObjectName, now: Timestamp) -> Vec<Duration> {
     let ours = |origin: Option<JobOrigin>| origin != Some(JobOrigin::Adopted);
     let starts = refreshes(ctx, site).flat_map(|refresh| {
         let status = refresh.status.clone().unwrap_or_default();
+        let under_way = under_way(&refresh, &status).cloned();
         let ended =
             status.history.into_iter().filter(|h| ours(h.origin)).filter_map(|h| h.started_at.or(h.ended_at));
-        let under_way = status.attempt.filter(|a| ours(a.origin)).map(|a| a.intended_at);
+        let under_way = under_way.filter(|a| ours(a.origin)).map(|a| a.intended_at);
         ended.chain(under_way).map(|at| at.0).collect::<Vec<_>>()
     });
     let lately = starts.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
     lately.filter(|age| *age < Duration::from_secs(3600)).collect()
+}
+
+/// The refresh that is under way through the connection that the resource names; one through another takes no place here.
+fn under_way<'a>(refresh: &ExtractRefresh, status: &'a ExtractRefreshStatus) -> Option<&'a Attempt> {
+    let named = ConnectionName::from(&refresh.spec.site_ref);
+    status.attempt.as_ref().filter(|attempt| attempt.learnt(&named) == Learnt::Here)
 }
 
 /// The resources that name this connection.

@@ -393,7 +393,10 @@ fn budgeted(
             BudgetView::Free
         }
         (false, Some(attempt)) => {
-            if attempt.job_id.is_some() {
+            if attempt.learnt(&desired.site) != Learnt::Here {
+                // It is followed elsewhere: what another server calls a job takes no place here.
+                budget.leave(&desired.name, moment);
+            } else if attempt.job_id.is_some() {
                 budget.occupy(&desired.name);
             } else if attempt.is_blocked() {
                 // Somebody else's job runs, not ours.

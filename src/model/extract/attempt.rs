@@ -61,7 +61,10 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     }
     match (&learnt, learnt::view(p.d, p.o, &learnt)) {
         (Learnt::Here, _) | (_, SiteView::Ready { .. }) => {}
-        (_, SiteView::NotReady { .. }) if p.now < given_up(p, &attempt) => return,
+        // Just started: the connection has not been tried yet.
+        (_, SiteView::NotReady { reason }) if *reason == "Progressing" || p.now < given_up(p, &attempt) => {
+            return;
+        }
         (_, SiteView::NotReady { .. } | SiteView::Missing) => {
             return lost(
                 p,
@@ -208,7 +211,9 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
 
 /// Until when a connection is waited for that the spec does not name any more: its job would have been cancelled by then.
 pub(super) fn given_up(p: &Pass, attempt: &Attempt) -> Timestamp {
-    add(attempt.intended_at.0, p.d.timeout)
+    let begun =
+        attempt.started_at.as_ref().map_or(attempt.intended_at.0, |at| at.0.max(attempt.intended_at.0));
+    add(begun, p.d.timeout)
 }
 
 /// Nobody knows the job any more: whether it succeeded is unknown, so it counts as not.

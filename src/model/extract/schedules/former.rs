@@ -95,6 +95,10 @@ impl Round {
         let write = Write::Delete { site: site.clone(), task: task.clone() };
         match learnt::view(p.d, p.o, learnt) {
             SiteView::Missing => Departs::Left(gone(site)),
+            // Just started: the connection has not been tried yet.
+            SiteView::NotReady { reason } if *reason == "Progressing" => {
+                Departs::Waits(add(p.now, super::parting::LOOK))
+            }
             SiteView::NotReady { .. } if p.now >= deadline => Departs::Left(unusable(site)),
             SiteView::NotReady { .. } => Departs::Waits(deadline),
             SiteView::Ready { .. } => {

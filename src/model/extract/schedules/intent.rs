@@ -42,7 +42,9 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, wants: &[Want]
         }
     };
     let TasksView::Read { asked, tasks, .. } = view else {
-        return Next::Wait { until: None };
+        // To ask again at once is of no use where the account may not list them.
+        let until = (*view == TasksView::Forbidden).then(|| add(p.now, super::parting::LOOK));
+        return Next::Wait { until };
     };
     let new = tasks.iter().find(|task| {
         task.content.as_ref().is_some_and(|luid| luid.as_str() == intent.luid)

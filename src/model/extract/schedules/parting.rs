@@ -44,7 +44,8 @@ pub enum Parting {
     },
 }
 
-const LOOK: Duration = Duration::from_secs(5);
+/// How soon to look again where nothing wakes us.
+pub(super) const LOOK: Duration = Duration::from_secs(5);
 
 /// Plans one pass. `since`: the deletion timestamp; `deadline`: how long after it the schedules are left behind.
 pub(crate) fn part(
