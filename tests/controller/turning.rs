@@ -232,6 +232,43 @@ async fn a_job_that_their_own_server_told_is_neither_asked_for_nor_cancelled_thr
     }
 }
 
+/// A server of their own may call a job running for ever: that takes nobody a place on the platform's site, before a restart and after it.
+#[tokio::test(start_paused = true)]
+async fn a_job_elsewhere_takes_no_place_on_the_site_of_the_cluster() {
+    for restarted in [false, true] {
+        let mut attack = Attack::new();
+        let one = json!({"spec": {"limits": {"maxConcurrentRefreshes": 1}}});
+        attack.world.server.merge(SITES, "", "acme", &one).unwrap();
+        let mut refresh = World::refresh("orders", &[]);
+        refresh["spec"]["timeout"] = json!("24h");
+        refresh["spec"]["trigger"] = json!({"onCreate": "Refresh"});
+        attack.world.server.put("extractrefreshes", refresh).unwrap();
+        let has = |world: &World| world.exr("orders")["status"]["attempt"]["jobId"].is_string();
+        attack.world.until("it has a job", has).await;
+        let id = attack.world.exr("orders")["status"]["attempt"]["jobId"].as_str().unwrap().to_owned();
+        attack.evil.tableau.advance(&id.as_str().into(), JobStatus::InProgress).unwrap();
+        attack.merge("extractrefreshes", &to_the_cluster());
+        sleep(POLL * 3).await;
+        if restarted {
+            attack.restart();
+            sleep(POLL * 3).await;
+        }
+        attack.world.publish("fx");
+        let mut another = World::refresh("fx", &[]);
+        another["spec"]["siteRef"] = to_the_cluster()["siteRef"].clone();
+        another["spec"]["trigger"] = json!({"onCreate": "Refresh"});
+        attack.world.server.put("extractrefreshes", another).unwrap();
+        let done = |world: &World| {
+            condition(&world.exr("fx"), "LastRefreshSucceeded") == Some(("True", "Succeeded"))
+        };
+        attack.world.until("the other one is refreshed", done).await;
+        assert!(
+            attack.world.exr("orders")["status"]["attempt"]["jobId"].is_string(),
+            "it is still under way"
+        );
+    }
+}
+
 /// Nothing is lost by it: what the job was to contain is refreshed where the spec says.
 #[tokio::test(start_paused = true)]
 async fn what_was_under_way_elsewhere_is_refreshed_on_the_site_that_is_named_now() {
