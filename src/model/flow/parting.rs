@@ -145,6 +145,9 @@ fn next(p: &Pass) -> Next {
         View::Present(there) => {
             match (owner(p.d, p.status, there), &p.o.heir, p.status.pending_write.as_ref()) {
                 (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
+                (Owner::Us, Heir::Soon, Some(owed)) if p.d.deleting.is_some() && !there.paused => {
+                    Next::Write(repair::writes(&there.id, owed, p.o.clock))
+                }
                 (Owner::Us, Heir::Soon, _)
                     if p.d
                         .deleting
@@ -152,6 +155,11 @@ fn next(p: &Pass) -> Next {
                 {
                     Next::See
                 }
+                // It may be suspended, only observe, or lack a Secret: that is no reason to delete what it declares.
+                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some() => Next::Blocked {
+                    cause: "another FlowDeployment declares it and is not ready to take it over".to_owned(),
+                    until: Some(add(p.now, LOOK)),
+                },
                 (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
