@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const DECIDED: [&str; 2] = ["src/model", "src/controller"];
 
 /// Words in CamelCase there that are no reasons: kinds, types of conditions, values of fields, labels of metrics, words of a report.
-const NO_REASONS: &str = "
+const NO_REASONS: &str = "DoesNotExist Exists In NotIn 
 Adopt All Any AwaitingRetry CancelNew Cause Cloud Cluster Completed ConfigMap Drifted Ended Enqueue Extract ExtractRefresh False Fifth
 First FlowDeployment Fourth Fresh Full Incremental LastDay LastRefreshSucceeded None NotFound Outcome Prefect Ready Reconciling Refresh Refreshing Requested Resource Second Secret Stalled Started Tableau Third Took True Unknown
 Unread Upstreams UpstreamsHealthy ";
