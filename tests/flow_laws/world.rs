@@ -191,8 +191,10 @@ impl World {
             Step::Hold => self.finalizers(n, Some(vec![FINALIZER.to_owned()])),
             Step::Release => {
                 self.finalizers(n, None);
+                let orphaned = decision.notes.iter().any(|note| note.reason == "Orphaned");
+                self.orphaned[n] |= orphaned;
                 if d.deleting.is_some() {
-                    self.let_go(n, d.deletion_policy == DeletionPolicy::Orphan);
+                    self.let_go(n, orphaned || d.deletion_policy == DeletionPolicy::Orphan);
                 }
             }
             Step::Do(writes) => {

@@ -33,6 +33,7 @@ pub(super) fn delete(
         Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
         // An heir that gets ready does not wake us.
         Next::See => p.rest_until(deleting(&p, status.clone()), add(now, LOOK)),
+        Next::Leave => orphaned(&p, ANOTHERS),
         Next::Blocked { cause, until } => blocked(&p, &cause, until, add(since, o.cleanup_deadline)),
     }
 }
@@ -41,8 +42,7 @@ pub(super) fn delete(
 fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp) -> Decision {
     let name = p.d.place(p.status).deployment;
     if p.now >= deadline {
-        let note = warned("Orphaned", format!("Deployment `{name}` is left in Prefect: {cause}"));
-        return Decision { notes: vec![note], ..p.decision(p.status.clone(), Step::Release) };
+        return orphaned(p, cause);
     }
     let ready = Ready::wrong(
         "DeletionBlocked",
@@ -53,6 +53,13 @@ fn blocked(p: &Pass, cause: &str, until: Option<Timestamp>, deadline: Timestamp)
     );
     let again = until.map_or(deadline, |until| until.min(deadline));
     p.rest_until(p.with(ready, Drifted::stored(p.status)), again)
+}
+
+/// Lets go of what stays.
+fn orphaned(p: &Pass, cause: &str) -> Decision {
+    let name = p.d.place(p.status).deployment;
+    let note = warned("Orphaned", format!("Deployment `{name}` is left in Prefect: {cause}"));
+    Decision { notes: vec![note], ..p.decision(p.status.clone(), Step::Release) }
 }
 
 /// The spec has moved on: leave the old place by the policy, then forget it.
@@ -66,6 +73,7 @@ pub(super) fn leave(p: &Pass) -> Decision {
         Next::Announce(next) => p.decision(p.working(*next, MESSAGE), Step::Intend),
         Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
         Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
+        Next::Leave => left_behind(p, ANOTHERS),
         Next::Blocked { cause: _, until } => {
             let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
             let status = match refused {
@@ -111,7 +119,12 @@ enum Next {
         cause: String,
         until: Option<Timestamp>,
     },
+    /// It stays for another that declares it.
+    Leave,
 }
+
+const ANOTHERS: &str =
+    "another FlowDeployment declares it and was not ready to take it over; let that one adopt it";
 
 fn next(p: &Pass) -> Next {
     let workspace = p.d.place(p.status).workspace;
@@ -156,10 +169,7 @@ fn next(p: &Pass) -> Next {
                     Next::See
                 }
                 // It may be suspended, only observe, or lack a Secret: that is no reason to delete what it declares.
-                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some() => Next::Blocked {
-                    cause: "another FlowDeployment declares it and is not ready to take it over".to_owned(),
-                    until: Some(add(p.now, LOOK)),
-                },
+                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some() => Next::Leave,
                 (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
