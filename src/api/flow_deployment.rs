@@ -240,9 +240,10 @@ pub struct FlowDriftDetection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DriftMode")]
     pub mode: Option<DriftMode>,
-    /// Fields of this spec that are set when the deployment is created and then left to others, such as `description`. Unset: none.
+    /// Fields of this spec that are set when the deployment is created and then left to others, such as `description`; `schedules` means all of
+    /// them, `schedules/<slug>` one. Unset: none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
     pub ignore: Option<Vec<String>>,
 }
 
@@ -333,16 +334,17 @@ pub struct FlowDeploymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 261))]
     pub workspace: Option<String>,
-    /// Fields, schedules (`schedules/<slug>`) and labels (`labels/<key>`) that Feedwater has set; what leaves the spec is reverted by this list.
+    /// Fields, schedules (`schedules/<slug>`), their parameters (`scheduleParameters/<slug>`) and labels (`labels/<key>`) that Feedwater has set; what
+    /// leaves the spec is reverted by this list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128), inner(length(max = 128)))]
+    #[schemars(length(max = 192), inner(length(max = 128)))]
     pub applied_fields: Vec<String>,
     /// The Secrets of `spec.valuesFrom` as they were when Prefect was last seen to have their values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub secrets: Vec<AppliedSecret>,
-    /// Set before a write that makes Prefect drop future scheduled runs, cleared after Prefect was asked to schedule again from that moment.
+    /// Set before a write that makes Prefect drop future scheduled runs or adds a schedule, cleared after Prefect was asked to schedule from that moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_write: Option<PendingWrite>,
     /// Generation of the spec that `deploymentId` last had as a whole: while it is that of the resource, a difference is somebody else's change and no

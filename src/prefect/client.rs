@@ -160,8 +160,9 @@ impl PrefectClient {
         let answer = self.http.send(self.signed("csrf_token", Method::GET, url)).await?;
         let token = match success(&answer) {
             Ok(()) => Some(wire::csrf_token(&answer.body).ok_or(PrefectError::WrongServer)?),
-            // 422: it is off. 404: this version has none.
+            // 422: it is off. 404, also of a proxy that lets nothing else through: this version has none.
             Err(PrefectError::Invalid { .. } | PrefectError::NotFound) => None,
+            Err(PrefectError::WrongServer) if answer.status == 404 => None,
             Err(error) => return Err(error),
         };
         let wanted = token.is_some();

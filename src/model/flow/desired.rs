@@ -1,12 +1,11 @@
 //! The spec, parsed: what the deployment shall be, by the server's names.
 
 use super::claim::MARK_PREFIX;
-use super::diff;
 use super::values::{self, ValueFrom};
 use crate::api::{
     AdoptionPolicy, CollisionStrategy, ConcurrencyLimit, DeletionPolicy, DriftMode, FINALIZER,
-    FlowDeployment, FlowDeploymentSpec, FlowDeploymentStatus, FlowDriftDetection, FlowSchedule,
-    ForeignSchedules, ManagementPolicy, VersionInfo,
+    FlowDeployment, FlowDeploymentSpec, FlowDeploymentStatus, FlowSchedule, ForeignSchedules,
+    ManagementPolicy, VersionInfo,
 };
 use crate::model::deployments::Fields;
 use crate::model::ids::{ConnectionName, DeploymentName, ObjectName};
@@ -115,12 +114,12 @@ impl Desired {
         let deleting = r.metadata.deletion_timestamp.as_ref().map(|t| t.0);
         let drift = spec.drift_detection.as_ref();
         let observes = spec.management_policy == Some(ManagementPolicy::Observe);
-        let (fields, values_from, tags, schedules, ignored) = if deleting.is_some() {
-            (Fields::default(), Vec::new(), None, BTreeMap::new(), BTreeSet::new())
+        let (fields, values_from, tags, schedules) = if deleting.is_some() {
+            (Fields::default(), Vec::new(), None, BTreeMap::new())
         } else {
             let mut fields = fields(spec)?;
             let values_from = values::parse(spec, &mut fields)?;
-            (fields, values_from, tags(spec)?, schedules(spec)?, ignored(drift)?)
+            (fields, values_from, tags(spec)?, schedules(spec)?)
         };
         Ok(Self {
             generation: r.metadata.generation.unwrap_or_default(),
@@ -135,7 +134,7 @@ impl Desired {
             labels: spec.labels.clone(),
             remove_foreign: spec.foreign_schedules == Some(ForeignSchedules::Remove),
             drift: drift.and_then(|drift| drift.mode).unwrap_or(DriftMode::Enabled),
-            ignored,
+            ignored: drift.and_then(|drift| drift.ignore.clone()).into_iter().flatten().collect(),
             observes,
             adopts: spec.adoption_policy == Some(AdoptionPolicy::Adopt),
             deletion_policy: deletion_policy(r),
@@ -261,20 +260,6 @@ fn tags(spec: &FlowDeploymentSpec) -> Result<Option<BTreeSet<String>>, Unsupport
         });
     }
     Ok(spec.tags.as_ref().map(|t| t.iter().cloned().collect()))
-}
-
-fn ignored(drift: Option<&FlowDriftDetection>) -> Result<BTreeSet<String>, Unsupported> {
-    let names: BTreeSet<String> =
-        drift.and_then(|drift| drift.ignore.clone()).into_iter().flatten().collect();
-    match names.iter().find(|name| !diff::is_known(name)) {
-        Some(unknown) => Err(Unsupported {
-            message: format!(
-                "spec.driftDetection.ignore names `{unknown}`, which is no field that is compared; name a field of the spec, such as \
-                 `description`, or a schedule, as `schedules/nightly`"
-            ),
-        }),
-        None => Ok(names),
-    }
 }
 
 /// The queue Prefect takes where none is named.

@@ -3,7 +3,7 @@
 use super::desired::DEFAULT_QUEUE;
 use super::pass::{MOST_NAME, cut};
 use super::{Desired, DesiredSchedule, MARK_PREFIX, Write, repair, rule};
-use crate::api::PendingWrite;
+use crate::api::{PendingWrite, Time};
 use crate::model::deployments::{Deployment, Fields, NewDeployment, NewSchedule, Schedule};
 use crate::model::ids::ScheduleId;
 use jiff::Timestamp;
@@ -30,8 +30,6 @@ const FIELDS: [(&str, &str, Unset); 15] = [
     ("paused", "paused", Unset::Is(false)),
 ];
 const TAGS: &str = "tags";
-/// Told in `Drifted`; set when a deployment is created.
-const LABELS: &str = "labels";
 /// All of them; one is `schedules/<slug>`.
 pub(super) const SCHEDULES: &str = "schedules";
 /// Schedules without a slug that are not declared.
@@ -117,20 +115,21 @@ impl Diff {
         clock: Option<Timestamp>,
     ) -> Vec<Write> {
         let id = || there.id.clone();
+        // A deletion would drop what was made good after the look at what it drops.
+        let payable = |owed: &&PendingWrite| !there.paused && (self.delete.is_empty() || owed.late.is_none());
+        if let Some(stretch) = owed.filter(payable).and_then(|owed| repair::overdue(owed, &there.id, clock)) {
+            return vec![stretch];
+        }
         if let Some(PendingWrite { since, late: None }) = owed
             && !self.delete.is_empty()
         {
             return vec![Write::SeeLate { id: id(), before: since.0 }];
         }
-        // A paused deployment has no runs, and asking for them would make some.
+        // A paused deployment has no runs, and asking for them would make some; what it would have had while it was paused is not asked for.
         let paused = self.patch.get("paused").and_then(Value::as_bool).unwrap_or(there.paused);
-        let owed = owed.filter(|_| !paused);
-        // A deletion would drop what was made good before it.
-        if let Some(owed) = owed.filter(|_| self.delete.is_empty())
-            && let Some(stretch) = repair::overdue(owed, &there.id, clock)
-        {
-            return vec![stretch];
-        }
+        let since = |owed: &PendingWrite| clock.filter(|_| there.paused).map_or(owed.since, Time);
+        let owed =
+            owed.filter(|_| !paused).map(|owed| PendingWrite { since: since(owed), late: owed.late.clone() });
         let delete = self.delete.iter().map(|s| Write::DeleteSchedule { id: id(), schedule: s.clone() });
         let put = self.put.iter().map(|(s, new)| Write::PutSchedule {
             id: id(),
@@ -139,7 +138,7 @@ impl Diff {
         });
         let patch = (!self.patch.is_empty()).then(|| Write::Patch { id: id(), fields: self.patch.clone() });
         let add = self.add.iter().map(|new| Write::AddSchedule { id: id(), new: new.clone() });
-        let repair = owed.into_iter().flat_map(|owed| repair::writes(&there.id, owed, clock));
+        let repair = owed.into_iter().flat_map(|owed| repair::writes(&there.id, &owed, clock));
         delete.chain(put).chain(patch).chain(add).chain(repair).collect()
     }
 
@@ -237,14 +236,6 @@ pub(super) fn declared(d: &Desired) -> BTreeSet<String> {
     fields.chain(tags).chain(labels).chain(schedules.flatten()).collect()
 }
 
-/// Whether something of that name is compared, so that it can be left to others.
-pub(super) fn is_known(name: &str) -> bool {
-    let lists = [TAGS, LABELS, SCHEDULES, FOREIGN];
-    let fields = FIELDS.iter().map(|(_, field, _)| *field);
-    lists.into_iter().chain(fields).any(|known| known == name || whole_field(known) == name)
-        || name.strip_prefix("schedules/").is_some_and(|slug| !slug.is_empty())
-}
-
 /// The deployment to be created: what the spec declares, and the mark.
 pub(super) fn new_deployment(d: &Desired) -> NewDeployment {
     let mut fields = d.fields.clone();
@@ -280,7 +271,7 @@ fn schedule_name(slug: &str) -> String {
 
 /// The parameters that a schedule's runs get, which it may have without being told to.
 fn parameters_name(slug: &str) -> String {
-    cut(&format!("schedules/{slug}.parameters"), MOST_NAME)
+    cut(&format!("scheduleParameters/{slug}"), MOST_NAME)
 }
 
 fn label_name(key: &str) -> String {

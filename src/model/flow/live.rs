@@ -215,7 +215,8 @@ fn create(p: &Pass) -> Decision {
     if let Some(not_yet) = hold(p).or_else(|| enter(p)) {
         return not_yet;
     }
-    let next = announced(p, &BTreeSet::new());
+    let mut next = announced(p, &BTreeSet::new());
+    next.in_sync_generation = Some(NOTHING);
     let create = Write::Create { flow: p.d.deployment.flow.to_string(), new: diff::new_deployment(p.d) };
     announce_or(p, next, "Creates the deployment in Prefect", vec![create])
 }
@@ -280,8 +281,8 @@ fn keep(p: &Pass, there: &Deployment) -> Decision {
 
 /// What the spec declares. What is set at creation and then left to others is set by then also where it takes writes of its own, as schedules do.
 fn declared<'a>(p: &Pass<'a>) -> Cow<'a, Desired> {
-    let complete = p.status.in_sync_generation.is_some_and(|generation| generation != NOTHING) || p.steady();
-    if complete || p.status.adopted == Some(true) {
+    // What was taken over, handed over or found again by its mark was there before.
+    if p.status.in_sync_generation != Some(NOTHING) || p.status.adopted == Some(true) {
         return Cow::Borrowed(p.d);
     }
     let mut d = p.d.clone();
@@ -361,7 +362,8 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, left: &BTreeSet<String>) -
     let mut next = announced(p, &still_there);
     if another(p, there) {
         next.deployment_id = Some(there.id.to_string());
-        next.in_sync_generation = Some(NOTHING);
+        let known = p.status.deployment_id.is_some() || p.status.in_sync_generation == Some(NOTHING);
+        next.in_sync_generation = known.then_some(NOTHING);
     }
     let rotated = values::rotated(p);
     contest::start_anew(&mut next, &values::rotated_fields(p));

@@ -350,6 +350,24 @@ pub struct Memory {
     pub failure: Option<(WriteKind, Failure)>,
     /// What was owed from long ago is made good up to this moment, by the rules before a change: the change is next, however late.
     pub paid: Option<Timestamp>,
+    /// Since when a deletion waits for an heir.
+    pub waited: Option<Timestamp>,
+}
+
+impl Memory {
+    /// Nothing tried yet, as of now.
+    fn of(d: &Desired, o: &Observed, now: Timestamp) -> Self {
+        let secrets = o.values.applied();
+        Self {
+            generation: d.generation,
+            secrets,
+            tries: 0,
+            until: now,
+            failure: None,
+            paid: None,
+            waited: None,
+        }
+    }
 }
 
 /// An Event.

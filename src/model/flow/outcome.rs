@@ -45,11 +45,8 @@ pub fn fold(
                         owed.late.iter_mut().for_each(|late| late.retain(|at| at.0 != *from));
                     } else {
                         owed.since = Time(owed.since.0.max(*to));
-                        let tries = p.memory().map_or(0, |m| m.tries);
-                        decision.memory = Some(Memory {
-                            paid: Some(owed.since.0),
-                            ..remembered(&p, tries, Duration::ZERO, None)
-                        });
+                        let memory = p.memory().cloned().unwrap_or_else(|| Memory::of(d, o, now));
+                        decision.memory = Some(Memory { paid: Some(owed.since.0), ..memory });
                     }
                 }
             }
@@ -136,14 +133,7 @@ fn failed(p: &Pass, kind: WriteKind, failure: &Failure) -> Memory {
 }
 
 fn remembered(p: &Pass, tries: u32, wait: Duration, failure: Option<(WriteKind, Failure)>) -> Memory {
-    Memory {
-        generation: p.d.generation,
-        secrets: p.o.values.applied(),
-        tries,
-        until: add(p.now, wait),
-        failure,
-        paid: None,
-    }
+    Memory { tries, until: add(p.now, wait), failure, ..Memory::of(p.d, p.o, p.now) }
 }
 
 /// An Event for a refusal, not for each of its repetitions.

@@ -3,7 +3,7 @@
 use super::claim::{Owner, is_written, owner};
 use super::pass::{Drifted, Pass, Ready, forget, set, warned};
 use super::repair::{self, repair};
-use super::{Decision, Desired, Failure, Heir, Observed, Step, View, WorkspaceView, Write, diff};
+use super::{Decision, Desired, Failure, Heir, Memory, Observed, Step, View, WorkspaceView, Write, diff};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
 use crate::model::heirs;
@@ -31,11 +31,21 @@ pub(super) fn delete(
         Next::Done => p.decision(status.clone(), Step::Release),
         Next::Announce(next) => p.decision(deleting(&p, *next), Step::Intend),
         Next::Write(writes) => p.decision(deleting(&p, status.clone()), Step::Do(writes)),
+        Next::Await => Decision {
+            memory: Some(awaiting(&p)),
+            ..p.rest_until(deleting(&p, status.clone()), add(now, LOOK))
+        },
         // An heir that gets ready does not wake us.
         Next::See => p.rest_until(deleting(&p, status.clone()), add(now, LOOK)),
         Next::Leave => orphaned(&p, ANOTHERS),
         Next::Blocked { cause, until } => blocked(&p, &cause, until, add(since, o.cleanup_deadline)),
     }
+}
+
+/// Since when this process has waited for an heir: it has a while from then on, also where an outage took all the time there was.
+fn awaiting(p: &Pass) -> Memory {
+    let memory = p.memory().cloned().unwrap_or_else(|| Memory::of(p.d, p.o, p.now));
+    Memory { waited: memory.waited.or(Some(p.now)), ..memory }
 }
 
 /// Waits until the deadline, then lets go: `kubectl delete` must end.
@@ -72,8 +82,8 @@ pub(super) fn leave(p: &Pass) -> Decision {
         Next::Done => Decision { memory: None, ..p.decision(forgotten(p), Step::Intend) },
         Next::Announce(next) => p.decision(p.working(*next, MESSAGE), Step::Intend),
         Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
-        Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
-        Next::Leave => left_behind(p, ANOTHERS),
+        // The last two are for who is deleted: names may be swapped.
+        Next::See | Next::Await | Next::Leave => p.rest(p.working(p.status.clone(), MESSAGE)),
         Next::Blocked { cause: _, until } => {
             let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
             let status = match refused {
@@ -106,6 +116,9 @@ fn forgotten(p: &Pass) -> FlowDeploymentStatus {
 /// How soon to look again for what no reading of Prefect tells.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How long an heir has at least, as of this process: it needs two writes.
+const AT_LEAST: Duration = Duration::from_secs(30);
+
 /// What leaving comes to next.
 enum Next {
     /// Nothing of ours is there.
@@ -119,6 +132,8 @@ enum Next {
         cause: String,
         until: Option<Timestamp>,
     },
+    /// Another that declares it is to become ready for it.
+    Await,
     /// It stays for another that declares it.
     Leave,
 }
@@ -161,12 +176,8 @@ fn next(p: &Pass) -> Next {
                 (Owner::Us, Heir::Soon, Some(owed)) if p.d.deleting.is_some() && !there.paused => {
                     Next::Write(repair::writes(&there.id, owed, p.o.clock))
                 }
-                (Owner::Us, Heir::Soon, _)
-                    if p.d
-                        .deleting
-                        .is_some_and(|since| p.now < heirs::waits_until(since, p.o.cleanup_deadline)) =>
-                {
-                    Next::See
+                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some_and(|since| p.now < wait(p, since)) => {
+                    Next::Await
                 }
                 // It may be suspended, only observe, or lack a Secret: that is no reason to delete what it declares.
                 (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some() => Next::Leave,
@@ -184,6 +195,12 @@ fn next(p: &Pass) -> Next {
             }
         }
     }
+}
+
+/// Until when an heir is waited for.
+fn wait(p: &Pass, since: Timestamp) -> Timestamp {
+    let awaited = p.memory().and_then(|memory| memory.waited).unwrap_or(p.now);
+    heirs::waits_until(since, p.o.cleanup_deadline).max(add(awaited, AT_LEAST))
 }
 
 /// Renaming a resource in Git must not delete its deployment: another resource that declares it gets the mark.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// How far back what others' changes dropped is made good: what is due by then is no surprise.
 const BACK: Duration = Duration::from_secs(120);
-/// What is owed for longer than this is made good before the change: what is changed now must not have runs in that past.
-const STALE: Duration = Duration::from_secs(120);
+/// What is owed for longer than this, which is longer than [`BACK`], is made good before the change: what is changed now must not have runs in that past.
+const STALE: Duration = Duration::from_secs(240);
 /// Most late runs that are kept.
 pub(super) const MOST_LATE: usize = 100;
 

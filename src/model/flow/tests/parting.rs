@@ -31,8 +31,13 @@ fn deletion_deletes_hands_over_or_lets_go() {
     // An heir that is not ready is waited for, half of the time that the deletion may take.
     let soon = Observed { heir: Heir::Soon, ..present(&json!({})) };
     assert_eq!(decide(&d, &soon, &status, later(299)).step, Step::Rest);
-    // Then it is left for that one, which may be suspended: no reason to delete what it declares.
-    let left = decide(&d, &soon, &status, later(300));
+    // Then it is left for that one, which may be suspended: no reason to delete what it declares. It has half a minute at least, as of this
+    // process: an outage may have taken all the time there was.
+    let met = decide(&d, &soon, &status, later(900));
+    assert_eq!(met.step, Step::Rest);
+    let soon = Observed { memory: met.memory, ..soon };
+    assert_eq!(decide(&d, &soon, &status, later(929)).step, Step::Rest);
+    let left = decide(&d, &soon, &status, later(930));
     assert_eq!((left.step, left.notes[0].reason), (Step::Release, "Orphaned"));
     // Meanwhile what a write of ours cost is made good.
     let pending_write = Some(PendingWrite { since: Time(at("2026-11-24T09:59:58Z")), late: None });
@@ -69,6 +74,7 @@ fn a_blocked_deletion_ends_at_the_deadline() {
     let d = Desired { deleting: Some(now()), generation: 2, ..live };
     let refused = Memory {
         paid: None,
+        waited: None,
         generation: 2,
         secrets: Vec::new(),
         tries: 5,
