@@ -137,7 +137,8 @@ impl Diff {
             new: new.clone(),
         });
         let patch = (!self.patch.is_empty()).then(|| Write::Patch { id: id(), fields: self.patch.clone() });
-        let add = self.add.iter().map(|new| Write::AddSchedule { id: id(), new: new.clone() });
+        let since = owed.as_ref().map(|owed| owed.since.0);
+        let add = self.add.iter().map(|new| Write::AddSchedule { id: id(), new: rule::anchored(new, since) });
         let repair = owed.into_iter().flat_map(|owed| repair::writes(&there.id, &owed, clock));
         delete.chain(put).chain(patch).chain(add).chain(repair).collect()
     }

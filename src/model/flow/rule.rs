@@ -3,10 +3,12 @@
 use super::DesiredSchedule;
 use super::diff::same_object;
 use crate::model::deployments::{NewSchedule, Schedule};
+use crate::model::time::sub;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// What Prefect 3.6.26 and later puts before a rule without a start.
 pub(super) const INJECTED_START: &str = "DTSTART:20200101T000000\n";
@@ -39,6 +41,19 @@ pub(super) fn whole(slug: &str, want: &DesiredSchedule, have: Option<&Schedule>)
         },
         max_scheduled_runs: want.max_scheduled_runs,
     }
+}
+
+/// A new interval that says nothing of its phase begins now, and Prefect counts that very moment as its first time: asked for runs from a little
+/// earlier on, it would make one that is due at once. So it is said that the interval began just before.
+pub(super) fn anchored(new: &NewSchedule, since: Option<Timestamp>) -> NewSchedule {
+    let mut new = new.clone();
+    if let Some(since) = since
+        && new.rule.contains_key("interval")
+    {
+        let before = sub(since, Duration::from_secs(1));
+        new.rule.entry("anchor_date").or_insert_with(|| before.to_string().into());
+    }
+    new
 }
 
 fn same_rule(want: &Map<String, Value>, have: &Map<String, Value>) -> bool {
@@ -179,6 +194,21 @@ mod tests {
         let mut paused = have(&rule);
         paused.active = false;
         assert!(!same(&want(&rule), &paused));
+    }
+
+    #[test]
+    fn a_new_interval_is_not_due_at_once() {
+        let since: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let anchor = |rule: &Value, since| {
+            let new = anchored(&whole("a", &want(rule), None), since);
+            new.rule.get("anchor_date").and_then(Value::as_str).map(str::to_owned)
+        };
+        let hour = json!({"interval": 3600.0, "timezone": "UTC"});
+        assert_eq!(anchor(&hour, Some(since)).as_deref(), Some("2026-11-24T09:59:59Z"));
+        assert_eq!(anchor(&hour, None), None);
+        let declared = json!({"interval": 3600.0, "timezone": "UTC", "anchor_date": "2026-01-01T00:00:00Z"});
+        assert_eq!(anchor(&declared, Some(since)).as_deref(), Some("2026-01-01T00:00:00Z"));
+        assert_eq!(anchor(&json!({"cron": "0 6 * * *", "timezone": "UTC"}), Some(since)), None);
     }
 
     #[test]
