@@ -51,7 +51,7 @@ impl Rest {
     /// A client of the API at `base`, which ends with `/api`.
     pub fn new(base: &str) -> Result<Self, RestError> {
         crate::install_tls_provider();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let client = builder().build()?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
     }
 
@@ -66,11 +66,7 @@ impl Rest {
                     Some((HeaderName::from_static(name), HeaderValue::from_str(value).ok()?))
                 })
                 .collect();
-            reqwest::Client::builder()
-                .no_proxy()
-                .timeout(Duration::from_secs(30))
-                .default_headers(headers)
-                .build()
+            builder().default_headers(headers).build()
         };
         let mut rest = Self::new(base)?;
         rest.client = with(&[("authorization", &basic)])?;
@@ -212,4 +208,9 @@ fn process_template(folder: &Path) -> Value {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Each call has a connection of its own: Prefect's server ends one that was idle for five seconds, also in the moment in which it is used again.
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).pool_max_idle_per_host(0)
 }
