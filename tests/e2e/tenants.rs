@@ -35,7 +35,7 @@ async fn a_team_that_has_nothing_but_its_namespace_does_what_it_is_allowed_and_n
     let fx = another_teams(&prefect).await;
 
     let (platform, sales) = (platform(&info.directory, &api_url, &tableau.url()), sales(&info.directory));
-    kubectl.run(&["apply", "-k", &platform]).await.unwrap();
+    kubectl.run(&["apply", "--server-side", "-k", &platform]).await.unwrap();
     kubectl
         .until("the team has its rights", &["rolebinding/sales", "-n", "sales"], LIMIT, |found| {
             !found.is_null()
@@ -155,7 +155,7 @@ async fn another_teams(prefect: &Rest) -> String {
 /// Kubernetes gives the rights of Feedwater's kinds to its role `edit` on its own time.
 async fn apply_as_team(kubectl: &Kubectl, folder: &str) {
     let started = tokio::time::Instant::now();
-    while let Err(error) = kubectl.run(&[&["apply", "-k", folder], &TEAM[..]].concat()).await {
+    while let Err(error) = kubectl.run(&[&["apply", "--server-side", "-k", folder], &TEAM[..]].concat()).await {
         assert!(started.elapsed() < LIMIT, "{error}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
