@@ -155,7 +155,8 @@ async fn another_teams(prefect: &Rest) -> String {
 /// Kubernetes gives the rights of Feedwater's kinds to its role `edit` on its own time.
 async fn apply_as_team(kubectl: &Kubectl, folder: &str) {
     let started = tokio::time::Instant::now();
-    while let Err(error) = kubectl.run(&[&["apply", "--server-side", "-k", folder], &TEAM[..]].concat()).await {
+    while let Err(error) = kubectl.run(&[&["apply", "--server-side", "-k", folder], &TEAM[..]].concat()).await
+    {
         assert!(started.elapsed() < LIMIT, "{error}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
