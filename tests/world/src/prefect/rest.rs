@@ -180,7 +180,7 @@ impl Rest {
                 return Ok(serde_json::from_str(&body).unwrap_or_default());
             }
             tries += 1;
-            if status != StatusCode::SERVICE_UNAVAILABLE || tries > 20 {
+            if status != StatusCode::SERVICE_UNAVAILABLE || tries > 100 {
                 return Err(RestError::Refused { method, path: path.to_owned(), status, body });
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
