@@ -165,6 +165,11 @@ impl SiteBudget {
         lock(&self.inner).budget.queried(questions, now);
     }
 
+    /// See [`Budget::used_up`].
+    pub fn used_up(&self, now: Moment) -> Option<Moment> {
+        lock(&self.inner).budget.used_up(now)
+    }
+
     /// See [`Budget::pace`].
     pub fn pace(&self, questions: u32, now: Moment) -> Option<Duration> {
         lock(&self.inner).budget.pace(questions, now)

@@ -29,8 +29,8 @@ const SWEEP_PACE: Duration = Duration::from_secs(1);
 /// What a reading waits for when it looks farther back, over all feeds together: so many questions for one row, or fewer pages. The others follow
 /// as those of the sweep do, and with the readings after it.
 const AT_ONCE: usize = 200;
-/// How long looking farther back rests when it fails: the last day is worth more, and is read all the while.
-const REST: Duration = Duration::from_secs(30);
+/// How long looking farther back rests when Prefect asks to slow down and does not say for how long.
+const SLOWER: Duration = Duration::from_secs(30);
 
 /// The feeds that matter; `Some`: their completions do, and what is meant of them.
 pub type Watched = BTreeMap<Feed, Option<Selections>>;
@@ -47,7 +47,7 @@ pub struct Completions {
     /// Whether there was a complete reading: what is read for the first time after it was not read before.
     passed: bool,
     back: LookingBack,
-    /// It failed, and rests until then.
+    /// All of it rests until then: Prefect asked to slow down, or a page failed that took long.
     back_at: Moment,
     /// The next page in the background is the sweep's: neither is to wait for the end of the other.
     sweeps: bool,
@@ -129,7 +129,7 @@ impl Completions {
         if self.sweep.is_some() {
             return now.plus(SWEEP_PACE);
         }
-        let back = self.back.goes_on().then(|| self.back_at.max(now.plus(SWEEP_PACE)));
+        let back = self.back.due().map(|due| due.max(self.back_at).max(now.plus(SWEEP_PACE)));
         back.map_or(self.next_sweep, |back| back.min(self.next_sweep.max(now.plus(SWEEP_PACE))))
     }
 
@@ -141,7 +141,7 @@ impl Completions {
             self.settle(feeds, &feed);
         }
         let mut left = AT_ONCE;
-        while let Some((feed, costs)) = self.back.next()
+        while let Some((feed, costs)) = self.back.next(self.setup.clock.moment())
             && costs <= left
             && self.setup.clock.moment() >= self.back_at
         {
@@ -155,18 +155,28 @@ impl Completions {
     }
 
     async fn look_back_a_page(&mut self, feeds: &mut Feeds, feed: &Feed) -> Result<(), PrefectError> {
-        match self.back.page(&*self.client, feeds, feed).await {
+        let asked = self.setup.clock.moment();
+        let result = self.back.page(&*self.client, feeds, feed).await;
+        let now = self.setup.clock.moment();
+        let result = match result {
             Ok(rows) => {
                 self.take(feeds, rows);
-                self.settle(feeds, feed);
                 Ok(())
             }
             Err(error) => {
-                tracing::debug!(%error, "completions before the last day could not be read; it goes on from there");
-                self.back_at = self.setup.clock.moment().plus(REST);
+                tracing::debug!(%error, ?feed, "completions before the last day could not be read; it goes on from there");
+                self.back_at = if let PrefectError::Throttled { retry_after } = &error {
+                    now.plus(retry_after.unwrap_or(SLOWER))
+                } else {
+                    self.back.failed(feed, now);
+                    // For as long as that took everything else has its turn: many feeds that hang are not to take all the time there is.
+                    now.plus(now.since(asked))
+                };
                 Err(error)
             }
-        }
+        };
+        self.settle(feeds, feed);
+        result
     }
 
     /// `true`: something has to be looked for farther back.
@@ -275,12 +285,13 @@ impl Completions {
     pub async fn read_a_page(&mut self, feeds: &mut Feeds, now: Moment) -> bool {
         let sweeps = self.sweeps && self.sweep_is_due(now);
         self.sweeps = !self.sweeps;
-        let next = self.back.next().filter(|_| !sweeps && now >= self.back_at);
+        let next = self.back.next(now).filter(|_| !sweeps && now >= self.back_at);
         let Some((feed, _)) = next else { return self.sweep_a_page(feeds, now).await };
-        let settled = |all: &Self| all.runs.get(&feed).map(|runs| runs.settled.clone());
-        let before = settled(self);
+        let told = |all: &Self| all.runs.get(&feed).map(|runs| (runs.settled.clone(), runs.stuck));
+        let before = told(self);
         // What fails is tried again after a rest.
-        self.look_back_a_page(feeds, &feed).await.is_ok() && settled(self) != before
+        let _ = self.look_back_a_page(feeds, &feed).await;
+        told(self) != before
     }
 
     fn sweep_is_due(&self, now: Moment) -> bool {

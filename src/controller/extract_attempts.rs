@@ -4,13 +4,11 @@ use super::context::Context;
 use super::extracts::{Act, may_send};
 use super::lanes::Priority;
 use super::reconcile::Plan;
-use super::site::{Hint, SiteSession};
+use super::site::{Hint, Looks, SiteSession};
 use crate::api::{Attempt, ExtractRefresh, ExtractRefreshStatus};
 use crate::model::extract::{Answer, Desired};
 use crate::model::ids::{ConnectionName, JobId, ObjectName};
-use jiff::Timestamp;
 use kube::ResourceExt;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The connection of the attempt, if it is known.
@@ -27,20 +25,17 @@ fn session(ctx: &Context, desired: &Desired, attempt: Option<&Attempt>) -> Optio
     ctx.sites.get(&at).map(|link| link.session)
 }
 
-/// Asks for a look at jobs.
-pub fn look(
-    ctx: &Context,
-    desired: &Desired,
-    stored: &ExtractRefreshStatus,
-    jobs: BTreeSet<JobId>,
-    list: Option<Timestamp>,
-) {
+/// Asks for a look at jobs. `waited_for`: nothing goes on without it.
+pub fn look(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus, looks: Looks, waited_for: bool) {
     let Some(session) = session(ctx, desired, stored.attempt.as_ref()) else { return };
-    if let Some(since) = list {
+    if !waited_for {
+        return session.hint(Hint::Ends(looks));
+    }
+    if let Some(since) = looks.list {
         session.hint(Hint::JobList(since));
     }
-    if !jobs.is_empty() {
-        session.hint(Hint::Jobs(jobs));
+    if !looks.jobs.is_empty() {
+        session.hint(Hint::Jobs(looks.jobs));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, Luid, ObjectName};
 use crate::model::tasks::Task;
 use crate::model::tenancy::Access;
-use crate::model::time::{ClockReading, Moment};
+use crate::model::time::{ClockReading, Moment, add};
 use crate::tableau::{IdentityError, TableauError};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -79,7 +79,11 @@ pub fn observe(
     let busy = extract::reads_jobs(stored);
     let jobs = match (&snapshot, busy) {
         (Some(snapshot), true) => {
-            JobsView { list: snapshot.list.clone(), details: snapshot.details.as_ref().clone() }
+            let used_up = session.and_then(|session| session.budget.used_up(moment));
+            JobsView {
+                used_up: used_up.map(|until| add(ctx.clock.now(), until.since(moment))),
+                ..jobs_view(snapshot)
+            }
         }
         (None, _) | (_, false) => JobsView::default(),
     };
@@ -158,6 +162,11 @@ fn formers(
     extract::formers(stored, &desired.site).into_iter().map(|site| (site.clone(), view(&site))).collect()
 }
 
+fn jobs_view(snapshot: &SiteSnapshot) -> JobsView {
+    let (list, details) = (snapshot.list.clone(), snapshot.details.as_ref().clone());
+    JobsView { list, details, used_up: None }
+}
+
 /// What is known of the attempt, if it is made through another connection than that of the spec.
 fn apart(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus, moment: Moment) -> Apart {
     let learnt = stored.attempt.as_ref().map(|attempt| attempt.learnt(&desired.site));
@@ -165,7 +174,7 @@ fn apart(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus, moment
     let Some(link) = ctx.sites.get(&site.seen_from(&desired.name.namespace)) else { return Apart::default() };
     let snapshot = link.session.snapshot();
     Apart {
-        jobs: JobsView { list: snapshot.list.clone(), details: snapshot.details.as_ref().clone() },
+        jobs: jobs_view(&snapshot),
         clock: link.session.client.clock().map(|reading| bounds(&reading, moment)),
     }
 }
@@ -349,11 +358,11 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
         );
     }
     if access == Access::Unknown {
-        return UpstreamView::Unread { key: None, clock: None };
+        return UpstreamView::Unread { key: None, clock: None, stuck: false };
     }
     let key = upstream.key(&named, &feed);
     let Some(link) = ctx.workspaces.get(&workspace) else {
-        return UpstreamView::Unread { key: Some(key), clock: None };
+        return UpstreamView::Unread { key: Some(key), clock: None, stuck: false };
     };
     let snapshot = link.session.snapshot();
     let clock = link.session.client.clock();
@@ -387,9 +396,11 @@ fn upstream_view(ctx: &Context, me: &ObjectName, upstream: &Upstream, moment: Mo
             }),
             clock: bounds(&clock, moment),
         },
-        (Some(_) | None, clock) => {
-            UpstreamView::Unread { key: Some(key), clock: clock.map(|clock| bounds(&clock, moment)) }
-        }
+        (runs, clock) => UpstreamView::Unread {
+            key: Some(key),
+            clock: clock.map(|clock| bounds(&clock, moment)),
+            stuck: runs.is_some_and(|runs| runs.stuck && !runs.settled.contains(selection)),
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use super::lanes::{Priority, Waker};
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::reports;
-use super::site::{Hint, SiteSession};
+use super::site::{Hint, Looks, SiteSession};
 use super::{extract_attempts, extract_schedules, extract_warnings};
 use crate::api::{Attempt, BASELINE, ExtractRefresh, ExtractRefreshStatus, FINALIZER, Outcome};
 use crate::guards::{Guard, holds};
@@ -137,14 +137,14 @@ impl Subject for Extracts {
             (Step::Cancel { job }, _, Some(attempt)) => {
                 extract_attempts::cancels(ctx, &desired, attempt, job)
             }
-            (Step::Look { jobs, list, tasks, warnings }, _, _) => {
+            (Step::Look { jobs, list, waited_for, tasks, warnings }, _, _) => {
                 if tasks {
                     extract_schedules::look(ctx, &desired.name, &desired.site, stored);
                 }
                 if let Some(datasource) = warnings {
                     extract_warnings::look(ctx, &desired.name, stored, &datasource);
                 }
-                extract_attempts::look(ctx, &desired, stored, jobs, list);
+                extract_attempts::look(ctx, &desired, stored, Looks { jobs, list }, waited_for);
                 Plan::Rest
             }
             (Step::Schedule(write), _, _) => {

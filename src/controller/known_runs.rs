@@ -18,6 +18,8 @@ pub struct Runs {
     pub settled: BTreeSet<Selection>,
     /// Selections of which older completions may count, and were not looked at: there are too many others.
     pub given_up: BTreeSet<Selection>,
+    /// Of those that are not settled older completions may count, and they could not be read several times: it is tried again.
+    pub stuck: bool,
 }
 
 /// A run that ended without success.

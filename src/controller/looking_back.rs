@@ -8,7 +8,7 @@ use super::workspace::Runs;
 use crate::model::extract::{Reach, Selection};
 use crate::model::feeds::Feed;
 use crate::model::runs::Run;
-use crate::model::time::sub;
+use crate::model::time::{Moment, sub};
 use crate::prefect::{Prefect, PrefectError, RunQuery, States};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,10 @@ pub const MOST_PAGES: usize = 250;
 const CURIOUS_PAGES: usize = 10;
 /// What a whole page costs, where a question for one row costs one.
 const WHOLE_PAGE: usize = 20;
+/// How long a feed rests when its page fails, and the longest; it doubles. The others go on.
+const REST: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+/// After so many failures in a row it is told.
+const TOLD_AFTER: u32 = 4;
 /// A state may be a little younger than the end of its run.
 const OVERLAP: Duration = Duration::from_secs(60);
 
@@ -40,9 +44,19 @@ struct Back {
     /// A deployment that was made anew has several ids.
     parts: Vec<(RunQuery, Pager)>,
     pages: usize,
+    /// Pages that were asked for, those that failed among them.
+    turns: usize,
+    /// In a row.
+    failures: u32,
+    /// It rests until then.
+    not_before: Moment,
 }
 
 impl Back {
+    fn new(parts: Vec<(RunQuery, Pager)>) -> Self {
+        Self { parts, pages: 0, turns: 0, failures: 0, not_before: Moment::default() }
+    }
+
     /// All that completed after this has been read.
     fn reached(&self) -> Timestamp {
         self.newest().map_or(Timestamp::MIN, |(_, pager)| pager.reached())
@@ -114,10 +128,16 @@ impl LookingBack {
         !self.under_way.is_empty()
     }
 
-    /// Of the feeds that are being read further back the one of which the fewest pages were read, so that none waits for the whole past of another;
-    /// and what its next page costs.
-    pub fn next(&self) -> Option<(Feed, usize)> {
-        let (feed, back) = self.under_way.iter().min_by_key(|(_, back)| back.pages)?;
+    /// When the first of the feeds that are being read further back may be asked for its next page.
+    pub fn due(&self) -> Option<Moment> {
+        self.under_way.values().map(|back| back.not_before).min()
+    }
+
+    /// Of the feeds that are being read further back and do not rest the one that had the fewest turns, so that none waits for the whole past of
+    /// another, nor for one that cannot be read; and what its next page costs.
+    pub fn next(&self, now: Moment) -> Option<(Feed, usize)> {
+        let awake = self.under_way.iter().filter(|(_, back)| now >= back.not_before);
+        let (feed, back) = awake.min_by_key(|(_, back)| back.turns)?;
         let whole = back.newest().is_some_and(|(_, pager)| pager.most == PAGE);
         Some((feed.clone(), if whole { WHOLE_PAGE } else { 1 }))
     }
@@ -164,6 +184,7 @@ impl LookingBack {
             settled.insert(selection.clone(), since);
         }
         runs.given_up.clone_from(given_up);
+        runs.stuck = more && under_way.is_some_and(|back| back.failures >= TOLD_AFTER);
         if given_up.is_empty() {
             self.given_up.remove(feed);
         }
@@ -174,7 +195,7 @@ impl LookingBack {
             // Most of the time one row is all that is needed.
             let part = |query| (query, Pager::until(day_ago, 1));
             let parts = feeds.exactly(feed).into_iter().map(part).collect();
-            self.under_way.insert(feed.clone(), Back { parts, pages: 0 });
+            self.under_way.insert(feed.clone(), Back::new(parts));
         }
         more
     }
@@ -196,7 +217,18 @@ impl LookingBack {
         after.most = PAGE;
         *pager = after;
         back.pages += 1;
+        back.turns += 1;
+        (back.failures, back.not_before) = (0, Moment::default());
         Ok(rows)
+    }
+
+    /// Its page could not be read: it rests for a while.
+    pub fn failed(&mut self, feed: &Feed, now: Moment) {
+        let Some(back) = self.under_way.get_mut(feed) else { return };
+        let rest = REST.0.saturating_mul(2_u32.saturating_pow(back.failures)).min(REST.1);
+        back.failures = back.failures.saturating_add(1);
+        back.turns += 1;
+        back.not_before = now.plus(rest);
     }
 }
 
@@ -249,7 +281,7 @@ mod tests {
         assert!(back.settle(&feeds, &feed, &mut runs, true, hour(80)));
         assert_eq!((runs.settled.contains(&eu), runs.settled.contains(&us)), (false, true));
         let part = (RunQuery::default(), Pager::until(hour(70), PAGE));
-        back.under_way.insert(feed.clone(), Back { parts: vec![part], pages: MOST_PAGES });
+        back.under_way.insert(feed.clone(), Back { pages: MOST_PAGES, ..Back::new(vec![part]) });
         assert!(!back.settle(&feeds, &feed, &mut runs, true, hour(80)));
         assert_eq!((runs.settled.len(), &runs.given_up), (2, &BTreeSet::from([eu.clone()])));
         assert!(!back.goes_on());

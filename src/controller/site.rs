@@ -54,6 +54,8 @@ pub enum Hint {
     Jobs(BTreeSet<JobId>),
     /// Read the job list, from this time on.
     JobList(Timestamp),
+    /// The same, for who goes on without it: what others have done is told when it can be read.
+    Ends(Looks),
     /// Resolve the contents anew: one was not where it was.
     Contents,
     /// Read the tasks, and on a Server its schedules.
@@ -69,6 +71,23 @@ pub enum Hint {
     },
     /// A resource that reads this site is new or was changed.
     Interest,
+}
+
+/// What is asked about jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// These by id.
+    pub jobs: BTreeSet<JobId>,
+    /// The list, from this time on.
+    pub list: Option<Timestamp>,
+}
+
+impl Looks {
+    /// Both.
+    pub fn add(&mut self, other: Self) {
+        self.jobs.extend(other.jobs);
+        self.list = [self.list, other.list].into_iter().flatten().min();
+    }
 }
 
 /// Most contents that are told apart for a person.

@@ -3,8 +3,9 @@
 //! The list is read whole once. A job that has ended does not change any more, so that a later look goes back only to those that had not, and to
 //! what may have been listed late: it costs a page, however far back the list reaches.
 
-use super::site::{News, Refused};
-use super::site_observer::{ASK_AGAIN, FOLLOW_FIRST, Interest, Observer};
+use super::site::{Looks, News, Refused};
+use super::site_observer::{ASK_AGAIN, FOLLOW_FIRST, Interest, Observer, Todo};
+use super::site_tasks::is_of_one;
 use crate::model::extract::{JOBS_EVERY, JobList};
 use crate::model::ids::JobId;
 use crate::model::jobs::{JobAnswer, JobRow, JobStatus};
@@ -71,27 +72,46 @@ pub(super) fn is_refresh(row: &JobRow) -> bool {
 }
 
 impl Observer {
-    /// Those that resources follow, and what was asked for besides.
+    /// Those that resources follow, and what was asked for besides. What was read is taken from `todo`.
     pub(super) async fn read_jobs(
         &mut self,
         interest: &Interest,
-        jobs: &BTreeSet<JobId>,
-        list: Option<Timestamp>,
+        todo: &mut Todo,
         news: &mut News,
     ) -> Result<(), TableauError> {
         self.questions = 0;
-        let wanted: BTreeSet<JobId> = interest.jobs.union(jobs).cloned().collect();
-        let since = [interest.list, list].into_iter().flatten().min();
+        let asked: BTreeSet<JobId> = todo.looks.jobs.union(&todo.ends.jobs).cloned().collect();
+        let wanted: BTreeSet<JobId> = interest.jobs.union(&asked).cloned().collect();
+        let since = [interest.list, todo.looks.list, todo.ends.list].into_iter().flatten().min();
         let now = self.setup.clock.moment();
         if self.setup.budget.pace(1, now).is_none() {
-            // Used up: what is known stays as it is until questions are to be had again.
+            // Used up: what is known stays as it is, and what was asked for is asked for when questions are to be had again.
             return Ok(());
         }
-        if let Some(since) = since {
-            news.jobs |= self.read_list(sub(since, QUEUED_FOR)).await?;
+        // First, so that nothing that fails keeps them from being followed.
+        for job in &interest.jobs {
+            news.jobs |= self.read_job(job, true).await?;
         }
-        for job in &wanted {
-            news.jobs |= self.read_job(job, interest.jobs.contains(job)).await?;
+        let looks = Looks {
+            jobs: todo.looks.jobs.difference(&interest.jobs).cloned().collect(),
+            list: [interest.list, todo.looks.list].into_iter().flatten().min(),
+        };
+        self.read_looks(&looks, news).await?;
+        todo.looks = Looks::default();
+        if now >= self.ends_at {
+            let read = |job: &&JobId| interest.jobs.contains(*job) || looks.jobs.contains(*job);
+            let ends = Looks {
+                jobs: todo.ends.jobs.iter().filter(|job| !read(job)).cloned().collect(),
+                list: todo.ends.list.filter(|since| !self.has_listed(sub(*since, QUEUED_FOR), now)),
+            };
+            match self.read_looks(&ends, news).await {
+                Ok(()) => todo.ends = Looks::default(),
+                Err(error) if is_of_one(&error) => {
+                    tracing::debug!(%error, "what others have refreshed could not be read; it is tried again later");
+                    self.ends_at = self.setup.clock.moment().plus(JOBS_EVERY);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let listed: BTreeSet<&JobId> = match &self.list {
             JobList::Read { rows, .. } => rows.iter().map(|row| &row.id).collect(),
@@ -104,6 +124,21 @@ impl Observer {
         let lately = matches!(&self.list, JobList::Read { asked, .. } if now.since(*asked) <= JOBS_EVERY * 2);
         if since.is_none() && wanted.is_empty() && !(interest.active && lately) {
             self.forget_jobs();
+        }
+        Ok(())
+    }
+
+    /// Whether the list was read after this and reaches back so far.
+    fn has_listed(&self, wanted: Timestamp, after: Moment) -> bool {
+        matches!(&self.list, JobList::Read { asked, since, .. } if *asked >= after && *since <= wanted)
+    }
+
+    async fn read_looks(&mut self, looks: &Looks, news: &mut News) -> Result<(), TableauError> {
+        if let Some(since) = looks.list {
+            news.jobs |= self.read_list(sub(since, QUEUED_FOR)).await?;
+        }
+        for job in &looks.jobs {
+            news.jobs |= self.read_job(job, false).await?;
         }
         Ok(())
     }

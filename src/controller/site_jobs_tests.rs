@@ -89,6 +89,88 @@ async fn between_two_looks_of_one_who_waits_for_a_schedule_nothing_is_forgotten(
     assert_eq!(rig.session.snapshot().list, JobList::Unread);
 }
 
+/// What is owed is looked at before it starts; nobody follows a job.
+fn owes_and_waits(rig: &Rig) {
+    let owed = json!({"owed": {"formedAt": rig.clock.now(), "occasions": [], "demands": [], "tries": 0}});
+    rig.index.on_refresh(&Event::Apply(extract(0, &orders(), &owed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_when_questions_are_used_up_is_asked_when_there_are_again() {
+    let limits = Limits { per_hour: None, running: 10, queries_per_day: 10 };
+    let mut rig = rig_within(limits, &[orders()], publish_orders).await;
+    let since = rig.clock.now();
+    let old = ended(&rig);
+    owes_and_waits(&rig);
+    for _ in 0..9 {
+        look(&rig, Hint::JobList(since)).await;
+    }
+    look(&rig, Hint::Jobs([old.clone()].into())).await;
+    assert_eq!((lists(&rig).len(), asked_by_id(&rig)), (9, 1));
+    look(&rig, Hint::JobList(since)).await;
+    look(&rig, Hint::Ends(Looks { jobs: [old.clone()].into(), list: Some(since) })).await;
+    tokio::time::sleep(DAY - POLL * 2).await;
+    assert_eq!((lists(&rig).len(), asked_by_id(&rig)), (9, 1));
+    assert_eq!(rows(&rig), [(old, JobStatus::Success)], "what is known stays");
+    rig.woken();
+    tokio::time::sleep(POLL * 4).await;
+    assert_eq!((lists(&rig).len(), asked_by_id(&rig)), (10, 2), "each once");
+    assert!(rig.woken() > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_keeps_no_job_from_being_followed() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let luid = rig.tableau.state().contents[0].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    for _ in 0..1000 {
+        rig.tableau.fail("jobs", TableauError::Ambiguous);
+    }
+    rig.owes(Some(&job));
+    // Another has an attempt without a job.
+    let now = rig.clock.now();
+    let attempt = json!({
+        "id": "j", "phase": "Intended", "intendedAt": now, "fence": now, "siteLuid": "site-1",
+        "kind": "Datasource", "luid": "content-2", "refreshType": "Full"
+    });
+    rig.index.on_refresh(&Event::Apply(extract(1, &orders(), &json!({"attempt": attempt}))));
+    let status =
+        |rig: &Rig| rig.session.snapshot().details.get(&job).and_then(|d| Some(d.job.as_ref()?.status));
+    tokio::time::sleep(POLL * 4).await;
+    assert_eq!(status(&rig), Some(JobStatus::Pending));
+    rig.tableau.advance(&job, JobStatus::Success).unwrap();
+    tokio::time::sleep(POLL * 4).await;
+    assert_eq!(status(&rig), Some(JobStatus::Success));
+    assert!(
+        matches!(rig.session.snapshot().health, Health::Failed(TableauError::Ambiguous, _)),
+        "the other waits for it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_nobody_waits_for_rests_when_it_fails_and_fails_nothing_else() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let since = rig.clock.now();
+    let old = ended(&rig);
+    owes_and_waits(&rig);
+    let ends = || Hint::Ends(Looks { list: Some(since), ..Looks::default() });
+    rig.tableau.fail("jobs", TableauError::Ambiguous);
+    for _ in 0..3 {
+        look(&rig, ends()).await;
+    }
+    assert!(matches!(rig.session.snapshot().health, Health::Connected(_)));
+    assert_eq!(lists(&rig).len(), 1, "it rests");
+    tokio::time::sleep(crate::model::extract::JOBS_EVERY + POLL).await;
+    assert_eq!(
+        (lists(&rig).len(), rows(&rig)),
+        (2, vec![(old, JobStatus::Success)]),
+        "without being asked again"
+    );
+    rig.tableau.fail("jobs", TableauError::SignInRefused);
+    look(&rig, ends()).await;
+    assert!(matches!(rig.session.snapshot().health, Health::Failed(TableauError::SignInRefused, _)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_page_of_the_list_counts_as_a_question() {
     let limits = Limits { per_hour: None, running: 10, queries_per_day: 10 };

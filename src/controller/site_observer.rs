@@ -2,7 +2,9 @@
 //! is owed or under way. At rest a cycle makes no call.
 
 use super::index::{Dependent, Key};
-use super::site::{Contents, Health, Hint, News, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs};
+use super::site::{
+    Contents, Health, Hint, Looks, News, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs,
+};
 use super::site_jobs::LastLook;
 use super::site_warnings::{WarningAsk, WarningReads};
 use crate::api::TargetKind;
@@ -56,6 +58,8 @@ pub struct Observer {
     pub(super) follow: Duration,
     /// What the last look at jobs has cost.
     pub(super) questions: u32,
+    /// What others have done could not be read: it is not asked for before this.
+    pub(super) ends_at: Moment,
     failures: u32,
     /// When the last cycle ended.
     last: Moment,
@@ -63,9 +67,10 @@ pub struct Observer {
 
 /// What woke the observer.
 #[derive(Default)]
-struct Todo {
-    jobs: BTreeSet<JobId>,
-    list: Option<Timestamp>,
+pub(super) struct Todo {
+    pub(super) looks: Looks,
+    /// Nobody waits for these.
+    pub(super) ends: Looks,
     contents: bool,
     tasks: bool,
     warnings: Vec<WarningAsk>,
@@ -112,6 +117,7 @@ impl Observer {
             warnings: WarningReads::default(),
             follow: FOLLOW_FIRST,
             questions: 0,
+            ends_at: Moment::default(),
             failures: 0,
             last: Moment::default(),
         }
@@ -121,14 +127,17 @@ impl Observer {
     pub async fn run(mut self, mut hints: mpsc::UnboundedReceiver<Hint>) {
         let mut todo = Todo::default();
         loop {
-            let (result, news) = self.cycle(&todo).await;
+            let (result, news) = self.cycle(&mut todo).await;
             self.last = self.setup.clock.moment();
             let counted = if result.is_ok() { Cycle::Complete } else { Cycle::Failed };
             self.setup.metrics.cycled(Service::Tableau, counted);
             let (health, wait) = match result {
                 Ok(site) => {
                     self.failures = 0;
-                    self.warnings.ask(std::mem::take(&mut todo).warnings);
+                    // What was not asked about jobs is still to be.
+                    let Todo { looks, ends, warnings, .. } = std::mem::take(&mut todo);
+                    (todo.looks, todo.ends) = (looks, ends);
+                    self.warnings.ask(warnings);
                     (Health::Connected(site), self.next_look(news.jobs))
                 }
                 Err(error) => {
@@ -208,7 +217,7 @@ impl Observer {
             tokio::select! {
                 hint = hints.recv() => {
                     let Some(hint) = hint else { return false };
-                    if let Hint::Jobs(jobs) = &hint
+                    if let Hint::Jobs(jobs) | Hint::Ends(Looks { jobs, list: None }) = &hint
                         && jobs.iter().all(|job| self.is_denied(job, now))
                     {
                         // It was refused a moment ago: asking again at once would only turn in a circle.
@@ -230,13 +239,13 @@ impl Observer {
         }
     }
 
-    async fn cycle(&mut self, todo: &Todo) -> (Result<Site, TableauError>, News) {
+    async fn cycle(&mut self, todo: &mut Todo) -> (Result<Site, TableauError>, News) {
         let mut news = News::default();
         let result = self.read(todo, &mut news).await;
         (result, news)
     }
 
-    async fn read(&mut self, todo: &Todo, news: &mut News) -> Result<Site, TableauError> {
+    async fn read(&mut self, todo: &mut Todo, news: &mut News) -> Result<Site, TableauError> {
         let interest = self.interest();
         let known = self.site.clone().filter(|_| self.failures == 0);
         let site = match known {
@@ -263,7 +272,7 @@ impl Observer {
             news.tasks = todo.tasks;
             self.tasks_due = now.plus(CONTENTS_EVERY.min(self.setup.users.interval() * 10));
         }
-        self.read_jobs(&interest, &todo.jobs, todo.list, news).await?;
+        self.read_jobs(&interest, todo, news).await?;
         Ok(site)
     }
 
@@ -327,8 +336,9 @@ impl Observer {
 impl Todo {
     fn take(&mut self, hint: Hint) {
         match hint {
-            Hint::Jobs(jobs) => self.jobs.extend(jobs),
-            Hint::JobList(since) => self.list = Some(self.list.map_or(since, |before| before.min(since))),
+            Hint::Jobs(jobs) => self.looks.add(Looks { jobs, list: None }),
+            Hint::JobList(since) => self.looks.add(Looks { list: Some(since), ..Looks::default() }),
+            Hint::Ends(looks) => self.ends.add(looks),
             Hint::Contents => self.contents = true,
             Hint::Tasks => self.tasks = true,
             Hint::Warnings { datasource, asker, at } => {

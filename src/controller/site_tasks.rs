@@ -156,7 +156,7 @@ impl Observer {
 }
 
 /// Whether an error says something of the one thing that was asked for, and nothing of the site.
-fn is_of_one(error: &TableauError) -> bool {
+pub(super) fn is_of_one(error: &TableauError) -> bool {
     match error {
         TableauError::Forbidden(_)
         | TableauError::NotFound(_)

@@ -180,7 +180,7 @@ async fn somebody_elses_job_that_may_not_be_read_does_not_stop_the_others() {
     let rig = rig(&[orders()], publish_orders).await;
     let luid = rig.tableau.state().contents[0].luid.clone();
     let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
-    rig.owes(Some(&job));
+    rig.owes(None);
     rig.tableau.fail("job", TableauError::Forbidden("403004".into()));
     // Sorted before our own, so that it is asked for first.
     rig.session.hint(Hint::Jobs(["a-foreign-job".into(), job.clone()].into()));

@@ -173,6 +173,19 @@ impl Budget {
         Some(if used < most / 2 { Duration::ZERO } else { DAY / most * questions })
     }
 
+    /// When there are questions again, if they are used up.
+    pub fn used_up(&mut self, now: Moment) -> Option<Moment> {
+        if self.pace(1, now).is_some() {
+            return None;
+        }
+        let mut left: u32 = self.queries.iter().map(|(_, count)| count).sum();
+        let enough = |&(since, count): &(Moment, u32)| {
+            left -= count;
+            (left < self.limits.queries_per_day).then(|| since.plus(DAY))
+        };
+        Some(self.queries.iter().find_map(enough).unwrap_or_else(|| now.plus(DAY)))
+    }
+
     /// Gives out the places that are free.
     fn turn(&mut self, now: Moment) -> Vec<ObjectName> {
         while self.starts.front().is_some_and(|leaves| *leaves <= now) {
@@ -467,8 +480,8 @@ mod tests {
         b.queried(1, minutes(1));
         assert_eq!(b.pace(3, minutes(1)), Some(DAY / 1000 * 3));
         b.queried(500, minutes(90));
-        assert_eq!(b.pace(1, minutes(91)), None);
+        assert_eq!((b.pace(1, minutes(91)), b.used_up(minutes(90))), (None, Some(minutes(24 * 60))));
         assert_eq!(b.pace(1, minutes(24 * 60)), Some(DAY / 1000), "the first hour's are forgotten");
-        assert_eq!(b.pace(1, minutes(26 * 60)), Some(Duration::ZERO));
+        assert_eq!((b.pace(1, minutes(26 * 60)), b.used_up(minutes(26 * 60))), (Some(Duration::ZERO), None));
     }
 }

@@ -212,3 +212,36 @@ async fn what_was_refused_leaves_its_place_to_others() {
     world.until("the other is refreshed", |world| world.exr("stays")["status"]["history"].is_array()).await;
     assert!(world.now().duration_since(began) < SignedDuration::from_mins(10));
 }
+
+/// What is asked for then is not forgotten: nobody else asks again.
+#[tokio::test(start_paused = true)]
+async fn when_no_more_may_be_asked_about_jobs_what_waited_says_so_and_starts_when_it_may() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let world = World::new();
+    world.engine.lock().unwrap().stopped = true;
+    site(&world, NAMESPACE, &json!({"jobQueriesPerDay": 100}));
+    demand(&world, NAMESPACE, "first");
+    let _operator = world.operator("one");
+    sleep(HOUR * 13).await;
+    assert_eq!(world.jobs().len(), 1, "it waits in the queue, and is asked about until no more may be");
+    world.server.remove("extractrefreshes", NAMESPACE, "first").unwrap();
+    demand(&world, NAMESPACE, "held");
+    let suspend = |suspend: bool| {
+        let patch = json!({"spec": {"suspend": suspend}});
+        world.server.merge("extractrefreshes", NAMESPACE, "held", &patch).unwrap();
+    };
+    suspend(true);
+    sleep(POLL * 4).await;
+    suspend(false);
+    sleep(POLL * 4).await;
+    let exr = world.exr("held");
+    assert_eq!(refreshing(&exr), "HeldByBudget");
+    let told: Timestamp = exr["status"]["nextEligibleTime"].as_str().unwrap().parse().unwrap();
+    let wait = told.duration_since(world.now());
+    assert!(wait > SignedDuration::from_hours(10) && wait < SignedDuration::from_hours(11), "{wait:?}");
+    let written = world.writes().len();
+    sleep(HOUR * 10).await;
+    assert_eq!((world.writes().len(), world.jobs().len()), (written, 1), "waiting costs nothing");
+    sleep(HOUR).await;
+    assert_eq!(world.jobs().len(), 2);
+}

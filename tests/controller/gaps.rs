@@ -250,3 +250,51 @@ async fn what_an_edited_upstream_means_now_is_not_known_until_it_was_read() {
     );
     assert_eq!(refreshed_for(&world, "eu"), Vec::<String>::new(), "it completed before anybody meant it");
 }
+
+/// What a name that is excluded now had hidden counts, however the process ends that saw the edit.
+#[tokio::test(start_paused = true)]
+async fn what_an_excluded_name_had_hidden_is_found_by_the_process_after_the_edit() {
+    let world = World::new();
+    both(&world);
+    world.server.put("flowdeployments", World::flow("stock")).unwrap();
+    let mut exr = world.exr("eu");
+    let mut upstreams = exr["spec"]["upstreams"].clone();
+    let stock = json!({"name": "stock", "flowDeploymentRef": {"name": "stock"}});
+    upstreams.as_array_mut().unwrap().push(stock);
+    exr["spec"]["upstreams"] = upstreams.clone();
+    world.server.put("extractrefreshes", exr).unwrap();
+    let first = world.operator("one");
+    world.settle().await;
+    let hidden = complete(&world, "eu");
+    sleep(HOUR).await;
+    let cached = end(&world, "eu", StateType::Completed, "Cached");
+    sleep(HOUR * 30).await;
+    let shown = |world: &World| world.exr("eu")["status"]["upstreams"][0].clone();
+    assert_eq!(shown(&world)["runId"], cached.id.as_str());
+    assert_eq!(world.jobs().len(), 0, "it waits for the other upstream");
+    // Prefect does not answer when the spec has changed, and the process ends before it does.
+    for _ in 0..100 {
+        world.prefect.fail("runs", feedwater::prefect::PrefectError::Unavailable);
+    }
+    upstreams[0]["excludeStateNames"] = json!(["Skipped", "Cached"]);
+    let patch = json!({"spec": {"upstreams": upstreams}});
+    world.server.merge("extractrefreshes", NAMESPACE, "eu", &patch).unwrap();
+    sleep(Duration::from_secs(10)).await;
+    first.kill();
+    assert_eq!(
+        (&shown(&world)["state"], &shown(&world)["runId"]),
+        (&json!("Unread"), &Value::Null),
+        "the edit was seen"
+    );
+    world.prefect.answers_again();
+    let _second = world.operator("two");
+    world.settle().await;
+    assert_eq!(shown(&world)["runId"], hidden.id.as_str());
+    let stock = world.complete("stock");
+    world.settle().await;
+    let mut runs = refreshed_for(&world, "eu");
+    runs.sort();
+    let mut both = [hidden.id.to_string(), stock.id.to_string()];
+    both.sort();
+    assert_eq!(runs, both);
+}

@@ -315,6 +315,37 @@ async fn where_log_lines_fail_for_ever_reports_go_without_them() {
     }
 }
 
+/// To slow down is asked of everything that is written there, and says nothing of log lines.
+#[tokio::test(start_paused = true)]
+async fn where_prefect_asks_to_slow_down_log_lines_are_told_when_it_says() {
+    let (world, _, operator) = in_sync().await;
+    for operation in ["log", "loggers", "loggers", "loggers", "loggers", "log"] {
+        world.prefect.fail(operation, PrefectError::Throttled { retry_after: Some(SECOND * 20) });
+    }
+    let began = Instant::now();
+    let cause = world.complete("orders");
+    world.until("it is told", |world| told(world).first().is_some_and(|run| run.artifacts.len() == 1)).await;
+    assert!(began.elapsed() < SECOND * 240, "{:?}", began.elapsed());
+    sleep(SECOND).await;
+    shown_once(&world, &cause, "Prefect takes more again");
+    assert_eq!(counted(&operator), [r#"{outcome="Shown"} 1"#]);
+}
+
+/// As a proxy does while the server behind it is replaced.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_prefect_for_a_moment_is_told_again() {
+    for operation in ["ensure_run", "set_run_state", "log", "add_artifact"] {
+        let (world, _, operator) = in_sync().await;
+        world.prefect.fail(operation, PrefectError::WrongServer);
+        let cause = world.complete("orders");
+        let whole = |world: &World| told(world).first().is_some_and(|run| run.artifacts.len() == 1);
+        world.until("it is told whole", whole).await;
+        sleep(SECOND).await;
+        shown_once(&world, &cause, operation);
+        assert_eq!(counted(&operator), [r#"{outcome="Shown"} 1"#], "{operation}");
+    }
+}
+
 /// A key that may write and not read: none twice, and the rest is told.
 #[tokio::test(start_paused = true)]
 async fn where_log_lines_may_not_be_read_none_is_sent_again() {

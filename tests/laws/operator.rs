@@ -252,7 +252,7 @@ impl Sim {
                 }),
                 clock,
             },
-            (false, ..) => UpstreamView::Unread { key: None, clock: None },
+            (false, ..) => UpstreamView::Unread { key: None, clock: None, stuck: false },
         };
         let content = Cluster::content(d);
         let found = Found {
@@ -283,6 +283,7 @@ impl Sim {
             jobs: JobsView {
                 list: process.list.clone().unwrap_or(JobList::Unread),
                 details: process.details.clone(),
+                used_up: None,
             },
             schedules: Schedules::nothing(),
             warnings: Warnings::nothing(),

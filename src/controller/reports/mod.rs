@@ -273,7 +273,8 @@ async fn work(ctx: &Context, workspace: &ObjectName) {
         };
         match told {
             Ok(()) => failures = 0,
-            Err(Stop::Later(told)) => {
+            Err(stop @ (Stop::Later(_) | Stop::Failed)) => {
+                let told = if let Stop::Later(told) = stop { told } else { None };
                 let wait = told.unwrap_or(WAIT * (1 << failures.min(8))).clamp(WAIT, LONGEST_WAIT);
                 failures = failures.saturating_add(1);
                 put_back(ctx, workspace, entry);

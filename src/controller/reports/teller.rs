@@ -21,8 +21,10 @@ const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a report is not told now.
 pub(super) enum Stop {
-    /// Try again, if so told after this time.
+    /// Not now, whatever is told: try again, if so told after this time.
     Later(Option<Duration>),
+    /// Prefect failed at this: try again.
+    Failed,
     /// The credentials do not allow it.
     Forbidden,
     /// Prefect does not take it.
@@ -39,12 +41,13 @@ impl From<PrefectError> for Stop {
             | PrefectError::Ambiguous
             | PrefectError::TimedOut
             | PrefectError::Rejected(500..)
-            | PrefectError::Unreachable(_) => Self::Later(None),
+            // A proxy says so while the server behind it is replaced.
+            | PrefectError::WrongServer
+            | PrefectError::Unreachable(_) => Self::Failed,
             PrefectError::NotFound
             | PrefectError::Conflict
             | PrefectError::Parameters { .. }
             | PrefectError::Invalid { .. }
-            | PrefectError::WrongServer
             | PrefectError::UnsupportedVersion(_)
             | PrefectError::Rejected(_) => Self::Refused(error),
         }
@@ -222,9 +225,9 @@ impl Teller<'_> {
             return Ok(None);
         }
         match optional(self.call(work).await) {
-            Err(Stop::Later(told)) => {
+            Err(Stop::Failed) => {
                 let now = self.ctx.clock.moment();
-                if lines(&|lines| lines.failed(now)) { Ok(None) } else { Err(Stop::Later(told)) }
+                if lines(&|lines| lines.failed(now)) { Ok(None) } else { Err(Stop::Failed) }
             }
             Ok(told) => {
                 lines(&|lines| {
@@ -233,7 +236,7 @@ impl Teller<'_> {
                 });
                 Ok(told)
             }
-            Err(stop @ (Stop::Forbidden | Stop::Refused(_))) => Err(stop),
+            Err(stop @ (Stop::Later(_) | Stop::Forbidden | Stop::Refused(_))) => Err(stop),
         }
     }
 

@@ -60,6 +60,7 @@ pub fn decide(
             (schedules, warning) => Step::Look {
                 jobs,
                 list,
+                waited_for: activity.starts || next.attempt.is_some(),
                 tasks: schedules == Act::Look,
                 warnings: if let warning::Act::Look(luid) = warning { Some(luid) } else { None },
             },
@@ -216,7 +217,14 @@ fn glance(p: &Pass, s: &ExtractRefreshStatus, mut activity: Activity) -> Activit
         list = list.or(look.list);
         activity.again = [activity.again, look.again].into_iter().flatten().min();
     }
-    if jobs.is_empty() && list.is_none() { activity } else { activity.plan(Plan::Look { jobs, list }) }
+    if jobs.is_empty() && list.is_none() {
+        return activity;
+    }
+    if starts && let Some(until) = p.o.jobs.used_up {
+        let message = "A refresh is owed; whether another has contained it meanwhile is looked up first, and as many questions about jobs as spec.limits.jobQueriesPerDay of the site allows were asked within a day";
+        activity = Activity::rests(fold::HELD_BY_BUDGET, message).held(Some(until));
+    }
+    activity.plan(Plan::Look { jobs, list })
 }
 
 fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
@@ -422,7 +430,7 @@ fn start(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
                 "A refresh is owed; as many as the site's limit are running, and others have their turn first"
             }
         };
-        let held = Activity::rests("HeldByBudget", message);
+        let held = Activity::rests(fold::HELD_BY_BUDGET, message);
         // Nobody says when one that runs ends, and whoever has the place may be gone.
         return Some(if until.is_some() {
             held.held(until)

@@ -115,6 +115,8 @@ pub enum Step {
         jobs: BTreeSet<JobId>,
         /// Since when the job list is needed (rows created at or after), if it is.
         list: Option<Timestamp>,
+        /// Nothing goes on without these.
+        waited_for: bool,
         /// The tasks of the site are to be read as well.
         tasks: bool,
         /// So are the warnings on this data source.

@@ -157,6 +157,8 @@ pub enum UpstreamView {
         key: Option<String>,
         /// Prefect's clock, if it is known already.
         clock: Option<Bounds>,
+        /// Completions before the last day may count, and could not be read several times: it is tried again.
+        stuck: bool,
     },
     /// Read.
     Read {
@@ -237,6 +239,8 @@ pub struct JobsView {
     pub list: JobList,
     /// Jobs read by id: the last answer each.
     pub details: BTreeMap<JobId, JobAnswer>,
+    /// No more may be asked about jobs until about then.
+    pub used_up: Option<Timestamp>,
 }
 
 /// The job list.

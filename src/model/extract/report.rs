@@ -387,6 +387,7 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
     let given_up = which(p, |view| matches!(view, Some(UpstreamView::Read { given_up: true, .. })));
     let paused = which(p, |view| matches!(view, Some(UpstreamView::Read { paused: true, .. })));
     let unread = which(p, |view| matches!(view, None | Some(UpstreamView::Unread { .. })));
+    let stuck = which(p, |view| matches!(view, Some(UpstreamView::Unread { stuck: true, .. })));
     if !missing.is_empty() {
         say(Truth::False, "UpstreamNotFound", format!("Not found: {}", marks::list(&missing)))
     } else if let Some(message) = denied {
@@ -400,6 +401,15 @@ fn upstreams_healthy(p: &Pass, s: &ExtractRefreshStatus) -> Verdict {
             UPSTREAM_RUNS_UNREAD,
             format!(
                 "Since it is certain that all runs were read, more completed than are looked at, and none of these is one of {names}: if an earlier one was, request a refresh (annotation feedwater.dev/refresh-requested)"
+            ),
+        )
+    } else if !stuck.is_empty() {
+        let names = marks::list(&stuck);
+        say(
+            Truth::Unknown,
+            UPSTREAM_RUNS_UNREAD,
+            format!(
+                "Prefect does not answer when it is asked for completions of {names} before the last day: find out what slows it down or fails there; until it answers these are not counted"
             ),
         )
     } else if !unread.is_empty() {
@@ -444,7 +454,10 @@ fn upstreams(p: &Pass, s: &ExtractRefreshStatus) -> Vec<UpstreamStatus> {
             (Some(UpstreamView::Unread { .. }) | None, Some(_)) if unread => "Unread",
             (_, Some(_)) => "Completed",
             (Some(UpstreamView::Read { .. }), None) => "None",
-            (Some(UpstreamView::Unread { .. }) | None, None) => before.map_or("Unread", |u| &u.state),
+            // What was seen counts no more, and whether one before it does is not known yet: the same.
+            (Some(UpstreamView::Unread { .. }) | None, None) => {
+                before.map(|u| u.state.as_str()).filter(|state| *state != "Completed").unwrap_or("Unread")
+            }
         };
         UpstreamStatus {
             name: name.clone(),

@@ -50,6 +50,8 @@ pub struct State {
     pub refuses_in_progress: bool,
     /// The question for nothing but completions is refused.
     pub refuses_completed: bool,
+    /// The same, of those alone that have one of these tags.
+    pub refuses_tags: BTreeSet<String>,
     failures: Vec<Failure>,
     fail_named: bool,
     last: Option<ClockReading>,
@@ -106,6 +108,11 @@ impl FakePrefect {
     /// The next call of this operation (a method's name) fails, and nothing is done. Several are used up in order.
     pub fn fail(&self, operation: &'static str, error: PrefectError) {
         self.state().failures.push(Failure { operation, error, done: false });
+    }
+
+    /// What was to fail does not.
+    pub fn answers_again(&self) {
+        self.state().failures.clear();
     }
 
     /// The next read of runs by their ids fails; other reads of runs do not.
@@ -294,7 +301,9 @@ impl Prefect for FakePrefect {
             if state.refuses_in_progress && query.states == States::InProgress {
                 return Err(PrefectError::Unavailable);
             }
-            if state.refuses_completed && query.states == States::Completed {
+            let refused =
+                state.refuses_completed || query.all_tags.iter().any(|tag| state.refuses_tags.contains(tag));
+            if refused && query.states == States::Completed {
                 return Err(PrefectError::TimedOut);
             }
             if !query.runs.is_empty() && std::mem::take(&mut state.fail_named) {

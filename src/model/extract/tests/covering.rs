@@ -141,7 +141,10 @@ fn after_a_restart_a_queued_job_contains_what_was_stored_before() {
     unread.job("job-1", JobStatus::Pending, None);
     unread.completes("a");
     unread.rest();
-    unread.o.upstreams.insert("a".into(), UpstreamView::Unread { key: Some(key_of("a")), clock: None });
+    unread
+        .o
+        .upstreams
+        .insert("a".into(), UpstreamView::Unread { key: Some(key_of("a")), clock: None, stuck: false });
     unread.rest();
     unread.job("job-1", JobStatus::Success, Some(at(1)));
     unread.rest();

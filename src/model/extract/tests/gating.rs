@@ -133,7 +133,7 @@ fn the_usual_name_may_be_excluded_too_and_what_is_owed_stays_owed() {
 #[test]
 fn what_cannot_be_read_blocks_all_and_nothing_else() {
     let missing = || UpstreamView::Missing { message: "no b".into(), reference: true };
-    let unread = || UpstreamView::Unread { key: None, clock: None };
+    let unread = || UpstreamView::Unread { key: None, clock: None, stuck: false };
     for (require, view, formed) in [
         (Require::All, missing(), false),
         (Require::All, unread(), false),

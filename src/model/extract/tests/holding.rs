@@ -57,6 +57,26 @@ fn the_budget_says_about_when_and_a_better_guess_is_no_write() {
     bench.posts();
 }
 
+#[test]
+fn what_waited_is_held_while_no_more_may_be_asked_about_jobs() {
+    let mut bench = Bench::any();
+    bench.d.suspend = true;
+    bench.completes("a");
+    bench.rest();
+    bench.wait(60);
+    bench.d.suspend = false;
+    bench.d.generation += 1;
+    bench.o.jobs.used_up = Some(at(7200));
+    bench.pass();
+    let step = bench.pass();
+    assert!(matches!(step, Step::Look { list: Some(_), waited_for: false, .. }), "{step:?}");
+    assert_eq!(bench.reason("Refreshing"), "False/HeldByBudget");
+    assert_eq!((bench.s.next_eligible_time, bench.again()), (Some(Time(at(7200))), Some(at(7200))));
+    bench.o.jobs.used_up = None;
+    assert!(matches!(bench.pass(), Step::Look { list: Some(_), waited_for: true, .. }));
+    bench.posts();
+}
+
 fn debounced() -> Bench {
     let mut bench = Bench::any();
     let seconds = Duration::from_secs;

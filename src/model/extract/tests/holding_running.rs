@@ -105,7 +105,7 @@ fn what_prefect_said_before_it_was_owed_does_not_count_and_no_answer_holds_until
     assert!(message.contains("what runs of `b` are"), "{message}");
     bench.in_progress("a", &[(StateType::Running, bench.now())]);
     assert!(bench.held().ends_with("; not known yet: `b`"), "{}", bench.message("Refreshing"));
-    bench.o.upstreams.insert("b".into(), UpstreamView::Unread { key: None, clock: None });
+    bench.o.upstreams.insert("b".into(), UpstreamView::Unread { key: None, clock: None, stuck: false });
     bench.in_progress("a", &[]);
     bench.held();
     bench.wait(MAX);

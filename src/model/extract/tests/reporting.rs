@@ -99,6 +99,24 @@ fn runs_that_were_left_unread_are_told_of_once_and_until_one_counts() {
     assert_eq!(bench.reason("UpstreamsHealthy"), "True/AllHealthy");
 }
 
+#[test]
+fn an_upstream_whose_past_cannot_be_read_says_so_until_it_is() {
+    let mut bench = Bench::new();
+    let read = bench.o.upstreams["a"].clone();
+    let unread = |stuck| UpstreamView::Unread { key: Some(key_of("a")), clock: None, stuck };
+    for (view, expected) in [
+        (unread(false), "True/AllHealthy"),
+        (unread(true), "Unknown/UpstreamRunsUnread"),
+        (unread(false), "Unknown/UpstreamRunsUnread"),
+        (read, "True/AllHealthy"),
+    ] {
+        bench.o.upstreams.insert("a".into(), view);
+        bench.rest();
+        assert_eq!(bench.reason("UpstreamsHealthy"), expected);
+    }
+    assert_eq!(bench.notes.iter().filter(|note| **note == "UpstreamRunsUnread").count(), 1);
+}
+
 /// What reads it next has to look farther back than a day.
 #[test]
 fn an_upstream_that_was_not_there_is_unread_until_it_is_read() {
@@ -108,16 +126,45 @@ fn an_upstream_that_was_not_there_is_unread_until_it_is_read() {
     let state = |bench: &Bench| bench.s.upstreams[0].state.clone();
     let view = bench.o.upstreams["a"].clone();
     for (other, expected) in [
-        (UpstreamView::Unread { key: Some(key_of("a")), clock: None }, "Completed"),
+        (UpstreamView::Unread { key: Some(key_of("a")), clock: None, stuck: false }, "Completed"),
         (UpstreamView::Missing { message: "no a".into(), reference: true }, "NotFound"),
-        (UpstreamView::Unread { key: Some(key_of("a")), clock: None }, "Unread"),
-        (UpstreamView::Unread { key: None, clock: None }, "Unread"),
+        (UpstreamView::Unread { key: Some(key_of("a")), clock: None, stuck: false }, "Unread"),
+        (UpstreamView::Unread { key: None, clock: None, stuck: false }, "Unread"),
         (view, "Completed"),
     ] {
         bench.o.upstreams.insert("a".into(), other);
         bench.rest();
         assert_eq!(state(&bench), expected);
     }
+}
+
+/// Whoever reads it next, a process after this one among them, has to look as far back as it may count.
+#[test]
+fn an_upstream_of_which_what_was_seen_counts_no_more_is_unread_until_it_is_read() {
+    let mut bench = Bench::new();
+    bench.completes("a");
+    bench.rest();
+    let read = bench.o.upstreams["a"].clone();
+    let unread = UpstreamView::Unread { key: Some(key_of("a")), clock: None, stuck: false };
+    bench.o.upstreams.insert("a".into(), unread);
+    bench.d.upstreams[0].selection = Selection::new(Parameters::default(), ["Completed".to_owned()]);
+    bench.d.generation += 1;
+    bench.rest();
+    let shown = |bench: &Bench| (bench.s.upstreams[0].state.clone(), bench.s.upstreams[0].run_id.clone());
+    assert_eq!(shown(&bench), ("Unread".into(), None));
+    let UpstreamView::Read { key, clock, .. } = read else { panic!("{read:?}") };
+    let none = UpstreamView::Read {
+        key,
+        occasions: Vec::new(),
+        given_up: false,
+        newest_ended: None,
+        paused: false,
+        running: None,
+        clock,
+    };
+    bench.o.upstreams.insert("a".into(), none);
+    bench.rest();
+    assert_eq!(shown(&bench), ("None".into(), None));
 }
 
 #[test]
