@@ -232,18 +232,28 @@ pub enum CollisionStrategy {
     CancelNew,
 }
 
+/// What a deployment's drift is called by. A name that is none of these would be taken, and have no effect.
+const IGNORABLE: &str = "self.all(n, n.startsWith('schedules/') || n in ['description', 'version', 'versionInfo', 'entrypoint', 'path', \
+                         'pullSteps', 'parameters', 'parameterOpenApiSchema', 'workPool', 'jobVariables', 'enforceParameterSchema', \
+                         'concurrencyLimit', 'concurrencyLimit.collisionStrategy', 'paused', 'tags', 'labels', 'schedules', \
+                         'foreignSchedules'])";
+
 /// What happens when somebody changes the deployment in Prefect.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowDriftDetection {
     /// Enabled: corrected. Warn: told, and left until the spec is edited. Disabled: neither. Unset: Enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DriftMode")]
     pub mode: Option<DriftMode>,
-    /// Fields of this spec that are set when the deployment is created and then left to others, such as `description`; `schedules` means all of
-    /// them, `schedules/<slug>` one. Unset: none.
+    /// Fields of this spec that are set when the deployment is created and then left to others, such as `description`, each as a whole; `schedules`
+    /// means all of them, `schedules/<slug>` one, `foreignSchedules` those without a slug. Unset: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    #[x_kube(validation = Rule::new(IGNORABLE).message(
+        "ignore takes whole fields: description, version, versionInfo, entrypoint, path, pullSteps, parameters, parameterOpenApiSchema, \
+         workPool, jobVariables, enforceParameterSchema, concurrencyLimit, paused, tags, labels, schedules, schedules/<slug>, \
+         foreignSchedules"))]
     pub ignore: Option<Vec<String>>,
 }
 

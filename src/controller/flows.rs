@@ -24,6 +24,7 @@ use crate::prefect::PrefectError;
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -320,7 +321,7 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
     }
 }
 
-/// Other `FlowDeployment`s that declare the same deployment, in any workspace object that leads to the same session.
+/// Other `FlowDeployment`s that declare the same deployment, or leave it, in any workspace object that leads to the same session.
 fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &DeploymentName) -> Vec<Claimant> {
     let same_origin: Vec<ObjectName> = match ctx.workspaces.get(at) {
         None => vec![at.clone()],
@@ -332,21 +333,23 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
             .map(|(name, _)| name)
             .collect(),
     };
-    same_origin
-        .into_iter()
+    let dependents: BTreeSet<Dependent> = same_origin
+        .iter()
         .flat_map(|workspace| {
-            ctx.index.dependents(&Key::Feed(workspace, Feed::Deployment(deployment.clone())))
+            ctx.index.dependents(&Key::Feed(workspace.clone(), Feed::Deployment(deployment.clone())))
         })
+        .collect();
+    dependents
+        .into_iter()
         .filter_map(|who| match &who {
             Dependent::Flow(name) if name != me => {
                 let object = ctx.objects.flows.get(name)?;
                 let other = Desired::parse(&object, &ctx.instance).ok()?;
-                // The index also knows the place somebody is leaving; what counts is where he wants to be.
-                if other.deployment != *deployment {
-                    return None;
-                }
+                let workspace = other.workspace.seen_from(&other.name.namespace);
+                // The index also knows the place somebody is leaving.
+                let wants = other.deployment == *deployment && same_origin.contains(&workspace);
                 let status = object.status.clone().unwrap_or_default();
-                Claimant::of(&other, &status, &access(ctx, &other))
+                Claimant::of(&other, &status, &access(ctx, &other), wants)
             }
             Dependent::Flow(_) | Dependent::Refresh(_) => None,
         })

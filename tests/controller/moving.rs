@@ -137,3 +137,70 @@ async fn in_another_prefect_it_is_made_anew_and_nothing_is_left_behind() {
     let after = there(&world);
     assert!(after.len() == 1 && after[0].id != before[0].id, "{after:?}");
 }
+
+fn declares(name: &str, deployment: &str) -> Value {
+    let mut flow = World::flow("orders");
+    flow["metadata"]["name"] = json!(name);
+    flow["spec"]["deploymentName"] = json!(deployment);
+    flow
+}
+
+/// In whatever order the two files come: what the one leaves and the other declares is handed over, and is never deleted.
+#[tokio::test(start_paused = true)]
+async fn what_one_leaves_and_another_declares_is_handed_over() {
+    for other_first in [true, false] {
+        for pause in [Duration::ZERO, Duration::from_secs(2)] {
+            let world = with_one(None);
+            let _operator = world.operator("one");
+            world.settle().await;
+            let before = there(&world);
+            let put = |flow: Value| {
+                let _ = world.server.put("flowdeployments", flow);
+            };
+            let moves = || {
+                let spec = json!({"spec": {"deploymentName": "hourly"}});
+                world.server.merge("flowdeployments", NAMESPACE, "orders", &spec).unwrap();
+            };
+            if other_first {
+                put(declares("other", "orders"));
+                sleep(pause).await;
+                moves();
+            } else {
+                moves();
+                sleep(pause).await;
+                put(declares("other", "orders"));
+            }
+            world.settle().await;
+            let what = format!("{other_first} {pause:?}");
+            let kept = there(&world).into_iter().find(|d| d.name == World::deployment("orders"));
+            let kept = kept.expect(&what);
+            if pause.is_zero() || other_first {
+                assert_eq!(kept.id, before[0].id, "{what}");
+            }
+            assert!(kept.tags.contains(&format!("feedwater:{INSTANCE}/{NAMESPACE}/other")), "{what} {kept:?}");
+            assert_eq!(condition(&world.flow_object("other"), "Ready"), Some(("True", "InSync")), "{what}");
+            assert_eq!(condition(&world.flow_object("orders"), "Ready"), Some(("True", "InSync")), "{what}");
+            assert_eq!(there(&world).len(), 2, "{what}");
+        }
+    }
+}
+
+/// Names are swapped: nobody waits for ever.
+#[tokio::test(start_paused = true)]
+async fn two_that_swap_names_both_get_theirs() {
+    let world = with_one(None);
+    let _operator = world.operator("one");
+    world.server.put("flowdeployments", declares("other", "hourly")).unwrap();
+    world.settle().await;
+    for (name, deployment) in [("orders", "hourly"), ("other", "orders")] {
+        let spec = json!({"spec": {"deploymentName": deployment}});
+        world.server.merge("flowdeployments", NAMESPACE, name, &spec).unwrap();
+    }
+    world.settle().await;
+    for (name, deployment) in [("orders", "hourly"), ("other", "orders")] {
+        assert_eq!(condition(&world.flow_object(name), "Ready"), Some(("True", "InSync")), "{name}");
+        let mark = format!("feedwater:{INSTANCE}/{NAMESPACE}/{name}");
+        let all = there(&world);
+        assert!(all.iter().any(|d| d.name.deployment == deployment && d.tags.contains(&mark)), "{all:?}");
+    }
+}

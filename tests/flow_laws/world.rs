@@ -152,8 +152,10 @@ impl World {
         let others: Vec<Claimant> = (0..2)
             .filter(|m| *m != n)
             .filter_map(|m| Some((desired(&self.resources[m].as_ref()?.object), self.status(m))))
-            .filter(|(other, _)| other.wanted_place() == *place)
-            .filter_map(|(other, status)| Claimant::of(&other, &status, &Access::Allowed))
+            .filter(|(other, status)| other.wanted_place() == *place || other.place(status) == *place)
+            .filter_map(|(other, status)| {
+                Claimant::of(&other, &status, &Access::Allowed, other.wanted_place() == *place)
+            })
             .collect();
         Observed {
             workspace: match self.away {
@@ -186,13 +188,13 @@ impl World {
         let o = self.observe(n, &d, &d.place(&status));
         let decision = decide(&d, &o, &status, self.now);
         let step = decision.step.clone();
+        let orphaned = decision.notes.iter().any(|note| note.reason == "Orphaned");
+        self.orphaned[n] |= orphaned;
         match &decision.step {
             Step::Rest | Step::Intend => self.publish(n, decision),
             Step::Hold => self.finalizers(n, Some(vec![FINALIZER.to_owned()])),
             Step::Release => {
                 self.finalizers(n, None);
-                let orphaned = decision.notes.iter().any(|note| note.reason == "Orphaned");
-                self.orphaned[n] |= orphaned;
                 if d.deleting.is_some() {
                     self.let_go(n, orphaned || d.deletion_policy == DeletionPolicy::Orphan);
                 }

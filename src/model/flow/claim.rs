@@ -10,25 +10,33 @@ use jiff::Timestamp;
 /// Every mark begins so: `feedwater:<instance>/<namespace>/<name>`.
 pub const MARK_PREFIX: &str = "feedwater:";
 
-/// Another `FlowDeployment` that declares the deployment at the same place.
+/// Another `FlowDeployment` that declares the deployment at the same place, or is about to leave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
     /// The resource.
     pub name: ObjectName,
     /// Its creation timestamp.
     pub created_at: Timestamp,
-    /// Whether it is being deleted.
-    pub terminating: bool,
+    /// Whether it lets go: it is being deleted, or its spec names another place by now.
+    pub leaving: bool,
     /// Whether its connection allows it what it declares; if not, that is not known yet: who is not allowed is no claimant.
     pub allowed: bool,
     /// Whether it would keep track of the deployment from the moment it is given it: its finalizer and its status are in place. Without
     /// that, a deployment handed over to a resource that changes its mind would be leaked.
     pub prepared: bool,
+    /// Whether it leaves another deployment first, which may be the very one for which the holder of this one waits: names may be swapped.
+    pub turning: bool,
 }
 
 impl Claimant {
-    /// A resource as the others see it; it claims [`Desired::wanted_place`]. None: its connection does not allow that, so it stands in nobody's way.
-    pub fn of(d: &Desired, status: &FlowDeploymentStatus, access: &Access) -> Option<Self> {
+    /// A resource as the others see it. `wants`: the place is its [`Desired::wanted_place`], else the one that it leaves. None: it stands in nobody's
+    /// way, since its connection does not allow it what it wants, or since it stays away from what it left.
+    pub fn of(d: &Desired, status: &FlowDeploymentStatus, access: &Access, wants: bool) -> Option<Self> {
+        // Else it keeps what it has.
+        let acts = !d.suspend && !d.observes;
+        if !wants && !acts && d.deleting.is_none() {
+            return None;
+        }
         let here = status.full_name.as_deref() == Some(d.deployment.to_string().as_str())
             && status.workspace.as_deref() == Some(d.workspace.to_string().as_str());
         let allowed = match access {
@@ -41,9 +49,10 @@ impl Claimant {
         Some(Self {
             name: d.name.clone(),
             created_at: d.created_at,
-            terminating: d.deleting.is_some(),
+            leaving: d.deleting.is_some() || !wants,
             allowed,
             prepared: here && (d.has_finalizer || d.deletion_policy == DeletionPolicy::Orphan),
+            turning: acts && !here && status.full_name.is_some(),
         })
     }
 }
@@ -55,6 +64,8 @@ pub enum Heir {
     None,
     /// Somebody does, and is not prepared yet, or it is not known yet whether he may.
     Soon,
+    /// All who do leave another deployment first.
+    Turning,
     /// This resource.
     Ready(ObjectName),
 }
@@ -71,8 +82,8 @@ pub enum Claim {
         /// The resource.
         by: ObjectName,
     },
-    /// Of a resource that is being deleted: it will hand the deployment over or delete it.
-    TakenByTerminating {
+    /// Of a resource that lets go of it: it will hand the deployment over or delete it.
+    TakenByLeaving {
         /// The resource.
         by: ObjectName,
     },
@@ -85,16 +96,16 @@ pub fn claim(d: &Desired, deployment: &View<Deployment>, others: &[Claimant]) ->
         View::Unread | View::Dirty | View::Absent => &[],
     };
     let marked = |name: &ObjectName| tags.contains(&d.mark_of(name));
-    if let Some(leaving) = others.iter().find(|o| o.terminating && marked(&o.name))
+    if let Some(leaving) = others.iter().find(|o| o.leaving && marked(&o.name))
         && !marked(&d.name)
     {
-        return Claim::TakenByTerminating { by: leaving.name.clone() };
+        return Claim::TakenByLeaving { by: leaving.name.clone() };
     }
     let rank = |name: &ObjectName, created_at: Timestamp| (!marked(name), created_at, name.to_string());
     let ours = rank(&d.name, d.created_at);
     others
         .iter()
-        .filter(|o| !o.terminating)
+        .filter(|o| !o.leaving)
         .min_by_key(|o| rank(&o.name, o.created_at))
         .filter(|o| rank(&o.name, o.created_at) < ours)
         .map_or(
@@ -105,12 +116,13 @@ pub fn claim(d: &Desired, deployment: &View<Deployment>, others: &[Claimant]) ->
 
 /// Who gets the deployment when its holder goes: the oldest live claimant that is prepared for it.
 pub fn heir(others: &[Claimant]) -> Heir {
-    let mut live: Vec<&Claimant> = others.iter().filter(|o| !o.terminating).collect();
+    let mut live: Vec<&Claimant> = others.iter().filter(|o| !o.leaving).collect();
     live.sort_by_key(|o| (o.created_at, o.name.to_string()));
     match (live.iter().find(|o| o.prepared && o.allowed), live.is_empty()) {
         (Some(heir), _) => Heir::Ready(heir.name.clone()),
-        (None, false) => Heir::Soon,
         (None, true) => Heir::None,
+        (None, false) if live.iter().all(|o| o.turning) => Heir::Turning,
+        (None, false) => Heir::Soon,
     }
 }
 

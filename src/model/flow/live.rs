@@ -131,10 +131,10 @@ fn contested(p: &Pass) -> Option<Decision> {
                 "FlowDeployment {by} already keeps deployment `{deployment}`; delete one of the two or name another deployment"
             ),
         ),
-        Claim::TakenByTerminating { by } => Ready::working(
+        Claim::TakenByLeaving { by } => Ready::working(
             "Progressing",
             format!(
-                "Waits for FlowDeployment {by}, which is being deleted, to let go of deployment `{deployment}`"
+                "Waits for FlowDeployment {by}, which is deleted or names another one now, to let go of deployment `{deployment}`"
             ),
         ),
     };

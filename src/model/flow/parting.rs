@@ -82,8 +82,12 @@ pub(super) fn leave(p: &Pass) -> Decision {
         Next::Done => Decision { memory: None, ..p.decision(forgotten(p), Step::Intend) },
         Next::Announce(next) => p.decision(p.working(*next, MESSAGE), Step::Intend),
         Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
-        // The last two are for who is deleted: names may be swapped.
-        Next::See | Next::Await | Next::Leave => p.rest(p.working(p.status.clone(), MESSAGE)),
+        Next::Leave => left_behind(p, ANOTHERS),
+        Next::Await => Decision {
+            memory: Some(awaiting(p)),
+            ..p.rest_until(p.working(p.status.clone(), MESSAGE), add(p.now, LOOK))
+        },
+        Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
         Next::Blocked { cause: _, until } => {
             let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
             let status = match refused {
@@ -173,17 +177,15 @@ fn next(p: &Pass) -> Next {
         View::Present(there) => {
             match (owner(p.d, p.status, there), &p.o.heir, p.status.pending_write.as_ref()) {
                 (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
-                (Owner::Us, Heir::Soon, Some(owed)) if p.d.deleting.is_some() && !there.paused => {
-                    Next::Write(repair::writes(&there.id, owed, p.o.clock))
-                }
-                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some_and(|since| p.now < wait(p, since)) => {
-                    Next::Await
-                }
-                // It may be suspended, only observe, or lack a Secret: that is no reason to delete what it declares.
-                (Owner::Us, Heir::Soon, _) if p.d.deleting.is_some() => Next::Leave,
-                (Owner::Us, Heir::Soon | Heir::None, _) if p.d.deletion_policy == DeletionPolicy::Delete => {
+                (Owner::Us, heir, _) if p.d.deletion_policy == DeletionPolicy::Delete && !is_awaited(p, heir) => {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
+                (Owner::Us, Heir::Soon | Heir::Turning, Some(owed)) if !there.paused => {
+                    Next::Write(repair::writes(&there.id, owed, p.o.clock))
+                }
+                (Owner::Us, Heir::Soon | Heir::Turning, _) if p.now < wait(p) => Next::Await,
+                // It may be suspended, only observe, or lack a Secret: that is no reason to delete what it declares.
+                (Owner::Us, Heir::Soon | Heir::Turning, _) => Next::Leave,
                 // Not ours (any more), or left as it is: but what a write of ours cost is made good.
                 (_, _, Some(owed)) if is_written(p.d, p.status, there) => {
                     match repair(there, owed, p.o.clock) {
@@ -197,10 +199,20 @@ fn next(p: &Pass) -> Next {
     }
 }
 
-/// Until when an heir is waited for.
-fn wait(p: &Pass, since: Timestamp) -> Timestamp {
+/// Whether somebody else may take it over. Of two that swap names, each would wait for the other.
+fn is_awaited(p: &Pass, heir: &Heir) -> bool {
+    match heir {
+        Heir::None => false,
+        Heir::Turning => p.d.deleting.is_some(),
+        Heir::Soon | Heir::Ready(_) => true,
+    }
+}
+
+/// Until when an heir is waited for. Who only moves has no deadline, and its new place waits meanwhile.
+fn wait(p: &Pass) -> Timestamp {
     let awaited = p.memory().and_then(|memory| memory.waited).unwrap_or(p.now);
-    heirs::waits_until(since, p.o.cleanup_deadline).max(add(awaited, AT_LEAST))
+    let least = add(awaited, AT_LEAST);
+    p.d.deleting.map_or(least, |since| heirs::waits_until(since, p.o.cleanup_deadline).max(least))
 }
 
 /// Renaming a resource in Git must not delete its deployment: another resource that declares it gets the mark.

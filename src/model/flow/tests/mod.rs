@@ -129,7 +129,7 @@ fn each_way_to_be_blocked_has_its_reason_and_writes_nothing() {
         (seen(View::Dirty), "Unknown", "Progressing", "Reconciling"),
         (Observed { claim: Claim::Taken { by: other() }, ..absent() }, "False", "TargetConflict", "Stalled"),
         (
-            Observed { claim: Claim::TakenByTerminating { by: other() }, ..absent() },
+            Observed { claim: Claim::TakenByLeaving { by: other() }, ..absent() },
             "Unknown",
             "Progressing",
             "Reconciling",
@@ -333,12 +333,13 @@ fn an_outage_shows_only_where_something_is_due() {
 fn the_mark_then_age_then_name_decide_between_claimants() {
     let mut d = desired(&json!({}));
     d.created_at = now();
-    let claimant = |name: &str, created_at, terminating| Claimant {
+    let claimant = |name: &str, created_at, leaving| Claimant {
         name: ObjectName { namespace: "finance".into(), name: name.into() },
         created_at,
-        terminating,
+        leaving,
         allowed: true,
         prepared: true,
+        turning: false,
     };
     let unknown = |name: &str, created_at| Claimant { allowed: false, ..claimant(name, created_at, false) };
     let marked = |by: &str| View::Present(there(&json!({"tags": [format!("feedwater:abc/finance/{by}")]})));
@@ -359,7 +360,7 @@ fn the_mark_then_age_then_name_decide_between_claimants() {
         (
             marked("z"),
             vec![claimant("z", younger, true)],
-            Claim::TakenByTerminating { by: claimant("z", now(), true).name },
+            Claim::TakenByLeaving { by: claimant("z", now(), true).name },
         ),
     ] {
         assert_eq!(claim(&d, &view, &others), expected, "{view:?} {others:?}");
@@ -369,6 +370,9 @@ fn the_mark_then_age_then_name_decide_between_claimants() {
         heir(&[unprepared.clone(), claimant("z", younger, false)]),
         Heir::Ready(claimant("z", now(), false).name)
     );
+    let turning = Claimant { turning: true, ..unprepared.clone() };
+    assert_eq!(heir(std::slice::from_ref(&turning)), Heir::Turning);
+    assert_eq!(heir(&[turning, unprepared.clone()]), Heir::Soon);
     assert_eq!(heir(&[unprepared]), Heir::Soon);
     assert_eq!(heir(&[unknown("z", younger)]), Heir::Soon, "it may be allowed a moment later");
     assert_eq!(heir(&[claimant("a", older, true)]), Heir::None);

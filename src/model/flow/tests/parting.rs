@@ -134,3 +134,41 @@ fn a_renamed_deployment_is_left_before_the_new_one_is_made() {
     assert_eq!((left.step, left.notes[0].reason), (Step::Intend, "Orphaned"));
     assert_eq!(d.place(&left.status), d.wanted_place());
 }
+
+#[test]
+fn who_moves_leaves_what_another_declares_to_that_one() {
+    let status = settled(&desired(&json!({})));
+    let d = Desired { generation: 2, ..desired(&json!({"deploymentName": "hourly"})) };
+    // One that is not ready has half a minute; then what it declares stays, and the new one is made.
+    let soon = Observed { heir: Heir::Soon, ..present(&json!({})) };
+    let met = decide(&d, &soon, &status, now());
+    assert_eq!((&met.step, met.again.is_some()), (&Step::Rest, true));
+    let soon = Observed { memory: met.memory, ..soon };
+    assert_eq!(decide(&d, &soon, &status, later(29)).step, Step::Rest);
+    let left = decide(&d, &soon, &status, later(30));
+    assert_eq!((left.step, left.notes[0].reason), (Step::Intend, "Orphaned"));
+    assert_eq!(d.place(&left.status), d.wanted_place());
+    // What a write of ours cost is made good before.
+    let pending_write = Some(PendingWrite { since: Time(at("2026-11-24T09:59:58Z")), late: None });
+    let owing = FlowDeploymentStatus { pending_write, ..status.clone() };
+    assert!(matches!(decide(&d, &soon, &owing, later(30)).step, Step::Do(_)));
+    // Of two that swap names, each would wait for the other.
+    let turning = Observed { heir: Heir::Turning, ..present(&json!({})) };
+    let Step::Do(writes) = decide(&d, &turning, &status, now()).step else { panic!() };
+    assert_eq!(writes[0].kind(), WriteKind::Delete);
+    // Who is deleted waits for one who leaves another first.
+    let deleted = Desired { deleting: Some(now()), generation: 2, ..desired(&json!({})) };
+    assert_eq!(decide(&deleted, &turning, &status, now()).step, Step::Rest);
+}
+
+#[test]
+fn who_leaves_a_deployment_is_waited_for_unless_it_does_nothing() {
+    let status = settled(&desired(&json!({})));
+    let is = |spec: Value| {
+        let d = Desired { generation: 2, ..desired(&spec) };
+        Claimant::of(&d, &status, &Access::Allowed, false).map(|one| (one.leaving, one.prepared))
+    };
+    assert_eq!(is(json!({"deploymentName": "hourly"})), Some((true, false)));
+    assert_eq!(is(json!({"deploymentName": "hourly", "suspend": true})), None);
+    assert_eq!(is(json!({"deploymentName": "hourly", "managementPolicy": "Observe"})), None);
+}
