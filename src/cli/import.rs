@@ -174,6 +174,7 @@ mod tests {
             paused: false,
             fields: Fields::from(fields.as_object().unwrap().clone()),
             schedules: vec![],
+            shares_limit: false,
             touched: crate::model::deployments::Touched::default(),
         };
         Found { deployment, beyond: vec!["storage_document_id"] }

@@ -175,7 +175,7 @@ impl Subject for Flows {
                     session.wrote(&name, ctx.clock.moment());
                     let ack = result
                         .unwrap_or_else(|error| Ack::Failed(kind, failure(kind, slug.as_deref(), error)));
-                    let ended = matches!(ack, Ack::Failed(..) | Ack::AlreadyThere);
+                    let ended = ack.ends();
                     acks.push(ack);
                     if ended {
                         break;
@@ -380,7 +380,9 @@ async fn send(session: &WorkspaceSession, name: &DeploymentName, write: Write) -
         Write::AddSchedule { id, new } => client.add_schedule(&id, &new).await?,
         Write::PutSchedule { id, schedule, new } => client.put_schedule(&id, &schedule, &new).await?,
         Write::DeleteSchedule { id, schedule } => client.delete_schedule(&id, &schedule).await?,
-        Write::SeeLate { id, before } => return client.late_runs(&id, before).await.map(Ack::Late),
+        Write::SeeLate { id, before, leaving } => {
+            return client.late_runs(&id, before, &leaving).await.map(Ack::Late);
+        }
         Write::RestoreRuns { id, from, to } => {
             return client.restore_runs(&id, from, to).await.map(|()| Ack::Restored { from, to });
         }

@@ -22,6 +22,9 @@ pub struct Deployment {
     /// `parameters`, `parameter_openapi_schema`, `work_pool_name`, `work_queue_name`, `job_variables`, `enforce_parameter_schema`,
     /// `concurrency_limit` (from `global_concurrency_limit.limit`), `concurrency_options`, `paused`, `labels`. Absent = null.
     pub fields: Fields,
+    /// Whether its `concurrency_limit` is that of a global concurrency limit with a name of its own, which others may share: a PATCH of the
+    /// deployment would change that one, and a null delete it [Prefect 3.9.1, `_create_or_update_deployment_concurrency_limit`].
+    pub shares_limit: bool,
     /// Its schedules, in no order.
     pub schedules: Vec<Schedule>,
     /// When the server changed it last.

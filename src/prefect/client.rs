@@ -360,14 +360,19 @@ impl Prefect for PrefectClient {
         self.done("schedule_runs", Method::POST, &path, json!({"start_time": since})).await
     }
 
-    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError> {
+    async fn late_runs(
+        &self,
+        id: &DeploymentId,
+        before: Timestamp,
+        leaving: &[ScheduleId],
+    ) -> Result<Vec<Timestamp>, PrefectError> {
         let filter = |limit| wire::late_filter(id, before, limit);
         let page: Page<ScheduledRow> =
             self.page("list_late_runs", &["flow_runs", "filter"], PAGE, filter).await?;
         Ok(page
             .rows
             .into_iter()
-            .filter(|row| row.auto_scheduled)
+            .filter(|row| row.auto_scheduled && !row.is_of(leaving))
             .map(|row| row.expected_start_time)
             .collect())
     }

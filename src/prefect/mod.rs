@@ -77,8 +77,14 @@ pub trait Prefect: Reporting {
     async fn delete_schedule(&self, id: &DeploymentId, schedule: &ScheduleId) -> Result<(), PrefectError>;
     /// Asks the server to schedule again from `since` on: makes good what a write dropped. Idempotent.
     async fn schedule_runs(&self, id: &DeploymentId, since: Timestamp) -> Result<(), PrefectError>;
-    /// When those runs of a deployment's schedules were due that fell due by `before` and that nobody has taken, at most 200, the last first.
-    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError>;
+    /// When those runs of a deployment's schedules, but for the `leaving` ones, were due that fell due by `before` and that nobody has taken, at most
+    /// 200 of all, the last first.
+    async fn late_runs(
+        &self,
+        id: &DeploymentId,
+        before: Timestamp,
+        leaving: &[ScheduleId],
+    ) -> Result<Vec<Timestamp>, PrefectError>;
     /// Asks the server to schedule again what its schedules have due in this stretch, its ends included. Idempotent.
     async fn restore_runs(
         &self,

@@ -70,17 +70,23 @@ struct ScheduleRow {
 }
 
 impl DeploymentRow {
-    /// What is set and no `FlowDeployment` has a field for. A limit of the deployment's own is named after it [measured: reference 4.2].
+    /// What is set and no `FlowDeployment` has a field for.
     pub(super) fn beyond(&self) -> Vec<&'static str> {
-        let own = format!("deployment:{}", self.id);
-        let limit = self.rest.get("global_concurrency_limit").and_then(|limit| limit.get("name"));
-        let shared = limit.is_some_and(|name| *name != own.as_str());
+        let shared = self.shares_limit();
         let set = |field: &&&str| self.rest.get(**field).is_some_and(|value| !value.is_null());
         let blocks = ["storage_document_id", "infrastructure_document_id"];
         blocks.iter().filter(set).copied().chain(shared.then_some("global_concurrency_limit_id")).collect()
     }
 
+    /// A limit of the deployment's own is named after it [measured: reference 4.2].
+    fn shares_limit(&self) -> bool {
+        let own = format!("deployment:{}", self.id);
+        let limit = self.rest.get("global_concurrency_limit").and_then(|limit| limit.get("name"));
+        limit.is_some_and(|name| *name != own.as_str())
+    }
+
     pub(super) fn into_model(self, flow: &str) -> Deployment {
+        let shares_limit = self.shares_limit();
         let mut rest = self.rest;
         // Its own `concurrency_limit` is always null in answers (reference 4.4).
         let limit = rest.get("global_concurrency_limit").and_then(|limit| limit.get("limit")).cloned();
@@ -97,6 +103,7 @@ impl DeploymentRow {
             tags: self.tags,
             paused: self.paused,
             fields: rest.into(),
+            shares_limit,
             schedules: self.schedules.into_iter().map(ScheduleRow::into_model).collect(),
             touched,
         }
@@ -245,6 +252,22 @@ pub(super) struct ScheduledRow {
     pub(super) expected_start_time: Timestamp,
     #[serde(default)]
     pub(super) auto_scheduled: bool,
+    #[serde(default)]
+    created_by: Option<CreatedByRow>,
+}
+
+/// Of a scheduled run: its schedule [Prefect 3.9.1, `_generate_scheduled_flow_runs`].
+#[derive(Deserialize)]
+struct CreatedByRow {
+    id: Option<String>,
+}
+
+impl ScheduledRow {
+    /// Whether one of these schedules made it. What does not say so may be any other's.
+    pub(super) fn is_of(&self, schedules: &[ScheduleId]) -> bool {
+        let maker = self.created_by.as_ref().and_then(|by| by.id.as_deref());
+        schedules.iter().any(|schedule| maker == Some(schedule.as_str()))
+    }
 }
 
 /// Body of `flow_runs/filter` for the runs of a deployment that fell due by `before` and that nobody has taken; the last first.

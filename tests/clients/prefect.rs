@@ -99,7 +99,7 @@ async fn each_call_goes_out_as_the_reference_says() {
     client.delete_schedule(&id, &"s1".into()).await.unwrap();
     client.schedule_runs(&id, "2026-11-24T10:00:00.25Z".parse().unwrap()).await.unwrap();
     let due: Vec<jiff::Timestamp> = vec!["2026-11-24T11:00:00Z".parse().unwrap()];
-    assert_eq!(client.late_runs(&id, due[0]).await.unwrap(), due, "what its schedules made");
+    assert_eq!(client.late_runs(&id, due[0], &["s1".into()]).await.unwrap(), due, "what its schedules made");
     client.restore_runs(&id, due[0], due[0]).await.unwrap();
     client.delete_deployment(&id).await.unwrap();
 

@@ -299,8 +299,13 @@ impl Prefect for PrefectLine {
     async fn schedule_runs(&self, id: &DeploymentId, since: Timestamp) -> Result<(), PrefectError> {
         self.write("schedule_runs", self.far.schedule_runs(id, since)).await
     }
-    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError> {
-        self.read("late_runs", self.far.late_runs(id, before)).await
+    async fn late_runs(
+        &self,
+        id: &DeploymentId,
+        before: Timestamp,
+        leaving: &[ScheduleId],
+    ) -> Result<Vec<Timestamp>, PrefectError> {
+        self.read("late_runs", self.far.late_runs(id, before, leaving)).await
     }
     async fn restore_runs(
         &self,

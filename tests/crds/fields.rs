@@ -218,6 +218,7 @@ fn what_is_managed_is_what_is_sent() {
         paused: false,
         fields: Map::new().into(),
         schedules: vec![],
+        shares_limit: false,
         touched: feedwater::model::deployments::Touched::default(),
     };
     let changed = writes(View::Present(there));

@@ -84,7 +84,8 @@ pub const LEFT_OUT: &[(&[&str], &str, &str)] = &[
         BOTH,
         "global_concurrency_limit_id",
         "The id of a limit that somebody makes elsewhere: it means nothing in another workspace, and Prefect refuses it beside `concurrency_limit`. A \
-         deployment that has one keeps it as long as `concurrencyLimit` is unset.",
+         deployment that has one keeps it: Prefect would change the limit of all who share it, so `concurrencyLimit.limit` is not applied there, which \
+         `Drifted` says.",
     ),
     (
         BOTH,

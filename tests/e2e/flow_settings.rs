@@ -3,6 +3,7 @@
 use crate::prefect_side::{CREATE, FLOW, Line, prefect, schedule};
 use crate::stage::{Setting, Stage, is};
 use feedwater::api::FlowDeployment;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,4 +84,33 @@ async fn it_is_observed_then_taken_over_and_left_in_the_end() {
 
     stage.delete::<FlowDeployment>("orders").await;
     assert_eq!(prefect(&stage, "orders").await.unwrap()["id"], theirs["id"], "it was there before");
+}
+
+/// Prefect would change that limit for all who share it, and delete it with the field.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_others_share_stays_as_it_is() {
+    let stage = Stage::set("shared-limit").await;
+    let mut flow = stage.flow_object("orders");
+    flow["spec"]["concurrencyLimit"] = json!({"limit": 2});
+    stage.apply(&[flow]).await;
+    let id = stage.deployed("orders").await;
+    let name = format!("{}-etl", stage.namespace);
+    let call = |method, path: String, body| {
+        let prefect = stage.prefect.clone();
+        async move { prefect.call(method, &path, body).await }
+    };
+    let shared = call(Method::POST, "v2/concurrency_limits/".into(), Some(json!({"name": name, "limit": 10})));
+    let shared = shared.await.unwrap()["id"].as_str().unwrap().to_owned();
+    call(Method::PATCH, format!("deployments/{id}"), Some(json!({"global_concurrency_limit_id": shared})))
+        .await
+        .unwrap();
+    let said = |f: &FlowDeployment| is(f, "Ready", "True", "InSync") && is(f, "Drifted", "True", "DriftDetected");
+    stage.until::<FlowDeployment>("orders", "InSync, and Drifted", said).await;
+    stage.change::<FlowDeployment>("orders", json!({"spec": {"concurrencyLimit": null}})).await;
+    stage.deployed("orders").await;
+    let kept = call(Method::GET, format!("v2/concurrency_limits/{shared}"), None).await.unwrap();
+    assert_eq!(kept["limit"], 10);
+    let there = prefect(&stage, "orders").await.unwrap();
+    assert_eq!(there["global_concurrency_limit"]["name"], name.as_str());
+    stage.delete::<FlowDeployment>("orders").await;
 }

@@ -265,6 +265,10 @@ async fn a_missing_pool_and_a_bad_cron_are_said_and_heal() {
         .await;
     let told = serde_json::to_string(&rejected.status).unwrap();
     assert!(told.contains("cron") && !told.contains("61 25"), "the field is named, its value is not: {told}");
+    let there = prefect(&stage, "crooked").await.unwrap();
+    for other in ["interval", "rrule"] {
+        assert_eq!(schedule(&there, other)["slug"], other, "one that is refused keeps no other from being made");
+    }
 
     stage.prefect.ensure_work_pool(&pool, layout::package()).await.unwrap();
     crooked["spec"]["schedules"][0]["cron"]["expression"] = "0 12 * * *".into();

@@ -2,9 +2,11 @@
 
 use feedwater::model::deployments::{Deployment, NewDeployment, NewSchedule, Schedule, Touched};
 use feedwater::model::ids::{DeploymentId, DeploymentName, ScheduleId};
+use feedwater::model::time::add;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct Prefect {
@@ -52,6 +54,7 @@ impl Prefect {
             paused: false,
             fields: Map::new().into(),
             schedules: vec![],
+            shares_limit: false,
             touched: Touched::default(),
         };
         set(&mut made, &fields);
@@ -120,6 +123,8 @@ impl Prefect {
 
     pub fn restore(&mut self, id: &DeploymentId, from: Timestamp, to: Timestamp) -> Option<()> {
         self.changed(id, None)?;
+        // It makes runs until there are three and an hour is over.
+        let to = to.min(add(from, Duration::from_secs(3600)));
         let here = |run: &(DeploymentId, Timestamp)| run.0 == *id && (from..=to).contains(&run.1);
         let (made, lost) = std::mem::take(&mut self.lost_late).into_iter().partition(here);
         self.lost_late = lost;

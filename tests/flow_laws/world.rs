@@ -255,16 +255,21 @@ impl World {
                     if *done {
                         self.call(n, &place, write);
                     }
-                    self.dirty.push(place.deployment);
-                    acks.push(Ack::Failed(write.kind(), failure.clone()));
-                    return Some(acks);
+                    let ack = Ack::Failed(write.kind(), failure.clone());
+                    let ends = ack.ends();
+                    acks.push(ack);
+                    if ends {
+                        self.dirty.push(place.deployment);
+                        return Some(acks);
+                    }
+                    continue;
                 }
                 Fault::None | Fault::Crash(_) | Fault::Fail(..) => {}
             }
             let ack = self.call(n, &place, write);
-            let failed = matches!(ack, Ack::Failed(..));
+            let ends = ack.ends();
             acks.push(ack);
-            if failed {
+            if ends {
                 break;
             }
         }
@@ -297,7 +302,7 @@ impl World {
                 prefect.delete_schedule(id, schedule, now);
                 Some(())
             }
-            Write::SeeLate { id, before } => return Ack::Late(prefect.late(id, *before)),
+            Write::SeeLate { id, before, leaving: _ } => return Ack::Late(prefect.late(id, *before)),
             Write::RestoreRuns { id, from, to } => {
                 return match prefect.restore(id, *from, *to) {
                     Some(()) => Ack::Restored { from: *from, to: *to },

@@ -134,7 +134,13 @@ impl Desired {
             labels: spec.labels.clone(),
             remove_foreign: spec.foreign_schedules == Some(ForeignSchedules::Remove),
             drift: drift.and_then(|drift| drift.mode).unwrap_or(DriftMode::Enabled),
-            ignored: drift.and_then(|drift| drift.ignore.clone()).into_iter().flatten().collect(),
+            // The mark says whose it is, and is nobody else's affair.
+            ignored: drift
+                .and_then(|drift| drift.ignore.clone())
+                .into_iter()
+                .flatten()
+                .filter(|name| name != "mark")
+                .collect(),
             observes,
             adopts: spec.adoption_policy == Some(AdoptionPolicy::Adopt),
             deletion_policy: deletion_policy(r),

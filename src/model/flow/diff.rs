@@ -29,6 +29,8 @@ const FIELDS: [(&str, &str, Unset); 15] = [
     ("concurrency_options", "concurrencyLimit.collisionStrategy", Unset::Null),
     ("paused", "paused", Unset::Is(false)),
 ];
+/// It may be shared, and then is not the deployment's to change.
+const LIMIT: &str = "concurrency_limit";
 const TAGS: &str = "tags";
 /// All of them; one is `schedules/<slug>`.
 pub(super) const SCHEDULES: &str = "schedules";
@@ -106,8 +108,9 @@ impl Diff {
         schedules.chain(fields).min()
     }
 
-    /// The writes that end it; at first only a look at what deleting a schedule would drop, or what is owed from long ago. New schedules come before the repair: what they
-    /// have due since the change was announced belongs to it.
+    /// The writes that end it; at first only what is owed from long ago, or a look at what deleting a schedule would drop. What that dropped of the
+    /// other schedules is asked for before any rule changes, and new schedules come before the runs to come: what they have due since the change was
+    /// announced is among them.
     pub(super) fn writes(
         &self,
         there: &Deployment,
@@ -115,15 +118,14 @@ impl Diff {
         clock: Option<Timestamp>,
     ) -> Vec<Write> {
         let id = || there.id.clone();
-        // A deletion would drop what was made good after the look at what it drops.
-        let payable = |owed: &&PendingWrite| !there.paused && (self.delete.is_empty() || owed.late.is_none());
-        if let Some(stretch) = owed.filter(payable).and_then(|owed| repair::overdue(owed, &there.id, clock)) {
-            return vec![stretch];
+        if let Some(old) = owed.filter(|_| !there.paused).and_then(|owed| repair::old(owed, &there.id, clock))
+        {
+            return old;
         }
         if let Some(PendingWrite { since, late: None }) = owed
             && !self.delete.is_empty()
         {
-            return vec![Write::SeeLate { id: id(), before: since.0 }];
+            return vec![Write::SeeLate { id: id(), before: since.0, leaving: self.delete.clone() }];
         }
         // A paused deployment has no runs, and asking for them would make some; what it would have had while it was paused is not asked for.
         let paused = self.patch.get("paused").and_then(Value::as_bool).unwrap_or(there.paused);
@@ -131,16 +133,17 @@ impl Diff {
         let owed =
             owed.filter(|_| !paused).map(|owed| PendingWrite { since: since(owed), late: owed.late.clone() });
         let delete = self.delete.iter().map(|s| Write::DeleteSchedule { id: id(), schedule: s.clone() });
+        let patch = (!self.patch.is_empty()).then(|| Write::Patch { id: id(), fields: self.patch.clone() });
+        let since = owed.as_ref().map(|owed| owed.since.0);
         let put = self.put.iter().map(|(s, new)| Write::PutSchedule {
             id: id(),
             schedule: s.clone(),
-            new: new.clone(),
+            new: rule::anchored(new, since),
         });
-        let patch = (!self.patch.is_empty()).then(|| Write::Patch { id: id(), fields: self.patch.clone() });
-        let since = owed.as_ref().map(|owed| owed.since.0);
         let add = self.add.iter().map(|new| Write::AddSchedule { id: id(), new: rule::anchored(new, since) });
-        let repair = owed.into_iter().flat_map(|owed| repair::writes(&there.id, &owed, clock));
-        delete.chain(put).chain(patch).chain(add).chain(repair).collect()
+        let late = owed.iter().flat_map(|owed| repair::late(&there.id, owed));
+        let come = owed.iter().map(|owed| repair::to_come(&there.id, owed.since.0));
+        delete.chain(late).chain(put).chain(patch).chain(add).chain(come).collect()
     }
 
     fn fields(&mut self, d: &Desired, there: &Deployment, applied: &[String]) {
@@ -149,6 +152,9 @@ impl Diff {
             let wanted = d.fields.get(server).cloned().or_else(|| unset.value().filter(|_| was_ours));
             let Some(wanted) = wanted else { continue };
             if self.left.contains(name) || self.left.contains(whole_field(name)) {
+                continue;
+            }
+            if server == LIMIT && there.shares_limit {
                 continue;
             }
             let had = there.fields.get(server).unwrap_or(&Value::Null);
@@ -235,6 +241,12 @@ pub(super) fn declared(d: &Desired) -> BTreeSet<String> {
         [Some(schedule_name(slug)), schedule.parameters.as_ref().map(|_| parameters_name(slug))]
     });
     fields.chain(tags).chain(labels).chain(schedules.flatten()).collect()
+}
+
+/// Whether the limit that is declared is not applied, since the deployment has one that it shares.
+pub(super) fn limit_is_shared(d: &Desired, there: &Deployment) -> bool {
+    let limit = d.fields.get(LIMIT).filter(|limit| !limit.is_null());
+    there.shares_limit && limit.is_some() && !d.ignored.contains("concurrencyLimit")
 }
 
 /// The deployment to be created: what the spec declares, and the mark.

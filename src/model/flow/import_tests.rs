@@ -14,6 +14,7 @@ fn found(flow: &str, name: &str, fields: &Value) -> Found {
         paused: false,
         fields: Fields::from(all.as_object().unwrap().clone()),
         schedules: vec![],
+        shares_limit: false,
         touched: crate::model::deployments::Touched::default(),
     };
     Found { deployment, beyond: vec![] }

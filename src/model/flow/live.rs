@@ -9,12 +9,16 @@ use crate::api::{DeletionPolicy, DriftMode, FlowDeploymentStatus};
 use crate::guards::{Guard, holds};
 use crate::model::connection::Standing;
 use crate::model::deployments::Deployment;
+use crate::model::time::add;
 use jiff::Timestamp;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Most steps of a plan, and characters of each.
 const MOST_PLAN: (usize, usize) = (64, 256);
+/// For how long what was made good before a change needs not be made good again; longer than a reading of Prefect takes.
+const PAID: Duration = Duration::from_secs(480);
 /// No generation: the deployment that is there has not had one as a whole.
 const NOTHING: i64 = 0;
 
@@ -330,6 +334,7 @@ fn in_sync(p: &Pass, there: &Deployment) -> Decision {
         return hold;
     }
     let (labels, removed) = diff::labels(p.d, there, &p.status.applied_fields);
+    let shared = diff::limit_is_shared(p.d, there);
     let mut status = announced(p, &removed);
     status.deployment_id = Some(there.id.to_string());
     status.secrets = p.o.values.applied();
@@ -338,14 +343,22 @@ fn in_sync(p: &Pass, there: &Deployment) -> Decision {
     status.pending_write = None;
     contest::agree(&mut status);
     let ready = Ready::good("InSync", format!("Prefect has deployment `{}` as declared", p.d.deployment));
-    let silent = p.d.drift == DriftMode::Disabled || p.d.ignored.contains("labels");
-    let drifted = if labels.is_empty() || silent {
+    let labels = (!labels.is_empty() && !p.d.ignored.contains("labels")).then(|| {
+        let names = listed(&labels);
+        format!(
+            "Labels differ ({names}): Prefect takes them only when a deployment is created; delete it in Prefect to have it made anew with them"
+        )
+    });
+    let shared = shared.then(|| {
+        "The deployment has a global concurrency limit that others may share, so spec.concurrencyLimit.limit is not applied: leave \
+         concurrencyLimit out, or take that limit off the deployment in Prefect"
+            .to_owned()
+    });
+    let differs: Vec<String> = labels.into_iter().chain(shared).collect();
+    let drifted = if differs.is_empty() || p.d.drift == DriftMode::Disabled {
         Drifted::No
     } else {
-        let names = listed(&labels);
-        Drifted::Detected(format!(
-            "Labels differ ({names}): Prefect takes them only when a deployment is created; delete it in Prefect to have it made anew with them"
-        ))
+        Drifted::Detected(differs.join(". "))
     };
     set(&mut status, p.d.generation, ready, drifted, p.now);
     Decision { memory: None, ..p.rest(status) }
@@ -385,7 +398,11 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, left: &BTreeSet<String>) -
     }
     let owed = next.pending_write.as_ref();
     let paid = p.memory().and_then(|memory| memory.paid);
-    let clock = p.o.clock.filter(|_| paid.is_none() || paid != owed.map(|owed| owed.since.0));
+    // What is paid is paid, unless the next reading of Prefect came so late that there is a past again of which the new rules must not speak.
+    let is_paid = |clock: &Timestamp| {
+        paid.is_some_and(|paid| owed.is_some_and(|owed| owed.since.0 == paid) && *clock <= add(paid, PAID))
+    };
+    let clock = p.o.clock.filter(|clock| !is_paid(clock));
     let writes = diff.writes(there, owed, clock);
     let decision = announce_or(p, next, "Changes the deployment in Prefect as declared", writes);
     Decision { notes, ..decision }

@@ -184,6 +184,8 @@ pub enum Write {
         id: DeploymentId,
         /// Those due by then; later ones are asked for by `ScheduleRuns`.
         before: Timestamp,
+        /// Not those of these schedules: they go with them.
+        leaving: Vec<ScheduleId>,
     },
     /// Ask again for what is due in this stretch.
     RestoreRuns {
@@ -273,8 +275,19 @@ pub enum Ack {
     },
     /// Acknowledged.
     Done(WriteKind),
-    /// Not acknowledged; the writes after it were not sent.
+    /// Not acknowledged; the writes after it were not sent, but for those of [`Self::ends`].
     Failed(WriteKind, Failure),
+}
+
+impl Ack {
+    /// Whether the writes after it are not sent. A schedule that Prefect refuses for itself keeps no other one from being made.
+    pub fn ends(&self) -> bool {
+        match self {
+            Self::Failed(WriteKind::AddSchedule | WriteKind::PutSchedule, failure) => !failure.is_of_one(),
+            Self::Failed(..) | Self::AlreadyThere => true,
+            Self::Created(_) | Self::Late(_) | Self::Restored { .. } | Self::Done(_) => false,
+        }
+    }
 }
 
 /// Why a write was not acknowledged. No values, no response bodies.
@@ -315,6 +328,24 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Prefect refuses what was written, and may well take something else.
+    fn is_of_one(&self) -> bool {
+        match self {
+            Self::ParametersRejected { .. } | Self::Invalid { .. } | Self::Rejected(400..500) => true,
+            Self::WorkPoolNotFound
+            | Self::Forbidden
+            | Self::Unauthorized
+            | Self::Throttled(_)
+            | Self::Unavailable
+            | Self::Unreachable
+            | Self::Ambiguous
+            | Self::TimedOut
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Rejected(_) => false,
+        }
+    }
+
     /// Prefect could not be asked properly; the same write may well succeed a little later.
     pub(super) fn is_passing(&self) -> bool {
         match self {

@@ -1,6 +1,6 @@
 //! What the acknowledgements of a pass come to.
 
-use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told};
+use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told, warned};
 use super::repair::kept;
 use super::{Ack, Decision, Desired, Failure, Heir, Memory, Note, Observed, Step, Unsupported, WriteKind};
 use crate::api::{FlowDeploymentStatus, Time};
@@ -20,6 +20,8 @@ pub fn fold(
     let p = Pass { d, o, status, now };
     let mut next = status.clone();
     let mut decision = p.rest(status.clone());
+    // The first failure is told; others came after it only where one schedule does not keep the rest from being made.
+    let mut failed_before = false;
     for ack in acks {
         match ack {
             Ack::Created(id) => {
@@ -44,7 +46,10 @@ pub fn fold(
                     if from == to {
                         owed.late.iter_mut().for_each(|late| late.retain(|at| at.0 != *from));
                     } else {
+                        decision.notes.extend((*from > owed.since.0).then(not_made_good));
                         owed.since = Time(owed.since.0.max(*to));
+                        // What that made may be late as well.
+                        owed.late = owed.late.take().filter(|late| !late.is_empty());
                         let memory = p.memory().cloned().unwrap_or_else(|| Memory::of(d, o, now));
                         decision.memory = Some(Memory { paid: Some(owed.since.0), ..memory });
                     }
@@ -52,7 +57,9 @@ pub fn fold(
             }
             Ack::Done(kind) => {
                 decision.notes.extend(done(&p, *kind, &mut next));
-                if *kind == WriteKind::Delete {
+                if failed_before {
+                    // What is remembered is the refusal.
+                } else if *kind == WriteKind::Delete {
                     // What was tried there says nothing about the next place.
                     decision.memory = None;
                 } else if !kind.repairs() {
@@ -67,7 +74,9 @@ pub fn fold(
                     decision.memory = None;
                 }
             }
+            Ack::Failed(..) if failed_before => {}
             Ack::Failed(kind, failure) => {
+                failed_before = true;
                 let failed = failed(&p, *kind, failure);
                 // While deleting, the cleanup deadline may come first: the next decision knows.
                 decision.again = Some(if d.deleting.is_some() { now } else { failed.until });
@@ -78,6 +87,14 @@ pub fn fold(
     }
     decision.status = worded(&p, next, acks);
     decision
+}
+
+fn not_made_good() -> Note {
+    warned(
+        "RunsNotRestored",
+        "A change in Prefect dropped runs that were to be asked for again, which was not possible for more than a day: those due before the last \
+         day are not made up for",
+    )
 }
 
 /// The decision about a spec that cannot be parsed: `Stalled`, and nothing is touched.

@@ -351,6 +351,7 @@ impl Prefect for FakePrefect {
                 paused: false,
                 fields: Fields::default(),
                 schedules: Vec::new(),
+                shares_limit: false,
                 touched: Touched::default(),
             });
             // Over an existing one a POST keeps what is left out, but not schedules and parameters.
@@ -434,7 +435,12 @@ impl Prefect for FakePrefect {
         })
     }
 
-    async fn late_runs(&self, id: &DeploymentId, before: Timestamp) -> Result<Vec<Timestamp>, PrefectError> {
+    async fn late_runs(
+        &self,
+        id: &DeploymentId,
+        before: Timestamp,
+        _leaving: &[ScheduleId],
+    ) -> Result<Vec<Timestamp>, PrefectError> {
         self.call("late_runs", &format!("{id} {before}"), |state| {
             let late = state.late.iter().rev().filter(|(of, due)| of == id && *due <= before);
             Ok(late.map(|(_, due)| *due).collect())

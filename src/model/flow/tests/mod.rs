@@ -51,6 +51,7 @@ pub(super) fn there(fields: &Value) -> Deployment {
         paused: false,
         fields: fields.into(),
         schedules: vec![],
+        shares_limit: false,
         touched: crate::model::deployments::Touched::default(),
     }
 }

@@ -60,11 +60,152 @@ fn an_old_debt_is_paid_before_anything_is_changed() {
     let paid = fold(&d, &present(&json!({})), &old, &[restored], later(1));
     assert_eq!(paid.status.pending_write.as_ref().unwrap().since.0, at("2026-11-24T09:59:58Z"));
     assert_eq!(kinds(paid.status.clone()), [WriteKind::Patch, WriteKind::ScheduleRuns]);
-    // The next reading of Prefect may be long after: what is paid is paid.
-    let o = Observed { memory: paid.memory, clock: Some(at("2026-11-24T11:00:00Z")), ..present(&json!({})) };
-    let announced = decide(&d, &o, &paid.status, later(3600)).status;
-    let Step::Do(writes) = decide(&d, &o, &announced, later(3600)).step else { panic!() };
-    assert_eq!(writes[0].kind(), WriteKind::Patch);
+    // The next reading of Prefect may be a while after: what is paid is paid. Long after, the new rules would speak about a past again.
+    for (clock, expected) in [("2026-11-24T10:07:00Z", WriteKind::Patch), ("2026-11-24T11:00:00Z", WriteKind::RestoreRuns)] {
+        let o = Observed { memory: paid.memory.clone(), clock: Some(at(clock)), ..present(&json!({})) };
+        let announced = decide(&d, &o, &paid.status, later(3600)).status;
+        let Step::Do(writes) = decide(&d, &o, &announced, later(3600)).step else { panic!() };
+        assert_eq!(writes[0].kind(), expected, "{clock}");
+    }
+}
+
+fn restored(writes: &[Write]) -> Vec<(String, String)> {
+    let stretch = |write: &Write| match write {
+        Write::RestoreRuns { from, to, .. } => Some((from.to_string(), to.to_string())),
+        _ => None,
+    };
+    writes.iter().map_while(stretch).collect()
+}
+
+fn acks(writes: &[Write]) -> Vec<Ack> {
+    let ack = |write: &Write| match write {
+        Write::RestoreRuns { from, to, .. } => Ack::Restored { from: *from, to: *to },
+        other => Ack::Done(other.kind()),
+    };
+    writes.iter().map(ack).collect()
+}
+
+fn with_one_that_goes() -> (Desired, Observed, FlowDeploymentStatus) {
+    let gone = Schedule {
+        id: ScheduleId::new("s"),
+        slug: Some("gone".into()),
+        active: true,
+        rule: Map::new(),
+        parameters: Map::new(),
+        max_scheduled_runs: None,
+    };
+    let before = FlowDeploymentStatus {
+        applied_fields: vec!["schedules/gone".into()],
+        ..settled(&desired(&json!({})))
+    };
+    let o = seen(View::Present(Deployment { schedules: vec![gone], ..there(&json!({})) }));
+    (Desired { generation: 2, ..desired(&json!({})) }, o, before)
+}
+
+/// Prefect makes no more than about an hour of them at once, and a deletion drops what has become late since it was looked at.
+#[test]
+fn a_debt_of_hours_is_paid_by_the_hour_and_what_is_late_is_looked_at_anew() {
+    let (d, o, before) = with_one_that_goes();
+    let owing = |since: &str| FlowDeploymentStatus {
+        pending_write: Some(PendingWrite {
+            since: Time(at(since)),
+            late: Some(vec![Time(at("2026-11-24T06:00:00Z"))]),
+        }),
+        ..before.clone()
+    };
+    let status = owing("2026-11-24T07:30:00Z");
+    let announced = decide(&d, &o, &status, later(1));
+    let status = if announced.step == Step::Intend { announced.status } else { status };
+    let Step::Do(writes) = decide(&d, &o, &status, later(1)).step else { panic!() };
+    let of = |from: &str, to: &str| (format!("2026-11-24T{from}Z"), format!("2026-11-24T{to}Z"));
+    let expected = [
+        of("06:00:00", "06:00:00"),
+        of("07:30:00", "08:30:00"),
+        of("08:30:00", "09:30:00"),
+        of("09:30:00", "09:59:58"),
+    ];
+    assert_eq!((restored(&writes).as_slice(), writes.len()), (expected.as_slice(), 4));
+    let paid = fold(&d, &o, &status, &acks(&writes), later(2));
+    assert_eq!(
+        paid.status.pending_write,
+        Some(PendingWrite { since: Time(at("2026-11-24T09:59:58Z")), late: None })
+    );
+    assert!(paid.notes.is_empty());
+    let o = Observed { memory: paid.memory, ..o };
+    let Step::Do(look) = decide(&d, &o, &paid.status, later(3)).step else { panic!() };
+    assert!(matches!(look.as_slice(), [Write::SeeLate { leaving, .. }] if leaving == &[ScheduleId::new("s")]));
+    // Of days, the last one, and that is said.
+    let old = owing("2026-11-20T07:30:00Z");
+    let Step::Do(writes) = decide(&d, &Observed { memory: None, ..o.clone() }, &old, later(1)).step else { panic!() };
+    assert_eq!((writes.len(), restored(&writes)[1].0.as_str()), (25, "2026-11-23T09:59:58Z"));
+    let paid = fold(&d, &o, &old, &acks(&writes), later(2));
+    assert_eq!(paid.notes.iter().map(|note| note.reason).collect::<Vec<_>>(), ["RunsNotRestored"]);
+}
+
+#[test]
+fn late_runs_are_asked_for_before_any_rule_changes() {
+    let (_, o, before) = with_one_that_goes();
+    let spec = json!({"schedules": [{"slug": "new", "interval": {"every": "1h"}}], "description": "new"});
+    let d = Desired { generation: 2, ..desired(&spec) };
+    let announced = decide(&d, &o, &before, later(1)).status;
+    let noted = fold(&d, &o, &announced, &[Ack::Late(vec![at("2026-11-24T09:00:00Z")])], later(2)).status;
+    let Step::Do(writes) = decide(&d, &o, &noted, later(3)).step else { panic!() };
+    assert_eq!(
+        writes.iter().map(Write::kind).collect::<Vec<_>>(),
+        [
+            WriteKind::DeleteSchedule,
+            WriteKind::RestoreRuns,
+            WriteKind::Patch,
+            WriteKind::AddSchedule,
+            WriteKind::ScheduleRuns
+        ]
+    );
+}
+
+#[test]
+fn a_schedule_that_becomes_an_interval_is_not_due_at_once() {
+    let rule = Map::from_iter([("cron".to_owned(), json!("0 3 * * *"))]);
+    let had = Schedule {
+        id: ScheduleId::new("s"),
+        slug: Some("nightly".into()),
+        active: true,
+        rule,
+        parameters: Map::new(),
+        max_scheduled_runs: None,
+    };
+    let d = Desired {
+        generation: 2,
+        ..desired(&json!({"schedules": [{"slug": "nightly", "interval": {"every": "1h"}}]}))
+    };
+    let o = seen(View::Present(Deployment { schedules: vec![had], ..there(&json!({})) }));
+    let announced = decide(&d, &o, &settled(&desired(&json!({}))), later(1)).status;
+    let Step::Do(writes) = decide(&d, &o, &announced, later(1)).step else { panic!() };
+    let Write::PutSchedule { new, .. } = &writes[0] else { panic!("{writes:?}") };
+    assert_eq!(new.rule["anchor_date"], json!("2026-11-24T09:59:57Z"));
+}
+
+#[test]
+fn a_schedule_that_is_refused_keeps_no_other_from_being_made() {
+    let refused = |failure| Ack::Failed(WriteKind::AddSchedule, failure).ends();
+    assert!(!refused(Failure::Invalid { fields: vec![] }) && !refused(Failure::Rejected(400)));
+    assert!(refused(Failure::Unavailable) && refused(Failure::Forbidden) && refused(Failure::Rejected(500)));
+    let d = Desired { generation: 2, ..desired(&json!({})) };
+    let owing = FlowDeploymentStatus {
+        pending_write: Some(PendingWrite { since: Time(at("2026-11-24T09:59:00Z")), late: None }),
+        ..settled(&desired(&json!({})))
+    };
+    let first = Failure::Invalid { fields: vec!["schedule `a`".into()] };
+    let second = Failure::Invalid { fields: vec!["schedule `c`".into()] };
+    let acks = [
+        Ack::Failed(WriteKind::AddSchedule, first.clone()),
+        Ack::Done(WriteKind::AddSchedule),
+        Ack::Failed(WriteKind::AddSchedule, second),
+        Ack::Done(WriteKind::ScheduleRuns),
+    ];
+    let after = fold(&d, &present(&json!({})), &owing, &acks, later(1));
+    assert_eq!(after.status.pending_write, None);
+    assert_eq!(after.memory.and_then(|m| m.failure), Some((WriteKind::AddSchedule, first)));
+    assert!(after.again.is_some(), "it is tried again");
 }
 
 #[test]

@@ -122,3 +122,19 @@ fn what_is_made_anew_is_written_whole() {
     let intent = decide(&d, &anew("new"), &made.status, now());
     adds(&anew("new"), &intent.status);
 }
+
+/// A PATCH would change that limit for all who share it, and taking it back would delete it.
+#[test]
+fn a_limit_that_others_may_share_is_never_written() {
+    let shared = |limit| Deployment { shares_limit: true, ..there(&json!({"concurrency_limit": limit})) };
+    let d = Desired { generation: 2, ..desired(&json!({"concurrencyLimit": {"limit": 2}})) };
+    let o = seen(View::Present(shared(10)));
+    let told = decide(&d, &o, &settled(&desired(&json!({}))), later(1));
+    assert_eq!((&told.step, ready(&told)), (&Step::Rest, ("True", "InSync")));
+    assert_eq!(reason_of(&told.status, "Drifted"), Some("DriftDetected"));
+    assert!(told.status.applied_fields.contains(&"concurrencyLimit".to_owned()));
+    let without = Desired { generation: 3, ..desired(&json!({})) };
+    let forgotten = decide(&without, &o, &told.status, later(2));
+    assert_eq!((&forgotten.step, reason_of(&forgotten.status, "Drifted")), (&Step::Rest, Some("NoDrift")));
+    assert!(forgotten.status.applied_fields.is_empty(), "{:?}", forgotten.status.applied_fields);
+}
