@@ -5,7 +5,7 @@ use super::{
     StateType, States, TERMINAL,
 };
 use crate::model::deployments::Touched;
-use crate::model::ids::{DeploymentId, DeploymentName, RunId};
+use crate::model::ids::{DeploymentId, DeploymentName, RunId, ScheduleId};
 use crate::model::parameters::Parameters;
 use crate::model::reports;
 use jiff::Timestamp;

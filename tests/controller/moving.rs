@@ -177,7 +177,10 @@ async fn what_one_leaves_and_another_declares_is_handed_over() {
             if pause.is_zero() || other_first {
                 assert_eq!(kept.id, before[0].id, "{what}");
             }
-            assert!(kept.tags.contains(&format!("feedwater:{INSTANCE}/{NAMESPACE}/other")), "{what} {kept:?}");
+            assert!(
+                kept.tags.contains(&format!("feedwater:{INSTANCE}/{NAMESPACE}/other")),
+                "{what} {kept:?}"
+            );
             assert_eq!(condition(&world.flow_object("other"), "Ready"), Some(("True", "InSync")), "{what}");
             assert_eq!(condition(&world.flow_object("orders"), "Ready"), Some(("True", "InSync")), "{what}");
             assert_eq!(there(&world).len(), 2, "{what}");
@@ -201,6 +204,6 @@ async fn two_that_swap_names_both_get_theirs() {
         assert_eq!(condition(&world.flow_object(name), "Ready"), Some(("True", "InSync")), "{name}");
         let mark = format!("feedwater:{INSTANCE}/{NAMESPACE}/{name}");
         let all = there(&world);
-        assert!(all.iter().any(|d| d.name.deployment == deployment && d.tags.contains(&mark)), "{all:?}");
+        assert!(all.iter().any(|d| *d.name.deployment == *deployment && d.tags.contains(&mark)), "{all:?}");
     }
 }

@@ -99,12 +99,14 @@ async fn a_limit_that_others_share_stays_as_it_is() {
         let prefect = stage.prefect.clone();
         async move { prefect.call(method, &path, body).await }
     };
-    let shared = call(Method::POST, "v2/concurrency_limits/".into(), Some(json!({"name": name, "limit": 10})));
+    let shared =
+        call(Method::POST, "v2/concurrency_limits/".into(), Some(json!({"name": name, "limit": 10})));
     let shared = shared.await.unwrap()["id"].as_str().unwrap().to_owned();
     call(Method::PATCH, format!("deployments/{id}"), Some(json!({"global_concurrency_limit_id": shared})))
         .await
         .unwrap();
-    let said = |f: &FlowDeployment| is(f, "Ready", "True", "InSync") && is(f, "Drifted", "True", "DriftDetected");
+    let said =
+        |f: &FlowDeployment| is(f, "Ready", "True", "InSync") && is(f, "Drifted", "True", "DriftDetected");
     stage.until::<FlowDeployment>("orders", "InSync, and Drifted", said).await;
     stage.change::<FlowDeployment>("orders", json!({"spec": {"concurrencyLimit": null}})).await;
     stage.deployed("orders").await;

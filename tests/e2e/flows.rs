@@ -267,7 +267,11 @@ async fn a_missing_pool_and_a_bad_cron_are_said_and_heal() {
     assert!(told.contains("cron") && !told.contains("61 25"), "the field is named, its value is not: {told}");
     let there = prefect(&stage, "crooked").await.unwrap();
     for other in ["interval", "rrule"] {
-        assert_eq!(schedule(&there, other)["slug"], other, "one that is refused keeps no other from being made");
+        assert_eq!(
+            schedule(&there, other)["slug"],
+            other,
+            "one that is refused keeps no other from being made"
+        );
     }
 
     stage.prefect.ensure_work_pool(&pool, layout::package()).await.unwrap();

@@ -205,8 +205,16 @@ fn by_hand(world: &mut World, n: usize, hand: &Hand) {
             world.prefect.by_hand.push(id.clone());
             let (tags, fields, schedules) = (vec!["mine".into()], Map::new(), vec![]);
             let (fields, touched) = (fields.into(), Touched::default());
-            let made =
-                Deployment { id, name: name(n), tags, paused: false, fields, shares_limit: false, schedules, touched };
+            let made = Deployment {
+                id,
+                name: name(n),
+                tags,
+                paused: false,
+                fields,
+                shares_limit: false,
+                schedules,
+                touched,
+            };
             world.prefect.deployments.push(made);
         }
         return;

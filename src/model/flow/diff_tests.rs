@@ -202,9 +202,9 @@ fn schedules_go_by_slug_and_those_of_others_stay() {
     let writes = diff.writes(&had, Some(&owed(Some(vec![Time(due)]))), Some(since));
     let [
         Write::DeleteSchedule { schedule: gone, .. },
+        restore,
         Write::PutSchedule { schedule, new: put, .. },
         Write::AddSchedule { new, .. },
-        restore,
         repair,
     ] = writes.as_slice()
     else {
@@ -231,7 +231,7 @@ fn what_is_owed_from_long_ago_is_made_good_by_the_old_rules_and_by_itself() {
     let d = desired(&json!({"schedules": [{"slug": "nightly", "cron": {"expression": "0 3 * * *"}}]}));
     let diff = Diff::between(&d, &there(&json!({})), &[]);
     let at = |text: &str| text.parse::<Timestamp>().unwrap();
-    let owed = PendingWrite { since: Time(at("2026-11-20T10:00:00Z")), late: None };
+    let owed = PendingWrite { since: Time(at("2026-11-24T09:10:00Z")), late: None };
     let clock = at("2026-11-24T10:00:00Z");
     let first = diff.writes(&there(&json!({})), Some(&owed), Some(clock));
     assert!(

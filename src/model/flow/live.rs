@@ -19,6 +19,8 @@ use std::time::Duration;
 const MOST_PLAN: (usize, usize) = (64, 256);
 /// For how long what was made good before a change needs not be made good again; longer than a reading of Prefect takes.
 const PAID: Duration = Duration::from_secs(480);
+/// Passes in a row that make good what is owed before the change is made nevertheless: a day takes three.
+const MOST_PAID: u32 = 5;
 /// No generation: the deployment that is there has not had one as a whole.
 const NOTHING: i64 = 0;
 
@@ -398,9 +400,11 @@ fn correct(p: &Pass, there: &Deployment, diff: &Diff, left: &BTreeSet<String>) -
     }
     let owed = next.pending_write.as_ref();
     let paid = p.memory().and_then(|memory| memory.paid);
-    // What is paid is paid, unless the next reading of Prefect came so late that there is a past again of which the new rules must not speak.
+    // What is paid is paid, unless the next reading of Prefect came so late that there is a past again of which the new rules must not speak. Where
+    // each comes late, the change is made in the end.
     let is_paid = |clock: &Timestamp| {
-        paid.is_some_and(|paid| owed.is_some_and(|owed| owed.since.0 == paid) && *clock <= add(paid, PAID))
+        let paid = paid.filter(|paid| owed.is_some_and(|owed| owed.since.0 == paid.until));
+        paid.is_some_and(|paid| *clock <= add(paid.until, PAID) || paid.passes >= MOST_PAID)
     };
     let clock = p.o.clock.filter(|clock| !is_paid(clock));
     let writes = diff.writes(there, owed, clock);

@@ -380,9 +380,18 @@ pub struct Memory {
     /// What failed last; none: Prefect acknowledged, yet the difference may have stayed.
     pub failure: Option<(WriteKind, Failure)>,
     /// What was owed from long ago is made good up to this moment, by the rules before a change: the change is next, however late.
-    pub paid: Option<Timestamp>,
+    pub paid: Option<Paid>,
     /// Since when a deletion waits for an heir.
     pub waited: Option<Timestamp>,
+}
+
+/// What was owed from long ago, and has been made good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paid {
+    /// Up to this moment of Prefect's clock.
+    pub until: Timestamp,
+    /// In how many passes in a row.
+    pub passes: u32,
 }
 
 impl Memory {

@@ -2,7 +2,9 @@
 
 use super::pass::{Drifted, Pass, Ready, delay, forget, patience, set, told, warned};
 use super::repair::kept;
-use super::{Ack, Decision, Desired, Failure, Heir, Memory, Note, Observed, Step, Unsupported, WriteKind};
+use super::{
+    Ack, Decision, Desired, Failure, Heir, Memory, Note, Observed, Paid, Step, Unsupported, WriteKind,
+};
 use crate::api::{FlowDeploymentStatus, Time};
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -51,7 +53,9 @@ pub fn fold(
                         // What that made may be late as well.
                         owed.late = owed.late.take().filter(|late| !late.is_empty());
                         let memory = p.memory().cloned().unwrap_or_else(|| Memory::of(d, o, now));
-                        decision.memory = Some(Memory { paid: Some(owed.since.0), ..memory });
+                        let passes = memory.paid.map_or(0, |paid| paid.passes).saturating_add(1);
+                        decision.memory =
+                            Some(Memory { paid: Some(Paid { until: owed.since.0, passes }), ..memory });
                     }
                 }
             }

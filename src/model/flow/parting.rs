@@ -177,7 +177,9 @@ fn next(p: &Pass) -> Next {
         View::Present(there) => {
             match (owner(p.d, p.status, there), &p.o.heir, p.status.pending_write.as_ref()) {
                 (Owner::Us, Heir::Ready(heir), owed) => hand_over(p, there, heir, owed),
-                (Owner::Us, heir, _) if p.d.deletion_policy == DeletionPolicy::Delete && !is_awaited(p, heir) => {
+                (Owner::Us, heir, _)
+                    if p.d.deletion_policy == DeletionPolicy::Delete && !is_awaited(p, heir) =>
+                {
                     Next::Write(vec![Write::Delete { id: there.id.clone() }])
                 }
                 (Owner::Us, Heir::Soon | Heir::Turning, Some(owed)) if !there.paused => {

@@ -62,7 +62,8 @@ fn until_the_labels_are_read_nothing_is_done_and_nothing_is_said_to_be_wrong() {
 fn who_is_not_allowed_stands_in_nobodys_way_and_who_goes_still_holds_what_it_made() {
     let (d, status) = (desired(&json!({})), settled(&desired(&json!({}))));
     let goes = Desired { deleting: Some(now()), ..d.clone() };
-    let is = |d: &Desired, access| Claimant::of(d, &status, &access, true).map(|one| (one.leaving, one.allowed));
+    let is =
+        |d: &Desired, access| Claimant::of(d, &status, &access, true).map(|one| (one.leaving, one.allowed));
     let no = || Access::Denied("ask for it".into());
     assert_eq!(is(&d, Access::Allowed), Some((false, true)));
     assert_eq!(is(&d, Access::Unknown), Some((false, false)));
