@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
+#[path = "manifests/values.rs"]
+mod values;
+
 use clap::Parser;
 use feedwater::api::schema;
 use feedwater::settings::{RunArgs, Scope};
@@ -72,10 +75,25 @@ fn people_get_every_kind_by_the_roles_they_have_and_its_status_never() {
             assert_eq!(resources.contains(&plural), has, "{role}: {plural}");
         }
     }
-    // Who may write connections of the cluster is said by a binding alone.
-    let labels = named("feedwater-platform")["metadata"]["labels"].to_string();
-    assert!(!labels.contains("aggregate"), "{labels}");
-    for role in &roles {
+    // Who may write connections of the cluster is said by a binding alone; so is who may write flows and refreshes, and no connection.
+    for role in ["feedwater-platform", "feedwater-team"] {
+        let labels = named(role)["metadata"]["labels"].to_string();
+        assert!(!labels.contains("aggregate"), "{labels}");
+    }
+    let team = named("feedwater-team")["rules"].clone();
+    let written = team.as_array().unwrap().iter().filter(|rule| words(&rule["verbs"]).contains(&"create"));
+    let written: Vec<&str> = written.flat_map(|rule| words(&rule["resources"])).collect();
+    assert_eq!(written, ["flowdeployments", "extractrefreshes"]);
+    // In a single namespace they are Roles there, and say what is not added to Kubernetes' own.
+    let local = documents("namespaced/people.yaml");
+    let theirs: Vec<&str> = local.iter().map(|role| role["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!(theirs, ["feedwater-view", "feedwater-edit", "feedwater-team"]);
+    assert_eq!(local[2]["rules"], team);
+    for crd in schema::crds().unwrap().iter().filter(|crd| crd["spec"]["scope"] == "Namespaced") {
+        let plural = crd["spec"]["names"]["plural"].as_str().unwrap();
+        assert!(local[..2].iter().all(|role| words(&role["rules"][0]["resources"]).contains(&plural)));
+    }
+    for role in roles.iter().chain(&local) {
         assert!(role["rules"].as_array().unwrap().iter().all(|rule| {
             words(&rule["apiGroups"]) == ["feedwater.dev"]
                 && words(&rule["resources"]).iter().all(|resource| !resource.contains(['/', '*']))

@@ -16,6 +16,7 @@ mod guards;
 mod ha;
 mod in_use;
 mod laws;
+mod moments;
 mod moving;
 mod properties;
 mod reached;

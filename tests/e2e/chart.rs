@@ -7,6 +7,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -64,7 +65,8 @@ fn by_name(text: &str) -> Objects {
         .collect()
 }
 
-/// Without what a release adds to every object: its labels, and that CRDs stay.
+/// Without what a release adds to every object: its labels, and that CRDs stay. What selects Pods is left as it is: it has to be the same, since no
+/// selector of a Deployment can be changed, and one installation could not be exchanged for the other.
 fn plain(value: &Value) -> Value {
     const LABELS: [&str; 4] = [
         "app.kubernetes.io/instance",
@@ -76,7 +78,10 @@ fn plain(value: &Value) -> Value {
         Value::Object(fields) => {
             let own = |name: &str| !LABELS.contains(&name) && name != "helm.sh/resource-policy";
             let fields = fields.iter().filter(|(name, _)| own(name));
-            let fields = fields.map(|(name, value)| (name.clone(), plain(value)));
+            let selects = |name: &str| ["matchLabels", "selector"].contains(&name);
+            let fields = fields.map(|(name, value)| {
+                (name.clone(), if selects(name) { value.clone() } else { plain(value) })
+            });
             // Labels of ours on a CRD, and a pull policy that is Kubernetes' own default for such a tag.
             fields.filter(|(name, _)| name != "imagePullPolicy").collect()
         }
@@ -131,6 +136,7 @@ async fn the_chart_declares_what_the_kustomizations_declare() {
     assert!(apart.keys().all(|name| !name.starts_with("CustomResourceDefinition ")));
     // What cannot be is refused, by the schema or by the chart, and the message names it.
     for (values, says) in [
+        ("serviceAccount.create=false", "needs serviceAccount.name"),
         ("replicaCount=3", "replicaCount"),
         ("replicas=2", "replicas"),
         ("scope=namespace", "scope"),
@@ -143,6 +149,7 @@ async fn the_chart_declares_what_the_kustomizations_declare() {
     let all = "networkPolicy.enabled=true,metrics.serviceMonitor.enabled=true,commonLabels.team=data,priorityClassName=high,\
                allowedHosts={prefect.data:4200,tableau},extraArgs={--log-format=text},serviceAccount.annotations.a=b,\
                image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    roles_accounts_and_names(&helm).await;
     let much = helm.template("data", &["--set", all]).await;
     let container = &much["Deployment feedwater"]["spec"]["template"]["spec"]["containers"][0];
     assert_eq!(
@@ -151,6 +158,35 @@ async fn the_chart_declares_what_the_kustomizations_declare() {
     );
     assert!(container["image"].as_str().unwrap().starts_with("feedwater@sha256:"));
     assert!(much.contains_key("ServiceMonitor feedwater") && much.contains_key("ClusterRole data-feedwater"));
+}
+
+/// What a platform brings itself is left out, and names are as they are asked for.
+async fn roles_accounts_and_names(helm: &Helm) {
+    let set = async |values: &str| helm.template(NAMESPACE, &["--set", values]).await;
+    let bare = set("rbac.create=false,serviceAccount.create=false,serviceAccount.name=mine").await;
+    let wanted = ["CustomResourceDefinition ", "Deployment ", "PodDisruptionBudget "];
+    assert!(bare.keys().all(|name| wanted.iter().any(|kind| name.starts_with(kind))), "{:?}", bare.keys());
+    assert_eq!(bare["Deployment feedwater"]["spec"]["template"]["spec"]["serviceAccountName"], "mine");
+
+    let apart = set("rbac.aggregateToPeople=false").await;
+    for role in ["view", "edit", "team", "platform"] {
+        let labels = apart[&format!("ClusterRole feedwater-{role}")]["metadata"]["labels"].to_string();
+        assert!(!labels.contains("aggregate"), "{labels}");
+    }
+    let gone = set("crds.keep=false").await;
+    let crds: Vec<_> =
+        gone.iter().filter(|(name, _)| name.starts_with("CustomResourceDefinition ")).collect();
+    let keeps = |crd: &Value| crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
+    assert!(crds.len() == 6 && !crds.iter().any(|(_, crd)| keeps(crd)));
+
+    let named = set("fullnameOverride=fw,nameOverride=feed").await;
+    let deployment = &named["Deployment fw"]["spec"];
+    let selects = json!({"app.kubernetes.io/name": "feed", "app.kubernetes.io/instance": "feedwater"});
+    assert_eq!(deployment["selector"]["matchLabels"], selects);
+    let (_, labels) = (&selects, &deployment["template"]["metadata"]["labels"]);
+    assert!(selects.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value), "{labels}");
+    assert_eq!(named["ClusterRoleBinding fw"]["subjects"][0]["name"], "fw");
+    assert_eq!(deployment["template"]["spec"]["serviceAccountName"], "fw");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -167,9 +203,27 @@ async fn it_is_installed_upgraded_and_removed_and_what_people_declared_stays() {
         let arguments = [words, &["--namespace", NAMESPACE]].concat();
         helm.run(arguments).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     };
-    release(&["install", "feedwater", CHART]).await;
+    // An earlier version first: an upgrade brings its CRDs up to date, and those that it had not.
+    let earlier = earlier();
+    release(&["install", "feedwater", &earlier.path().to_string_lossy()]).await;
+    let crd = "customresourcedefinition/extractrefreshes.feedwater.dev";
+    let schema = async || {
+        let found = kubectl.get(&[crd]).await.unwrap();
+        found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    };
+    let before = schema().await;
+    release(&["upgrade", "feedwater", CHART]).await;
+    assert_ne!(schema().await, before);
+    kubectl.get(&["customresourcedefinition/clustertableausites.feedwater.dev"]).await.unwrap();
     let deployment = kubectl.get(&["deployment/feedwater", "-n", NAMESPACE]).await.unwrap();
     admitted(&kubectl, &deployment).await;
+    // A second release serves a namespace of its own; the CRDs stay the first one's.
+    let second = ["install", "feedwater", CHART, "-n", "apart", "--create-namespace", "--set"];
+    let own = "scope=Namespace,instance=apart";
+    let refused = helm.run([&second[..], &[own]].concat()).await.unwrap_err();
+    assert!(refused.contains("invalid ownership metadata"), "{refused}");
+    helm.run([&second[..], &[&format!("{own},crds.enabled=false")]].concat()).await.unwrap();
+    helm.run(["uninstall", "feedwater", "-n", "apart"]).await.unwrap();
 
     // With the rights that the chart gives, and no other, the operator serves a namespace that has asked for nothing.
     let mut options = OperatorOptions::cluster_wide(Path::new(env!("CARGO_BIN_EXE_feedwater")));
@@ -180,29 +234,9 @@ async fn it_is_installed_upgraded_and_removed_and_what_people_declared_stays() {
     kubectl.apply(&orders.to_string()).await.unwrap();
     let told = |object: &Value| !object["status"]["conditions"].is_null();
     until(&client(&info).await, told).await;
-    assert!(!std::fs::read_to_string(operator.log()).unwrap().contains("forbidden"));
+    assert!(!fs::read_to_string(operator.log()).unwrap().contains("forbidden"));
 
-    // An upgrade brings the CRDs too: one as an older version had it is whole again afterwards.
-    let columns = "/spec/versions/0/additionalPrinterColumns/0";
-    let crd = "customresourcedefinition/extractrefreshes.feedwater.dev";
-    let patch = json!([{"op": "remove", "path": columns}]).to_string();
-    let count = async || {
-        let found = kubectl.get(&[crd]).await.unwrap();
-        found["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap().len()
-    };
-    let before = count().await;
-    kubectl.run(&["patch", crd, "--type=json", "--field-manager=helm", "-p", &patch]).await.unwrap();
-    assert_eq!(count().await, before - 1);
-    release(&[
-        "upgrade",
-        "feedwater",
-        CHART,
-        "--set",
-        "replicaCount=1,networkPolicy.enabled=true",
-        "--force-conflicts",
-    ])
-    .await;
-    assert_eq!(count().await, before);
+    release(&["upgrade", "feedwater", CHART, "--set", "replicaCount=1,networkPolicy.enabled=true"]).await;
     let found = kubectl.get(&["deployment/feedwater", "-n", NAMESPACE]).await.unwrap();
     assert_eq!(found["spec"]["replicas"], 1);
     kubectl.get(&["networkpolicy/feedwater", "-n", NAMESPACE]).await.unwrap();
@@ -213,9 +247,46 @@ async fn it_is_installed_upgraded_and_removed_and_what_people_declared_stays() {
     assert!(kubectl.get(&["clusterrole/feedwater"]).await.is_err());
     let stayed = kubectl.get(&["extractrefresh/orders", "-n", "team"]).await.unwrap();
     assert!(stayed["metadata"]["deletionTimestamp"].is_null(), "{stayed}");
-    // And the next installation takes them over.
-    release(&["install", "feedwater", CHART]).await;
+    // The next installation takes them over, and the chart takes over that one, without a moment in which there is no Deployment.
+    let base = root().join("manifests/base");
+    kubectl.run(&["apply", "--server-side", "-k", &base.to_string_lossy()]).await.unwrap();
+    let before = kubectl.get(&["deployment/feedwater", "-n", NAMESPACE]).await.unwrap();
+    release(&["install", "feedwater", CHART, "--take-ownership"]).await;
+    let after = kubectl.get(&["deployment/feedwater", "-n", NAMESPACE]).await.unwrap();
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert_eq!(after["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
     kubectl.get(&["extractrefresh/orders", "-n", "team"]).await.unwrap();
+
+    // Asked to, it takes the CRDs away as well.
+    kubectl.run(&["delete", "extractrefresh/orders", "-n", "team", "--timeout=30s"]).await.unwrap();
+    release(&["upgrade", "feedwater", CHART, "--set", "crds.keep=false"]).await;
+    release(&["uninstall", "feedwater"]).await;
+    kubectl.run(&["wait", "--for=delete", crd, "--timeout=30s"]).await.unwrap();
+}
+
+/// The chart of a version that had the CRDs of an earlier build.
+fn earlier() -> tempfile::TempDir {
+    let made = tempfile::tempdir().unwrap();
+    let copy = |file: &str| {
+        let to = made.path().join(file);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(root().join(CHART).join(file), to).unwrap();
+    };
+    for file in fs::read_dir(root().join(CHART).join("templates")).unwrap() {
+        copy(&format!("templates/{}", file.unwrap().file_name().to_string_lossy()));
+    }
+    for file in ["values.yaml", "values.schema.json"] {
+        copy(file);
+    }
+    let named = fs::read_to_string(root().join(CHART).join("Chart.yaml")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    fs::write(made.path().join("Chart.yaml"), named.replace(version, "0.0.1")).unwrap();
+    fs::create_dir_all(made.path().join("files/crds")).unwrap();
+    for crd in fs::read_dir(root().join("tests/upgrade/6c51cc2/crds")).unwrap() {
+        let crd = crd.unwrap();
+        fs::copy(crd.path(), made.path().join("files/crds").join(crd.file_name())).unwrap();
+    }
+    made
 }
 
 /// The namespace lets the Deployment's Pod in, and not one with a single right more.

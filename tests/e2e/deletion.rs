@@ -89,6 +89,8 @@ impl Team {
             match object["kind"].as_str().unwrap() {
                 "FlowDeployment" => object["spec"]["version"] = Value::Null,
                 "ExtractRefresh" => object["spec"]["refreshWindows"] = Value::Null,
+                "PrefectWorkspace" => object["spec"]["limits"] = Value::Null,
+                "TableauSite" => object["spec"]["refreshDefaults"] = Value::Null,
                 _ => {}
             }
         }
@@ -99,6 +101,9 @@ impl Team {
         self.kubectl.run_with_input(&["apply", "-f", "-"], &nulls).await.unwrap();
         self.same(&["diff", "-f", "-"], &nulls).await;
         self.same(&["diff", "-f", "-"], &plain).await;
+        let server_side = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
+        let refused = self.kubectl.run_with_input(&server_side, &nulls).await.unwrap_err().to_string();
+        assert!(refused.contains("spec.refreshWindows"), "{refused}");
     }
 
     /// `kubectl diff` ends with 1 where something differs.

@@ -23,7 +23,7 @@ async fn who_may_view_or_edit_a_namespace_may_do_so_with_what_feedwater_serves_i
     let namespace = format!("people-{}", &uuid::Uuid::new_v4().simple().to_string()[..6]);
     let made = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
     kubectl.apply(&made.to_string()).await.unwrap();
-    for role in ["view", "edit", "admin"] {
+    for role in ["view", "edit", "admin", "feedwater-team"] {
         kubectl.apply(&bound(&namespace, role).to_string()).await.unwrap();
     }
 
@@ -54,6 +54,12 @@ async fn who_may_view_or_edit_a_namespace_may_do_so_with_what_feedwater_serves_i
             assert!(!may("admin", verb, &format!("{kind}/status"), &namespace).await, "{verb} {kind}/status");
         }
         assert!(!may("admin", "get", kind, "default").await, "another namespace: {kind}");
+        // Who only binds flows and extracts to each other writes no connection, and no Secret by one.
+        let of_team = ["flowdeployments", "extractrefreshes"].contains(&kind);
+        for verb in ["create", "update", "patch", "delete"] {
+            assert_eq!(may("feedwater-team", verb, kind, &namespace).await, of_team, "team: {verb} {kind}");
+        }
+        assert!(may("feedwater-team", "get", kind, &namespace).await, "team: get {kind}");
     }
     // Connections of the cluster are the platform's: no role in a namespace reaches them.
     let platform = json!({

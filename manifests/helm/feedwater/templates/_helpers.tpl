@@ -1,10 +1,26 @@
-{{/* The name of everything. A release called feedwater is not feedwater-feedwater. */}}
+{{/* What it is, in labels. */}}
+{{- define "feedwater.app" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 42 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of everything. A release called feedwater is not feedwater-feedwater. Short enough for a suffix within the 63 that a Service may have. */}}
 {{- define "feedwater.name" -}}
-{{- if contains "feedwater" .Release.Name }}{{ .Release.Name | trunc 52 | trimSuffix "-" }}{{ else }}{{ printf "%s-feedwater" (.Release.Name | trunc 42 | trimSuffix "-") }}{{ end }}
+{{- $app := include "feedwater.app" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else if contains $app .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $app | trunc 52 | trimSuffix "-" }}
+{{- end }}
 {{- end }}
 
 {{- define "feedwater.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
 {{- .Values.serviceAccount.name | default (include "feedwater.name" .) }}
+{{- else }}
+{{- required "serviceAccount.create=false needs serviceAccount.name: the ServiceAccount that you have made" .Values.serviceAccount.name }}
+{{- end }}
 {{- end }}
 
 {{/* What a cluster-wide object is called: two releases in two namespaces are two. */}}
@@ -13,7 +29,7 @@
 {{- end }}
 
 {{- define "feedwater.selector" -}}
-app.kubernetes.io/name: feedwater
+app.kubernetes.io/name: {{ include "feedwater.app" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
