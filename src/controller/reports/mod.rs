@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long a workspace that forbids it is left alone.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(3600);
 
-/// After so many failures in a row reports go without writing log lines, or without reading them, for as long; after that a single failure renews it.
+/// After so many failures in a row reports go without log lines, for as long; after that a single failure renews it.
 const LINE_TRIES: u32 = 4;
 const NO_LINES_FOR: Duration = Duration::from_secs(300);
 
@@ -61,13 +61,12 @@ struct Outbox {
     forbidden_until: Option<Moment>,
     /// That it forbids it, or that there is no room, is said already.
     said: bool,
-    /// How writing log lines fares, and how reading them does: one may work without the other.
-    written: Lines,
-    read: Lines,
+    lines: Lines,
     memory: Memory,
 }
 
-/// How one kind of call fares that has to do with log lines, in a workspace.
+/// How writing and reading of log lines fares in a workspace. Where they are read and cannot be written they fail all the same: only writing tells that
+/// all is well.
 #[derive(Default)]
 struct Lines {
     failures: u32,

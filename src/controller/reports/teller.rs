@@ -4,7 +4,7 @@ use super::super::context::Context;
 use super::super::flows::load;
 use super::super::lanes::Priority;
 use super::super::workspace::{Health, WorkspaceSession};
-use super::{Entry, Lines, Outbox, Progress};
+use super::{Entry, Lines, Progress};
 use crate::model::connection::DesiredSite;
 use crate::model::ids::{ConnectionName, FlowId, ObjectName, RunId};
 use crate::model::reports::{FLOW, Outside, Phase, Report};
@@ -152,7 +152,7 @@ impl Teller<'_> {
         let logged = if run.made {
             None
         } else {
-            match self.lines(|outbox| &mut outbox.read, self.session.client.loggers(&run.id)).await {
+            match self.lines(self.session.client.loggers(&run.id)).await {
                 Ok(Some(loggers)) => Phase::logged(&loggers, told),
                 // It may write, and not read: better none than two.
                 Ok(None) | Err(Stop::Forbidden | Stop::Refused(_)) => Some(told),
@@ -211,18 +211,17 @@ impl Teller<'_> {
     async fn log(&self, run: &RunId, phase: Phase) -> Result<(), Stop> {
         let lines = self.entry.report.lines(phase);
         let at = self.ctx.clock.now();
-        self.lines(|outbox| &mut outbox.written, self.session.client.log(run, at, &lines)).await.map(drop)
+        if self.lines(self.session.client.log(run, at, &lines)).await?.is_some() {
+            self.ctx.reports.outbox(self.workspace, |outbox| outbox.lines = Lines::default());
+        }
+        Ok(())
     }
 
     /// A call that has to do with log lines: where it fails again and again a report goes without them (`None`), so that the rest of it, and the
     /// reports behind it, do not wait.
-    async fn lines<T>(
-        &self,
-        kind: fn(&mut Outbox) -> &mut Lines,
-        work: impl Future<Output = Result<T, PrefectError>>,
-    ) -> Result<Option<T>, Stop> {
+    async fn lines<T>(&self, work: impl Future<Output = Result<T, PrefectError>>) -> Result<Option<T>, Stop> {
         let lines = |with: &dyn Fn(&mut Lines) -> bool| {
-            self.ctx.reports.outbox(self.workspace, |outbox| with(kind(outbox)))
+            self.ctx.reports.outbox(self.workspace, |outbox| with(&mut outbox.lines))
         };
         let now = self.ctx.clock.moment();
         if lines(&|lines| lines.rest(now)) {
@@ -233,14 +232,7 @@ impl Teller<'_> {
                 let now = self.ctx.clock.moment();
                 if lines(&|lines| lines.failed(now)) { Ok(None) } else { Err(Stop::Failed) }
             }
-            Ok(told) => {
-                lines(&|lines| {
-                    *lines = Lines::default();
-                    false
-                });
-                Ok(told)
-            }
-            Err(stop @ (Stop::Later(_) | Stop::Forbidden | Stop::Refused(_))) => Err(stop),
+            told => told,
         }
     }
 
