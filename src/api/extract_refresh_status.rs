@@ -180,7 +180,8 @@ pub struct Mark {
     /// Name in the spec.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// What the upstream is: connection, flow and deployment. Another key under the same name is another upstream.
+    /// What the upstream is: connection, flow and deployment. Another key under the same name is another upstream. A long one is kept by its beginning, and
+    /// told from others by a fingerprint behind `…`.
     #[schemars(length(max = 1024))]
     pub key: String,
     /// First seen in the spec, in Prefect's time.

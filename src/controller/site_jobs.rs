@@ -1,71 +1,17 @@
-//! The part of a site's observer that reads jobs: those that somebody follows or asks for, and the list as far back as somebody needs it.
-//!
-//! The list is read whole once. A job that has ended does not change any more, so that a later look goes back only to those that had not, and to
-//! what may have been listed late: it costs a page, however far back the list reaches.
+//! The part of a site's observer that reads jobs: those that somebody follows or asks for, and the list as far back as somebody needs it
+//! (`model::job_looks`).
 
 use super::site::{Looks, News, Refused};
 use super::site_observer::{ASK_AGAIN, FOLLOW_FIRST, Interest, Observer, Todo};
 use super::site_tasks::is_of_one;
 use crate::model::extract::{JOBS_EVERY, JobList};
 use crate::model::ids::JobId;
-use crate::model::jobs::{JobAnswer, JobRow, JobStatus};
-use crate::model::time::{ClockReading, Moment, add, sub};
-use crate::tableau::{TableauError, pages};
+use crate::model::job_looks::{Look, QUEUED_FOR};
+use crate::model::jobs::{JobAnswer, JobRow};
+use crate::model::time::{Moment, sub};
+use crate::tableau::{Questions, TableauError};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-/// A job may have been queued, or have run, for this long (`model::extract` asks for as much): an older one that has not ended is not waited for.
-const QUEUED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// A row may be listed this long after its job was made.
-const LISTED_LATE: Duration = Duration::from_secs(3600);
-/// The list is read whole this often all the same: a right that is given, and a list that was wrong, show.
-const WHOLE_EVERY: Duration = Duration::from_secs(6 * 3600);
-
-/// When the list was read, by Tableau's clock at least.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LastLook {
-    at: Timestamp,
-    /// Whole.
-    whole: Timestamp,
-}
-
-/// From where on the rows have to be read again for the list to hold all since then; `None`: the whole of it.
-fn again_from(
-    list: &JobList,
-    before: Option<LastLook>,
-    wanted: Timestamp,
-    clock: Option<ClockReading>,
-    now: Moment,
-) -> Option<Timestamp> {
-    let JobList::Read { since, rows, .. } = list else { return None };
-    let (before, clock) = (before?, clock?.upper(now));
-    // A clock that went back says that this is not what was read before.
-    if *since > wanted || clock < before.at || clock >= add(before.whole, WHOLE_EVERY) {
-        return None;
-    }
-    let longest = sub(before.at, QUEUED_FOR);
-    let open = rows.iter().filter(|row| is_open(row)).filter_map(|row| row.created_at);
-    let oldest = open.filter(|created| *created >= longest).min();
-    let lately = sub(before.at, LISTED_LATE);
-    Some(oldest.map_or(lately, |oldest| oldest.min(lately)).max(*since))
-}
-
-/// What was listed from there on, and what was known before.
-fn joined(list: &JobList, from: Timestamp, new: Vec<JobRow>) -> Vec<JobRow> {
-    let JobList::Read { rows, .. } = list else { return new };
-    let listed: BTreeSet<&JobId> = new.iter().map(|row| &row.id).collect();
-    let stays = |row: &&JobRow| {
-        let before = row.created_at.is_some_and(|created| created < from);
-        before && !is_open(row) && !listed.contains(&row.id)
-    };
-    let kept: Vec<JobRow> = rows.iter().filter(stays).cloned().collect();
-    kept.into_iter().chain(new).collect()
-}
-
-fn is_open(row: &JobRow) -> bool {
-    matches!(row.status, JobStatus::Pending | JobStatus::InProgress)
-}
 
 pub(super) fn is_refresh(row: &JobRow) -> bool {
     row.refresh_type.is_some()
@@ -83,6 +29,7 @@ impl Observer {
         let asked: BTreeSet<JobId> = todo.looks.jobs.union(&todo.ends.jobs).cloned().collect();
         let wanted: BTreeSet<JobId> = interest.jobs.union(&asked).cloned().collect();
         let since = [interest.list, todo.looks.list, todo.ends.list].into_iter().flatten().min();
+        let all = since.map(|since| sub(since, QUEUED_FOR));
         let now = self.setup.clock.moment();
         if self.setup.budget.pace(1, now).is_none() {
             // Used up: what is known stays as it is, and what was asked for is asked for when questions are to be had again.
@@ -96,7 +43,7 @@ impl Observer {
             jobs: todo.looks.jobs.difference(&interest.jobs).cloned().collect(),
             list: [interest.list, todo.looks.list].into_iter().flatten().min(),
         };
-        self.read_looks(&looks, news).await?;
+        self.read_looks(&looks, all, news).await?;
         todo.looks = Looks::default();
         if now >= self.ends_at {
             let read = |job: &&JobId| interest.jobs.contains(*job) || looks.jobs.contains(*job);
@@ -104,7 +51,7 @@ impl Observer {
                 jobs: todo.ends.jobs.iter().filter(|job| !read(job)).cloned().collect(),
                 list: todo.ends.list.filter(|since| !self.has_listed(sub(*since, QUEUED_FOR), now)),
             };
-            match self.read_looks(&ends, news).await {
+            match self.read_looks(&ends, all, news).await {
                 Ok(()) => todo.ends = Looks::default(),
                 Err(error) if is_of_one(&error) => {
                     tracing::debug!(%error, "what others have refreshed could not be read; it is tried again later");
@@ -133,9 +80,15 @@ impl Observer {
         matches!(&self.list, JobList::Read { asked, since, .. } if *asked >= after && *since <= wanted)
     }
 
-    async fn read_looks(&mut self, looks: &Looks, news: &mut News) -> Result<(), TableauError> {
+    /// `all`: how far back anybody wants the list.
+    async fn read_looks(
+        &mut self,
+        looks: &Looks,
+        all: Option<Timestamp>,
+        news: &mut News,
+    ) -> Result<(), TableauError> {
         if let Some(since) = looks.list {
-            news.jobs |= self.read_list(sub(since, QUEUED_FOR)).await?;
+            news.jobs |= self.read_list(sub(since, QUEUED_FOR), all).await?;
         }
         for job in &looks.jobs {
             news.jobs |= self.read_job(job, false).await?;
@@ -186,46 +139,49 @@ impl Observer {
     }
 
     /// All since then. `false`: there is nothing new.
-    async fn read_list(&mut self, wanted: Timestamp) -> Result<bool, TableauError> {
+    async fn read_list(&mut self, wanted: Timestamp, all: Option<Timestamp>) -> Result<bool, TableauError> {
         let asked = self.setup.clock.moment();
         if self.list_refused.is_some_and(|refused| asked < refused.until) {
             let told = self.list == JobList::NotAllowed;
             self.list = JobList::NotAllowed;
             return Ok(!told);
         }
-        let clock = self.client.clock();
-        let from = again_from(&self.list, self.last_look, wanted, clock, asked);
-        match self.client.jobs(from.unwrap_or(wanted)).await {
+        let mut look = Look::new(&self.list, self.last_look, wanted, all, self.client.clock(), asked);
+        self.read_old(&mut look).await?;
+        let questions = Questions::default();
+        let listed = self.client.jobs(look.from(), &questions).await;
+        self.queried(questions.asked(), asked);
+        match listed {
             Ok(rows) => {
-                self.queried(pages(rows.len()), asked);
                 self.list_refused = None;
-                let at = clock.map(|clock| clock.lower(asked));
-                let whole = if from.is_some() { self.last_look.map(|last| last.whole) } else { at };
-                self.last_look = at.zip(whole).map(|(at, whole)| LastLook { at, whole });
-                let new = rows.into_iter().filter(is_refresh).collect();
-                let rows = match from {
-                    Some(from) => joined(&self.list, from, new),
-                    None => new,
-                };
-                let since = match &self.list {
-                    JobList::Read { since, .. } if from.is_some() => *since,
-                    JobList::Read { .. } | JobList::Unread | JobList::NotAllowed => wanted,
-                };
+                let rows = rows.into_iter().filter(is_refresh).collect();
                 let answered = self.setup.clock.moment();
-                self.list = JobList::Read { asked, answered, since, rows: rows.into() };
+                (self.list, self.last_look) = look.joined(rows, asked, answered);
             }
             // Without the rights of a site administrator everything else still works.
             Err(TableauError::Forbidden(_)) => {
-                self.queried(1, asked);
                 self.list_refused = Some(Refused { until: asked.plus(ASK_AGAIN) });
                 self.list = JobList::NotAllowed;
             }
-            Err(error) => {
-                self.queried(1, asked);
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
         Ok(true)
+    }
+
+    /// Jobs that have not ended and are too old for the list to be read back to them.
+    async fn read_old(&mut self, look: &mut Look) -> Result<(), TableauError> {
+        for id in look.by_id() {
+            let asked = self.setup.clock.moment();
+            match self.read_job(&id, false).await {
+                Err(error) if !is_of_one(&error) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+            match self.details.get(&id).filter(|answer| answer.asked >= asked) {
+                Some(answer) if !self.is_denied(&id, asked) => look.answered(&id, answer.job.as_ref()),
+                Some(_) | None => look.unanswered(&id),
+            }
+        }
+        Ok(())
     }
 
     fn queried(&mut self, questions: u32, at: Moment) {

@@ -192,3 +192,75 @@ async fn every_page_of_the_list_counts_as_a_question() {
     assert_eq!(lists(&rig).len(), 4, "three pages each, ten questions a day");
     assert_eq!(rows(&rig).len(), 2500);
 }
+
+#[tokio::test(start_paused = true)]
+async fn so_does_every_page_of_one_that_fails() {
+    let limits = Limits { per_hour: None, running: 10, queries_per_day: 10 };
+    let rig = rig_within(limits, &[orders()], publish_orders).await;
+    owes_and_waits(&rig);
+    rig.tableau.state().pages_before_failure = 4;
+    for _ in 0..5 {
+        rig.tableau.fail("jobs", TableauError::Ambiguous);
+    }
+    let since = rig.clock.now();
+    look(&rig, Hint::JobList(since)).await;
+    tokio::time::sleep(POLL * 20).await;
+    assert_eq!(lists(&rig).len(), 2, "five pages each, ten questions a day");
+}
+
+/// A refresh of a content, by whomever, that runs.
+fn runs(rig: &Rig, content: usize) -> JobId {
+    let luid = rig.tableau.state().contents[content].luid.clone();
+    let job = rig.tableau.start_elsewhere(&luid, RefreshType::Full).unwrap();
+    rig.tableau.advance(&job, JobStatus::InProgress).unwrap();
+    job
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_runs_for_days_stays_in_view_though_the_list_is_not_read_back_to_it() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let (running, gone) = (runs(&rig, 0), runs(&rig, 1));
+    rig.owes(None);
+    for _ in 0..3 {
+        tokio::time::sleep(DAY).await;
+        // Another attempt: what it needs of the list is not so old.
+        rig.owes(None);
+        assert_eq!(
+            rows(&rig),
+            [(running.clone(), JobStatus::InProgress), (gone.clone(), JobStatus::InProgress)]
+        );
+    }
+    tokio::time::sleep(DAY).await;
+    rig.tableau.state().calls.clear();
+    tokio::time::sleep(POLL * 4).await;
+    let day_ago = rig.clock.now() - jiff::SignedDuration::from_hours(49);
+    assert!(!lists(&rig).is_empty() && lists(&rig).iter().all(|from| *from > day_ago), "{:?}", lists(&rig));
+    assert_eq!(asked_by_id(&rig), lists(&rig).len() * 2);
+    // It may not be read by its id: then by the list.
+    rig.tableau.fail("job", TableauError::Forbidden("403004".into()));
+    rig.tableau.advance(&running, JobStatus::Success).unwrap();
+    rig.tableau.forget(&gone);
+    tokio::time::sleep(POLL * 2).await;
+    assert_eq!(rows(&rig), [(running.clone(), JobStatus::Success)]);
+    rig.tableau.state().calls.clear();
+    tokio::time::sleep(POLL * 4).await;
+    assert_eq!(asked_by_id(&rig), 0, "it has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_needs_little_of_the_list_does_not_take_it_from_one_who_needs_more() {
+    let rig = rig(&[orders()], publish_orders).await;
+    let since = rig.clock.now();
+    let old = ended(&rig);
+    tokio::time::sleep(DAY * 5).await;
+    rig.owes(None);
+    rig.tableau.state().calls.clear();
+    // It looks now and then, the other at every poll.
+    for _ in 0..150 {
+        look(&rig, Hint::Ends(Looks { list: Some(since), ..Looks::default() })).await;
+        tokio::time::sleep(crate::model::extract::JOBS_EVERY).await;
+        assert_eq!(rows(&rig), [(old.clone(), JobStatus::Success)]);
+    }
+    let whole = lists(&rig).iter().filter(|from| **from <= since).count();
+    assert!((2..=4).contains(&whole), "{whole}: in half a day");
+}

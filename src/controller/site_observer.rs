@@ -5,11 +5,11 @@ use super::index::{Dependent, Key};
 use super::site::{
     Contents, Health, Hint, Looks, News, Refused, Setup, SiteSnapshot, Tasks, wake_what_differs,
 };
-use super::site_jobs::LastLook;
 use super::site_warnings::{WarningAsk, WarningReads};
 use crate::api::TargetKind;
 use crate::model::extract::{JobList, ServerView, Unlisted};
 use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId};
+use crate::model::job_looks::LastLook;
 use crate::model::jobs::JobAnswer;
 use crate::model::time::Moment;
 use crate::model::timing::Timing;

@@ -9,7 +9,7 @@ use crate::model::ids::TaskId;
 use crate::model::jobs::JobRow;
 use crate::model::tasks::Task;
 use crate::model::time::sub;
-use crate::tableau::{TableauError, pages};
+use crate::tableau::{Questions, TableauError};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,8 +22,9 @@ impl Observer {
         let asked = self.setup.clock.moment();
         let Some(clock) = self.client.clock() else { return Ok(()) };
         let now = clock.lower(asked);
-        let listed = self.client.jobs(sub(now, HOUR)).await;
-        self.setup.budget.queried(listed.as_ref().map_or(1, |rows| pages(rows.len())), asked);
+        let questions = Questions::default();
+        let listed = self.client.jobs(sub(now, HOUR), &questions).await;
+        self.setup.budget.queried(questions.asked(), asked);
         let listed = match listed {
             Ok(rows) => Some(rows),
             Err(TableauError::Forbidden(_)) => None,

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod globs;
 pub mod heirs;
 pub mod ids;
+pub mod job_looks;
 pub mod jobs;
 pub mod pace;
 pub mod parameters;

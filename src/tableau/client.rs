@@ -4,8 +4,8 @@ use super::auth::{Credential, Leads, Session, Sessions, TOKEN_HEADER};
 use super::lists::{PAGE, list_url, name_filters, unique};
 use super::wire::{self, ContentRow, JobBody, JobListRow, ProjectRow};
 use super::{
-    Content, DataQualityWarning, IdentityError, Job, JobAnswer, JobRow, NewTask, Project, RefreshError,
-    ServerSchedule, Site, Tableau, TableauError, Task,
+    Content, DataQualityWarning, IdentityError, Job, JobAnswer, JobRow, NewTask, Project, Questions,
+    RefreshError, ServerSchedule, Site, Tableau, TableauError, Task,
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::http::{Answer, Call, Failure, Http, Method, Unreachable};
@@ -212,11 +212,19 @@ impl Tableau for TableauClient {
         Ok(Some(row.into_model(kind)))
     }
 
-    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
+    async fn jobs(
+        &self,
+        created_after: Timestamp,
+        questions: &Questions,
+    ) -> Result<Vec<JobRow>, TableauError> {
         // Whole seconds, rounded down: Tableau's times have no fraction.
         let filter = format!("createdAt:gte:{}", created_after.strftime("%Y-%m-%dT%H:%M:%SZ"));
-        let rows: Vec<JobListRow> =
-            self.list("list_jobs", "jobs", ("backgroundJobs", "backgroundJob"), &filter).await?;
+        let names = ("backgroundJobs", "backgroundJob");
+        let counted = |site| {
+            questions.ask();
+            Some(site)
+        };
+        let rows: Vec<JobListRow> = self.list_at("list_jobs", &["jobs"], names, &filter, counted).await?;
         Ok(unique(rows.into_iter().map(JobRow::from), |job| job.id.clone()))
     }
 

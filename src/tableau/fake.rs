@@ -1,8 +1,9 @@
 //! A Tableau site in memory, for tests of the controller: projects, contents, and jobs that move on when told to.
 
+use super::lists::pages;
 use super::{
-    Content, DataQualityWarning, Job, JobAnswer, JobRow, JobStatus, NewTask, Project, RefreshError, STALE,
-    ServerSchedule, Site, Tableau, TableauError, Task, TaskSchedule,
+    Content, DataQualityWarning, Job, JobAnswer, JobRow, JobStatus, NewTask, Project, Questions,
+    RefreshError, STALE, ServerSchedule, Site, Tableau, TableauError, Task, TaskSchedule,
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::clock::Clock;
@@ -36,6 +37,8 @@ pub struct State {
     pub warnings: Vec<(Luid, DataQualityWarning)>,
     /// Warnings are given back as for a browser: signs escaped, and the line ended.
     pub escapes: bool,
+    /// Pages of a list of jobs that are answered before one fails.
+    pub pages_before_failure: u32,
     /// Each call in order, as `operation argument`.
     pub calls: Vec<String>,
     failures: Vec<(&'static str, TableauError)>,
@@ -282,12 +285,22 @@ impl Tableau for FakeTableau {
         })
     }
 
-    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
-        self.call("jobs", &created_after.to_string(), |state| {
+    async fn jobs(
+        &self,
+        created_after: Timestamp,
+        questions: &Questions,
+    ) -> Result<Vec<JobRow>, TableauError> {
+        let listed = self.call("jobs", &created_after.to_string(), |state| {
             let since = Timestamp::from_second(created_after.as_second()).unwrap_or_default();
             let recent = |job: &&FakeJob| job.job.created_at >= Some(since);
-            Ok(state.jobs.iter().filter(recent).map(row).collect())
-        })
+            Ok(state.jobs.iter().filter(recent).map(row).collect::<Vec<JobRow>>())
+        });
+        let pages = match &listed {
+            Ok(rows) => pages(rows.len()),
+            Err(_) => self.state().pages_before_failure + 1,
+        };
+        (0..pages).for_each(|_| questions.ask());
+        listed
     }
 
     async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError> {

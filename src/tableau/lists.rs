@@ -1,13 +1,31 @@
 //! How lists are asked for: pages, and filters by name.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use url::Url;
 
 /// Rows a page: the most there may be.
 pub(super) const PAGE: u64 = 1000;
+
 /// How many pages it takes to list so many rows.
-pub fn pages(rows: usize) -> u32 {
+pub(super) fn pages(rows: usize) -> u32 {
     let pages = u64::try_from(rows).unwrap_or(u64::MAX).div_ceil(PAGE).max(1);
     u32::try_from(pages).unwrap_or(u32::MAX)
+}
+
+/// How many requests went out for one answer.
+#[derive(Debug, Default)]
+pub struct Questions(AtomicU32);
+
+impl Questions {
+    /// One more is about to.
+    pub(super) fn ask(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many did.
+    pub fn asked(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Longest URL of a list filtered by names.

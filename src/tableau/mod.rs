@@ -17,7 +17,7 @@ pub use auth::{Credential, Leads};
 pub use client::TableauClient;
 pub use identity::{IdentityClient, IdentityProvider};
 pub use jwt::{ConnectedApp, SCOPES};
-pub use lists::pages;
+pub use lists::Questions;
 
 use crate::api::{RefreshType, TargetKind};
 pub use crate::model::contents::{Content, Project};
@@ -51,8 +51,12 @@ pub trait Tableau: Send + Sync {
     /// One content by LUID.
     async fn content(&self, kind: TargetKind, luid: &Luid) -> Result<Option<Content>, TableauError>;
 
-    /// Background jobs created at or after, all pages, oldest first. Needs a site administrator.
-    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError>;
+    /// Background jobs created at or after, all pages, oldest first. Needs a site administrator. `questions`: what it took, however it ended.
+    async fn jobs(
+        &self,
+        created_after: Timestamp,
+        questions: &Questions,
+    ) -> Result<Vec<JobRow>, TableauError>;
     /// One job.
     async fn job(&self, id: &JobId) -> Result<JobAnswer, TableauError>;
 

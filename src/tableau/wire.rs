@@ -337,6 +337,36 @@ mod tests {
         assert_eq!(status(json!({"completedAt": end, "finishCode": "3"})), JobStatus::Failed);
         assert_eq!(status(json!({"completedAt": end})), JobStatus::Failed);
     }
+    /// The row "it fails" of docs/refresh-ends.md: tried again, and never given up for good.
+    #[test]
+    fn words_and_codes_that_nobody_knows_are_a_failure_that_is_tried_again_and_never_a_success() {
+        let end = "2026-11-24T12:00:00Z";
+        for notes in [
+            json!("Fehler bei der Anmeldung für den Benutzer 'etl'."),
+            json!("ログインに失敗しました"),
+            json!("The extract engine said 0x7F; please perform the usual steps"),
+            json!(""),
+            json!(["a", "list"]),
+            Value::Null,
+        ] {
+            for code in [json!("1"), json!(3), json!("17"), json!("Failed"), Value::Null] {
+                let job = json!({"id": "1", "startedAt": end, "completedAt": end, "finishCode": code,
+                    "extractRefreshJob": {"notes": notes}, "statusNotes": {"statusNote": [{"type": "Unheard", "text": notes}]}});
+                let job = Job::from(serde_json::from_value::<JobDetail>(job).unwrap());
+                let told = (job.status, job.failure, job.wants_full);
+                assert_eq!(told, (JobStatus::Failed, None, false), "{notes} {code}");
+            }
+        }
+        let listed = |rest: Value| {
+            let mut row = json!({"id": "1", "status": "Abandoned", "jobType": "refresh_extracts"});
+            row.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            JobRow::from(serde_json::from_value::<JobListRow>(row).unwrap()).status
+        };
+        assert_eq!(listed(json!({"startedAt": end, "endedAt": end})), JobStatus::Failed);
+        assert_eq!(listed(json!({"startedAt": end})), JobStatus::InProgress);
+        assert_eq!(listed(json!({})), JobStatus::Pending);
+    }
+
     #[test]
     fn what_a_failed_job_says_is_understood_where_it_is_known_and_goes_no_further() {
         let of = |rest: Value| {

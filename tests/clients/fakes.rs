@@ -6,7 +6,7 @@ use feedwater::model::ids::DeploymentName;
 use feedwater::prefect::fake::FakePrefect;
 use feedwater::prefect::{NewDeployment, NewSchedule, Prefect, PrefectError, RunQuery, StateType, States};
 use feedwater::tableau::fake::FakeTableau;
-use feedwater::tableau::{JobStatus, RefreshError, Tableau};
+use feedwater::tableau::{JobStatus, Questions, RefreshError, Tableau};
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -115,7 +115,7 @@ async fn tableau_runs_one_refresh_of_a_content_at_a_time() {
     assert_eq!(refresh().await, Err(RefreshError::Ambiguous));
     assert_eq!(refresh().await, Err(RefreshError::AlreadyQueued), "it was started all the same");
     let since = clock.now();
-    let row = fake.jobs(since).await.unwrap().remove(0);
+    let row = fake.jobs(since, &Questions::default()).await.unwrap().remove(0);
     assert_eq!((row.status, row.title.as_deref()), (JobStatus::Pending, Some("Sales")));
     fake.advance(&row.id, JobStatus::InProgress).unwrap();
     assert_eq!(refresh().await, Err(RefreshError::AlreadyQueued));

@@ -5,7 +5,7 @@ use crate::stub::{Reply, Seen, Stub, json, text};
 use feedwater::api::{RefreshType, TargetKind};
 use feedwater::model::ids::{JobId, Luid, ProjectId};
 use feedwater::tableau::{
-    Content, Credential, JobStatus, RefreshError, Tableau, TableauClient, TableauError,
+    Content, Credential, JobStatus, Questions, RefreshError, Tableau, TableauClient, TableauError,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -115,7 +115,7 @@ async fn each_answer_is_read_as_the_reference_says() {
             web_url: None,
         })
     );
-    let jobs = client.jobs("2026-11-24T09:59:59.9Z".parse().unwrap()).await.unwrap();
+    let jobs = client.jobs("2026-11-24T09:59:59.9Z".parse().unwrap(), &Questions::default()).await.unwrap();
     assert_eq!(
         (jobs[0].status, jobs[0].refresh_type),
         (JobStatus::InProgress, Some(RefreshType::Incremental))

@@ -6,7 +6,7 @@ use crate::tableau::{error, server_info, signed_in};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use feedwater::api::{Edition, RefreshType, TableauSchedule, TargetKind};
 use feedwater::model::timing::Timing;
-use feedwater::tableau::{ConnectedApp, Credential, NewTask, SCOPES, Tableau, TableauClient};
+use feedwater::tableau::{ConnectedApp, Credential, NewTask, Questions, SCOPES, Tableau, TableauClient};
 use regex::Regex;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -208,7 +208,7 @@ async fn call(client: &TableauClient, method: &str) {
                 drop(client.content(kind, &luid.into()).await);
             }
         }
-        "jobs" => drop(client.jobs("2026-11-24T09:59:59.9Z".parse().unwrap()).await),
+        "jobs" => drop(client.jobs("2026-11-24T09:59:59.9Z".parse().unwrap(), &Questions::default()).await),
         "job" => drop(client.job(&"job".into()).await),
         "tasks" => drop(client.tasks().await),
         "task" => drop(client.task(task).await),

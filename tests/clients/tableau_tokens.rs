@@ -6,8 +6,8 @@ use crate::tableau::{error, server_info, signed_in};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use feedwater::api::{RefreshType, TargetKind};
 use feedwater::tableau::{
-    ConnectedApp, Credential, IdentityClient, IdentityError, IdentityProvider, RefreshError, SCOPES, Tableau,
-    TableauClient, TableauError,
+    ConnectedApp, Credential, IdentityClient, IdentityError, IdentityProvider, Questions, RefreshError,
+    SCOPES, Tableau, TableauClient, TableauError,
 };
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -297,7 +297,13 @@ async fn the_simulator_takes_all_three() {
         let luid = orders.as_str().into();
         let job = client.refresh(TargetKind::Datasource, &luid, RefreshType::Full, DEADLINE).await.unwrap();
         assert!(client.job(&job).await.unwrap().job.is_some());
-        assert!(!client.jobs("2026-01-01T00:00:00Z".parse().unwrap()).await.unwrap().is_empty());
+        assert!(
+            !client
+                .jobs("2026-01-01T00:00:00Z".parse().unwrap(), &Questions::default())
+                .await
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(client.tasks().await, Ok(vec![]));
         client.cancel(&job).await.unwrap();
         let truth = tableau.truth();

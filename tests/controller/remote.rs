@@ -20,8 +20,8 @@ use feedwater::prefect::{
 };
 use feedwater::tableau::fake::FakeTableau;
 use feedwater::tableau::{
-    Content, DataQualityWarning, JobAnswer, JobRow, Leads, NewTask, Project, RefreshError, ServerSchedule,
-    Site, Tableau, TableauError, Task,
+    Content, DataQualityWarning, JobAnswer, JobRow, Leads, NewTask, Project, Questions, RefreshError,
+    ServerSchedule, Site, Tableau, TableauError, Task,
 };
 use futures::stream::BoxStream;
 use jiff::Timestamp;
@@ -449,13 +449,13 @@ impl Tableau for TableauLine {
     async fn delete_warning(&self, id: &WarningId) -> Result<(), TableauError> {
         self.call("delete_warning", true, self.far.delete_warning(id)).await
     }
-    async fn jobs(&self, created_after: Timestamp) -> Result<Vec<JobRow>, TableauError> {
+    async fn jobs(&self, since: Timestamp, asked: &Questions) -> Result<Vec<JobRow>, TableauError> {
         let trouble = self.line.trouble("jobs", false);
         if trouble == Trouble::Forbid {
             return Err(TableauError::Forbidden("403004".into()));
         }
         let lost = (TableauError::Unreachable(Unreachable::Connect), TableauError::Ambiguous);
-        let work = self.far.jobs(created_after);
+        let work = self.far.jobs(since, asked);
         let rows = self.line.carry(trouble, lost, || self.far.clock(), work).await?;
         Ok(if trouble == Trouble::Empty { Vec::new() } else { rows })
     }

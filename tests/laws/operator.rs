@@ -1,18 +1,19 @@
 //! The process: what it remembers of its reads, its ledger, and the driver of DESIGN 2 in a few lines. It crashes where it is told to.
 
-use super::world::{Begun, Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
+use super::world::{Begun, Clock, Held, KIND, NAMES, SITE, State, TrueJob, UPSTREAMS, floor};
 use super::{Cluster, Law, Sim};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::extract::{
-    Answer, Apart, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JobList, JobsView,
-    Observed, Schedules, Seen, Step, TargetView, Unfinished, UpstreamView, Warnings, decide, fold, interest,
-    waits_for_runs,
+    Answer, Apart, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JOBS_EVERY, JobList,
+    JobsView, Observed, Schedules, Seen, Step, TargetView, Unfinished, UpstreamView, Warnings, decide, fold,
+    interest, reads_jobs, waits_for_runs,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
+use feedwater::model::job_looks::{LastLook, Look, QUEUED_FOR};
 use feedwater::model::jobs::{JobAnswer, JobStatus};
 use feedwater::model::parameters::Parameters;
 use feedwater::model::runs::StateType;
-use feedwater::model::time::{Moment, add};
+use feedwater::model::time::{ClockReading, Moment, add, sub};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub struct Process {
     sighted: BTreeMap<String, Moment>,
     workspace: Option<Workspace>,
     list: Option<JobList>,
+    /// As the observer keeps it, which may have read more than it has published; and when it looked last.
+    kept: JobList,
+    last_look: Option<LastLook>,
     details: BTreeMap<JobId, JobAnswer>,
     tableau_clock: Option<(Timestamp, Moment)>,
     pub target_read: bool,
@@ -48,6 +52,13 @@ pub enum InFlight {
     Workspace { runs: Vec<State>, running: Option<(Timestamp, Vec<Begun>)>, clock: (Timestamp, Moment) },
     Job(JobId, JobAnswer),
     List(JobList),
+}
+
+impl Process {
+    /// Jobs that are followed or asked for.
+    fn wants(&self, s: &ExtractRefreshStatus) -> BTreeSet<JobId> {
+        interest(s).jobs.union(&self.wanted_jobs).cloned().collect()
+    }
 }
 
 /// What goes wrong in a pass.
@@ -153,29 +164,28 @@ impl Sim {
         view.clock = Some(clock);
     }
 
-    /// Reads the jobs that are followed or hinted at, and the list where it is wanted.
+    /// Reads the jobs that are followed or hinted at, and the list where it is wanted: whole once, and then what is needed of it.
     pub fn poll_tableau(&mut self, slow: bool) {
         self.process.target_read |= !self.tableau.down;
         if self.tableau.down {
             return;
         }
-        let followed = interest(&self.cluster.status);
-        let asked = moment(&mut self.clock);
-        let mut reads = Vec::new();
-        for id in followed.jobs.iter().chain(&self.process.wanted_jobs) {
-            let job = self
-                .tableau
-                .jobs
-                .iter()
-                .find(|job| job.id == *id && !job.removed)
-                .map(super::world::TrueJob::told);
-            reads.push(InFlight::Job(id.clone(), JobAnswer { asked, job }));
+        let status = &self.cluster.status;
+        let attempt = status.attempt.as_ref().filter(|attempt| attempt.job_id.is_none());
+        let since = attempt.map(|attempt| attempt.fence.0).into_iter().chain(self.process.wanted_list).min();
+        let active = reads_jobs(status);
+        let wanted = self.process.wants(status);
+        let mut reads: Vec<InFlight> = wanted.iter().map(|id| self.read_job(id)).collect();
+        if let Some(since) = since {
+            reads.extend(self.read_list(since));
         }
-        if let Some(since) = followed.list.into_iter().chain(self.process.wanted_list).min() {
-            let rows = self.tableau.jobs.iter().filter(|job| !job.removed).map(super::world::TrueJob::row);
-            let rows = rows.filter(|row| row.created_at >= Some(since)).collect();
-            let read = JobList::Read { asked, answered: asked, since, rows };
-            reads.push(InFlight::List(if self.tableau.list_allowed { read } else { JobList::NotAllowed }));
+        let now = moment(&mut self.clock);
+        let lately =
+            matches!(&self.process.kept, JobList::Read { asked, .. } if now.since(*asked) <= JOBS_EVERY * 2);
+        if since.is_none() && wanted.is_empty() && !(active && lately) {
+            // Nobody needs it: who does next reads it whole.
+            (self.process.kept, self.process.list) = (JobList::Unread, None);
+            self.process.details.clear();
         }
         let (date, at) = (floor(self.clock.tableau()), Moment(Duration::from_millis(self.clock.ms)));
         self.process.tableau_clock = Some((date, at));
@@ -186,6 +196,42 @@ impl Sim {
                 self.land(read);
             }
         }
+    }
+
+    fn read_job(&mut self, id: &JobId) -> InFlight {
+        let asked = moment(&mut self.clock);
+        let job = self.tableau.jobs.iter().find(|job| job.id == *id && !job.removed).map(TrueJob::told);
+        InFlight::Job(id.clone(), JobAnswer { asked, job })
+    }
+
+    /// The list, and the jobs that were asked for by their ids for it.
+    fn read_list(&mut self, since: Timestamp) -> Vec<InFlight> {
+        let asked = moment(&mut self.clock);
+        if !self.tableau.list_allowed {
+            self.process.kept = JobList::NotAllowed;
+            return vec![InFlight::List(JobList::NotAllowed)];
+        }
+        let reading =
+            self.process.tableau_clock.map(|(date, at)| ClockReading { date, sent: at, received: at });
+        let process = &self.process;
+        let wanted = sub(since, QUEUED_FOR);
+        let mut look = Look::new(&process.kept, process.last_look, wanted, None, reading, asked);
+        let part = matches!(&process.kept, JobList::Read { since, .. } if look.from() > *since);
+        self.reached.one(if part { "List/Part" } else { "List/Whole" });
+        let mut reads = Vec::new();
+        for id in look.by_id() {
+            let read = self.read_job(&id);
+            if let InFlight::Job(_, answer) = &read {
+                look.answered(&id, answer.job.as_ref());
+            }
+            self.reached.one("List/ById");
+            reads.push(read);
+        }
+        let rows = self.tableau.jobs.iter().filter(|job| !job.removed).map(TrueJob::row);
+        let rows = rows.filter(|row| row.created_at >= Some(floor(look.from()))).collect();
+        (self.process.kept, self.process.last_look) = look.joined(rows, asked, asked);
+        reads.push(InFlight::List(self.process.kept.clone()));
+        reads
     }
 
     pub fn land_all(&mut self) {
@@ -205,6 +251,12 @@ impl Sim {
                 self.process.wanted_jobs.remove(&id);
             }
             InFlight::List(list) => {
+                // Answers about others are of no use.
+                let wanted = self.process.wants(&self.cluster.status);
+                if let JobList::Read { rows, .. } = &list {
+                    let listed = |id: &JobId| rows.iter().any(|row| row.id == *id);
+                    self.process.details.retain(|id, _| wanted.contains(id) || listed(id));
+                }
                 self.process.list = Some(list);
                 self.process.wanted_list = None;
             }

@@ -301,7 +301,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..20_000_u64).prop_map(Fate::Held),
         1 => Just(Fate::Forbidden),
         1 => Just(Fate::ForbiddenHidingAJob),
-        1 => Just(Fate::Rejected),
+        2 => Just(Fate::Rejected),
         1 => Just(Fate::Throttled),
         1 => Just(Fate::SignInRefused),
         1 => Just(Fate::NotSent),
@@ -328,6 +328,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Token),
     ];
     let rare = prop_oneof![
+        // Until what is listed is of no interest any more, and what runs has run for longer than a list is read back.
+        3 => (3_600_000..180_000_000_u64).prop_map(Op::Wait),
         3 => any::<usize>().prop_map(Op::RemoveJob),
         3 => proptest::bool::weighted(0.6).prop_map(Op::ListAllowed),
         3 => proptest::bool::weighted(0.3).prop_map(Op::TableauDown),

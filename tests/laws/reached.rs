@@ -25,6 +25,7 @@ LastRefreshSucceeded/NotYetRefreshed
 UpstreamsHealthy/AllHealthy UpstreamsHealthy/NoUpstreams UpstreamsHealthy/UpstreamNotFound UpstreamsHealthy/UpstreamFailing
 UpstreamsHealthy/UpstreamPaused UpstreamsHealthy/NotObserved
 Step/Rest Step/Intend Step/Post Step/Look Step/Cancel
+List/Whole List/Part List/ById
 Note/RefreshStarted Note/RefreshSucceeded Note/RefreshFailed Note/RefreshCancelled Note/RefreshTimedOut Note/JobVanished
 Note/RefreshSuperseded Note/RetriesExhausted Note/NotRetried Note/RefreshRecovered Note/RefreshAdopted Note/RefreshRefused Note/Republished
 Note/TargetMoved Note/RefreshQueuedLong Note/ClockWentBack Note/Late Note/Stale Note/FellBackToFull Note/UpstreamStuck

@@ -65,7 +65,8 @@ struct Outbox {
     memory: Memory,
 }
 
-/// How writing and reading of log lines fares in a workspace.
+/// How writing and reading of log lines fares in a workspace. Where they are read and cannot be written they fail all the same: only writing tells that
+/// all is well.
 #[derive(Default)]
 struct Lines {
     failures: u32,

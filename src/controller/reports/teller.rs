@@ -211,7 +211,10 @@ impl Teller<'_> {
     async fn log(&self, run: &RunId, phase: Phase) -> Result<(), Stop> {
         let lines = self.entry.report.lines(phase);
         let at = self.ctx.clock.now();
-        self.lines(self.session.client.log(run, at, &lines)).await.map(drop)
+        if self.lines(self.session.client.log(run, at, &lines)).await?.is_some() {
+            self.ctx.reports.outbox(self.workspace, |outbox| outbox.lines = Lines::default());
+        }
+        Ok(())
     }
 
     /// A call that has to do with log lines: where it fails again and again a report goes without them (`None`), so that the rest of it, and the
@@ -229,14 +232,7 @@ impl Teller<'_> {
                 let now = self.ctx.clock.moment();
                 if lines(&|lines| lines.failed(now)) { Ok(None) } else { Err(Stop::Failed) }
             }
-            Ok(told) => {
-                lines(&|lines| {
-                    *lines = Lines::default();
-                    false
-                });
-                Ok(told)
-            }
-            Err(stop @ (Stop::Later(_) | Stop::Forbidden | Stop::Refused(_))) => Err(stop),
+            told => told,
         }
     }
 

@@ -2,11 +2,12 @@
 
 use super::desired::{Source, Upstream};
 use super::observed::{Bounds, Seen, UpstreamView};
-use super::selection::kept_name;
+use super::selection::{kept_key, kept_name};
 use super::{Observed, Pass, target};
 use crate::api::{Contained, ExtractRefreshStatus, Mark, Occasion, Position, Time};
 use crate::model::time::{add, sub};
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// How long an upstream that left the spec keeps its mark (a Git revert).
@@ -78,8 +79,21 @@ pub(super) fn occasions<'a>(o: &'a Observed, mark: &Mark) -> impl Iterator<Item 
 
 /// Brings the marks up to date with the spec and with what was read. Nothing is known before the baseline is.
 pub(super) fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    shorten_keys(s);
     learn_upstreams(p, s);
     fill_fences(p, s);
+}
+
+/// An earlier build kept keys whole, however long.
+fn shorten_keys(s: &mut ExtractRefreshStatus) {
+    let marks = s.marks.iter_mut().map(|mark| &mut mark.key);
+    let owed = s.owed.iter_mut().flat_map(|owed| &mut owed.occasions).map(|owed| &mut owed.key);
+    let contained = s.attempt.iter_mut().flat_map(|attempt| &mut attempt.seen).map(|seen| &mut seen.key);
+    for key in marks.chain(owed).chain(contained) {
+        if let Cow::Owned(kept) = kept_key(key) {
+            *key = kept;
+        }
+    }
 }
 
 fn learn_upstreams(p: &mut Pass, s: &mut ExtractRefreshStatus) {

@@ -12,20 +12,33 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// The name of a state as status keeps it. Status has a limit, and people write whole sentences there: a long one is told from others by a fingerprint.
+/// The name of a state as status keeps it: people write whole sentences there.
 pub(super) fn kept_name(name: &str) -> Cow<'_, str> {
-    const MOST: usize = 64;
-    const SHOWN: usize = 32;
-    if name.len() <= MOST {
-        return name.into();
+    shortened(name, 64, 32, 8)
+}
+
+/// The key of an upstream as status keeps it, three times for each: flows and deployments may have long names. It begins with its connection all the same.
+pub(super) fn kept_key(key: &str) -> Cow<'_, str> {
+    let Some((workspace, rest)) = key.split_once('/') else { return key.into() };
+    match shortened(rest, 48, 10, 16) {
+        Cow::Borrowed(_) => key.into(),
+        Cow::Owned(rest) => format!("{workspace}/{rest}").into(),
     }
-    let shown: String = name.char_indices().take_while(|(at, _)| *at < SHOWN).map(|(_, c)| c).collect();
-    let mut text = format!("{shown}…");
-    for byte in Sha256::digest(name).iter().take(8) {
+}
+
+/// Status has a limit. What is longer than `most` is kept by its beginning, and told from others by a fingerprint of so many bytes: never longer than
+/// `most`, so that it is kept as it is from then on.
+fn shortened(text: &str, most: usize, beginning: usize, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let shown: String = text.char_indices().take_while(|(at, _)| *at < beginning).map(|(_, c)| c).collect();
+    let mut kept = format!("{shown}…");
+    for byte in Sha256::digest(text).iter().take(bytes) {
         // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        let _ = write!(kept, "{byte:02x}");
     }
-    text.into()
+    kept.into()
 }
 
 /// A choice among the runs of a feed.
@@ -62,10 +75,13 @@ impl Selection {
         self.exclude.contains(&*kept_name(state_name))
     }
 
-    /// Names an upstream by what it is. Other parameters are another upstream; other names of states are not.
+    /// Names an upstream by what it is, as status keeps it. Other parameters are another upstream; other names of states are not.
     pub fn key(&self, workspace: &ConnectionName, feed: &Feed) -> String {
-        let key = feed.key(workspace);
-        if self.parameters.is_empty() { key } else { format!("{key}?{}", self.parameters.fingerprint()) }
+        let mut key = feed.key(workspace);
+        if !self.parameters.is_empty() {
+            key = format!("{key}?{}", self.parameters.fingerprint());
+        }
+        kept_key(&key).into_owned()
     }
 }
 
@@ -131,7 +147,8 @@ impl Pasts {
             restored.or(refresh.metadata.creation_timestamp.as_ref().map(|at| at.0))
         };
         Self {
-            by_key: named.into_iter().map(|mark| (mark.key.clone(), past(mark))).collect(),
+            // An earlier build kept them whole.
+            by_key: named.into_iter().map(|mark| (kept_key(&mark.key).into_owned(), past(mark))).collect(),
             unnamed: unnamed.into_iter().map(|mark| (mark.name.clone(), past(mark))).collect(),
             read: read.map(|upstream| upstream.name.clone()).collect(),
             // One that is added to a resource counts from then on, and has a mark as soon as that was written.
@@ -236,6 +253,31 @@ mod tests {
             assert!(kept.len() <= 64, "{kept}");
             assert_eq!((skips.excludes(&name), skips.excludes(&kept)), (excluded, excluded), "{kept}");
         }
+    }
+
+    #[test]
+    fn a_long_key_is_kept_short_begins_with_its_connection_and_is_no_others() {
+        let key = |flow: &str, parameters: &serde_json::Value| {
+            let feed = Feed::Deployment(crate::model::ids::DeploymentName {
+                flow: flow.into(),
+                deployment: "ü".repeat(127).as_str().into(),
+            });
+            let parameters = Parameters::of(parameters.as_object().unwrap());
+            Selection::new(parameters, []).key(&ConnectionName::parse("prod"), &feed)
+        };
+        let long = "a/".repeat(127);
+        let keys = [
+            key(&long, &json!({})),
+            key(&format!("{long}b"), &json!({})),
+            key(&long, &json!({"region": "eu"})),
+            key(&long, &json!({"region": "us"})),
+        ];
+        for key in &keys {
+            assert!(key.starts_with(r"prod/a\/a") && key.len() <= "prod/".len() + 48, "{key}");
+            assert_eq!(kept_key(key), *key, "it stays as it is");
+        }
+        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len(), "{keys:?}");
+        assert_eq!(kept_key("prod/orders/nightly"), "prod/orders/nightly");
     }
 
     #[test]

@@ -325,3 +325,30 @@ fn prefects_clock_going_back_is_no_deaf_hour() {
     bench.rest();
     assert_eq!(bench.owed(), vec!["after"]);
 }
+
+/// Status keeps less of it now: the upstream is the same, and what is owed and under way is of it.
+#[test]
+fn an_upstream_that_an_earlier_build_kept_under_a_long_key_goes_on() {
+    let name = || DeploymentName { flow: "a".repeat(255).as_str().into(), deployment: "nightly".into() };
+    let (feed, prod) = (Feed::Deployment(name()), ConnectionName::parse("prod"));
+    let mut bench = Bench::any();
+    let UpstreamView::Read { key, .. } = bench.o.upstreams.get_mut("a").unwrap() else { panic!() };
+    *key = Selection::default().key(&prod, &feed);
+    let kept = key.clone();
+    bench.rest();
+    bench.completes("a");
+    bench.submits("job-1");
+    bench.rest();
+    let now = bench.s.clone();
+    assert!(now.marks.iter().any(|mark| mark.key == kept && mark.seen.is_some()));
+    let whole = feed.key(&prod);
+    for mark in bench.s.marks.iter_mut().filter(|mark| mark.key == kept) {
+        mark.key.clone_from(&whole);
+    }
+    bench.s.owed.as_mut().unwrap().occasions[0].key.clone_from(&whole);
+    bench.s.attempt.as_mut().unwrap().seen[0].key.clone_from(&whole);
+    bench.rest();
+    assert_eq!(bench.s, now);
+    bench.succeeds("job-1");
+    assert_eq!(bench.owed(), [""; 0]);
+}

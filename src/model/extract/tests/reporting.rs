@@ -217,12 +217,20 @@ fn messages_hold_no_clock_times_and_no_counters() {
 }
 
 #[test]
-fn status_stays_under_48_kib_with_32_upstreams() {
+fn status_stays_under_48_kib_with_32_upstreams_whose_flows_and_deployments_have_the_longest_names() {
     let mut bench = Bench::new();
     let name = |n: usize| format!("warehouse-orders-{n:02}");
     bench.d.upstreams = (0..32).map(|n| upstream(&name(n))).collect();
+    let key_of = |n: usize| {
+        let long = |text: &str| format!("{text}{}", "/".repeat(255 - text.len()));
+        let (flow, deployment) = (long("load").into(), long(&name(n)).as_str().into());
+        let feed = Feed::Deployment(DeploymentName { flow, deployment });
+        Selection::default().key(&ConnectionName::parse("prod"), &feed)
+    };
     for n in 0..32 {
         bench.read(&name(n));
+        let UpstreamView::Read { key, .. } = bench.o.upstreams.get_mut(&name(n)).unwrap() else { panic!() };
+        *key = key_of(n);
     }
     bench.wait(0);
     bench.rest();
@@ -238,6 +246,8 @@ fn status_stays_under_48_kib_with_32_upstreams() {
         bench.rest();
     }
     assert!(bench.s.attempt.is_some() && bench.s.owed.is_some() && bench.s.history.len() == 10);
+    let known = |n: usize| bench.s.marks.iter().any(|mark| mark.key == key_of(n));
+    assert!((0..32).all(known), "each by its own");
     let named =
         |seen: Option<&crate::api::Occasion>| seen.and_then(|seen| seen.state_name.as_ref()).map(String::len);
     let longest = bench.s.marks.iter().filter(|mark| named(mark.seen.as_ref()) > Some(50));

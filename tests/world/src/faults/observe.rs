@@ -10,7 +10,7 @@ use super::FaultsError;
 use super::admin::crs;
 use super::point::{Key, System, is_position};
 use super::stage::{Stage, expected};
-use crate::tableau::{Refresh, TaskTruth};
+use crate::tableau::{Refresh, RequestedBy, TaskTruth};
 
 /// The end of a run.
 #[derive(Debug, Clone)]
@@ -103,7 +103,9 @@ pub async fn observe(stage: &Stage, since: Mark, metrics: &str) -> Result<Observ
 }
 
 async fn untold(stage: &Stage, refreshes: &[Refresh]) -> Result<usize, FaultsError> {
-    let ended: Vec<&str> = refreshes.iter().filter(|r| r.ended.is_some()).map(|r| r.job.as_str()).collect();
+    // Of what a person refreshes nothing is told, unless it is followed for what it contains, which it does not here.
+    let ours = |refresh: &&Refresh| refresh.requested_by != RequestedBy::Person && refresh.ended.is_some();
+    let ended: Vec<&str> = refreshes.iter().filter(ours).map(|refresh| refresh.job.as_str()).collect();
     let runs = json!({"flow_runs": {"idempotency_key": {"any_": ended}}});
     let artifacts = stage.prefect.call(Method::POST, "/artifacts/filter", Some(runs)).await?;
     let told = artifacts.as_array().into_iter().flatten().map(|artifact| artifact["flow_run_id"].to_string());

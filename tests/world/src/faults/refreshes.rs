@@ -6,16 +6,19 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::FaultsError;
+use super::admin::crs;
 use super::point::System;
-use super::stage::{SITE, Stage};
+use super::stage::{LIMIT, SITE, Stage};
 use super::workload::{PROJECT, Workload};
 use crate::proxy::Entry;
-use crate::tableau::{Outcome, Script, Step};
+use crate::tableau::{Kind, Outcome, Script, Simulator, Step};
 
 /// How long a run takes whose data is stale when it completes: a little longer than the shortest promise.
 const OLD: Duration = Duration::from_secs(61);
-/// How long a run goes on after another has completed.
+/// How long a run goes on after another has completed, and how long a job of a schedule has.
 const MEANWHILE: Duration = Duration::from_secs(2);
+/// After so long what is owed is not started without a look at what others have refreshed meanwhile.
+const OWED_FOR_LONG: Duration = Duration::from_secs(11);
 
 impl Workload {
     /// What the extract declares beside the rest.
@@ -33,6 +36,7 @@ impl Workload {
                 spec["freshness"] = json!({"failAfter": "1m", "dataQualityWarning": "WhenStale"});
             }
             Self::Wait => spec["trigger"] = json!({"runningUpstreams": {"policy": "Wait"}}),
+            Self::Native | Self::Reselect => spec["suspend"] = true.into(),
             _ => {}
         }
     }
@@ -74,6 +78,26 @@ impl Workload {
                     .await
             }
             Self::Wait => begin(stage).await,
+            Self::Occupied => {
+                let orders = orders(stage);
+                stage.simulator.script(&orders, Script { running: Step::UntilReleased, ..Script::default() });
+                stage.simulator.script(&orders, Script::default());
+                let _ = stage.simulator.start_refresh(&orders, Kind::Full, "ann");
+                stage.hold_jobs(true);
+                Ok(())
+            }
+            Self::Native | Self::Reselect => {
+                stage.complete().await?;
+                stage
+                    .until("a refresh is owed", async || {
+                        Ok(!stage.extract().await?["status"]["owed"].is_null())
+                    })
+                    .await?;
+                if self == Self::Native {
+                    tokio::time::sleep(OWED_FOR_LONG).await;
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -103,6 +127,26 @@ impl Workload {
                 tokio::time::sleep(MEANWHILE).await;
                 complete_running(stage).await
             }
+            Self::Occupied => {
+                stage.hold_jobs(false);
+                tokio::spawn(release_when_refused(stage.simulator.clone(), orders(stage)));
+                stage.complete().await
+            }
+            Self::Native => {
+                let orders = orders(stage);
+                let weekly = json!({"start": "05:00:00", "intervals": {"interval": [{"weekDay": "Sunday"}]}});
+                let weekly = json!({"frequency": "Weekly", "frequencyDetails": weekly});
+                stage.simulator.add_schedule("Weekly", &weekly);
+                let task = stage.simulator.attach(&orders, "Weekly", Kind::Full);
+                stage.simulator.tick(&task);
+                tokio::time::sleep(MEANWHILE).await;
+                resume(stage, json!({})).await
+            }
+            Self::Reselect => {
+                let upstream = json!({"name": "orders", "flowDeploymentRef": {"name": "orders"},
+                    "parameters": {"region": "us"}});
+                resume(stage, json!({"upstreams": [upstream]})).await
+            }
             _ => stage.complete().await,
         }
     }
@@ -121,7 +165,15 @@ impl Workload {
             Self::Warn => warnings == 1 && warning["state"] == "Set",
             Self::Clear => warnings == 0 && warning.is_null(),
             // The newest of each upstream counts, and there is one.
-            Self::Runs | Self::Wait => runs == Some(1.into()) && history.len() == 1,
+            Self::Runs | Self::Wait | Self::Reselect => runs == Some(1.into()) && history.len() == 1,
+            Self::Occupied => refused(&stage.simulator) && runs == Some(1.into()) && history.len() == 1,
+            // Nothing was started for it.
+            Self::Native => {
+                runs == Some(1.into())
+                    && history.len() == 1
+                    && history[0]["origin"] == "Adopted"
+                    && stage.simulator.truth().count("refreshDatasource") == 0
+            }
             _ => true,
         }
     }
@@ -133,6 +185,30 @@ fn told(stage: &Stage) -> usize {
         entry.verb == "POST" && entry.path.trim_end_matches('/').ends_with("/logs") && entry.ended.is_some()
     };
     stage.proxy(System::Prefect).read(|journal| journal.iter().filter(log).count())
+}
+
+/// Whether a start was refused since another refresh of the extract was queued or running.
+fn refused(simulator: &Simulator) -> bool {
+    simulator.truth().requests.iter().any(|request| request.code == Some("409093"))
+}
+
+/// Lets somebody's job end once it has been in the way, as long as a run may take: the operator may be dead, and start again.
+async fn release_when_refused(simulator: Simulator, content: String) {
+    let refused = async {
+        while !refused(&simulator) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(MEANWHILE).await;
+    };
+    let _ = tokio::time::timeout(LIMIT, refused).await;
+    simulator.release_jobs(&content);
+}
+
+/// The extract is suspended no more, and its spec edited.
+async fn resume(stage: &Stage, mut spec: Value) -> Result<(), FaultsError> {
+    spec["suspend"] = false.into();
+    let extract = format!("{}/orders", crs(&stage.namespace, "extractrefreshes"));
+    stage.admin.merge(&extract, json!({"spec": spec})).await
 }
 
 fn orders(stage: &Stage) -> String {

@@ -57,11 +57,17 @@ pub enum Workload {
     Clear,
     /// A refresh is due while another run goes on, and then that ends.
     Wait,
+    /// A flow completes while a refresh of somebody else runs, which then ends.
+    Occupied,
+    /// A refresh is owed and held, one of Tableau's own schedules contains it meanwhile, and then it is held no more.
+    Native,
+    /// The upstream of what is owed is edited: from then on it means other runs.
+    Reselect,
 }
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Create,
         Self::Edit,
         Self::Rotate,
@@ -82,6 +88,9 @@ impl Workload {
         Self::Warn,
         Self::Clear,
         Self::Wait,
+        Self::Occupied,
+        Self::Native,
+        Self::Reselect,
     ];
 
     /// Which Tableau it is about.
@@ -132,11 +141,14 @@ impl Workload {
             | Self::Runs
             | Self::Warn
             | Self::Clear
-            | Self::Wait => &[],
+            | Self::Wait
+            | Self::Occupied
+            | Self::Native
+            | Self::Reselect => &[],
         }
     }
 
-    /// How often an extract is refreshed.
+    /// How often an extract is refreshed, by whomever.
     pub fn refreshes(self) -> usize {
         match self {
             Self::Create
@@ -147,8 +159,10 @@ impl Workload {
             | Self::Incremental
             | Self::Runs
             | Self::Warn
-            | Self::Wait => 1,
-            Self::Retry | Self::Cancel | Self::Vanish | Self::Clear => 2,
+            | Self::Wait
+            | Self::Native
+            | Self::Reselect => 1,
+            Self::Retry | Self::Cancel | Self::Vanish | Self::Clear | Self::Occupied => 2,
             Self::Delete
             | Self::Tasks
             | Self::Shared
@@ -288,7 +302,10 @@ impl Workload {
             | Self::Runs
             | Self::Warn
             | Self::Clear
-            | Self::Wait => self.act_on_refresh(stage).await,
+            | Self::Wait
+            | Self::Occupied
+            | Self::Native
+            | Self::Reselect => self.act_on_refresh(stage).await,
             Self::Schedule => {
                 stage.complete_a_tick().await?;
                 let spec = json!({"description": "Loads all orders", "parameters": {"region": "us"}});
@@ -340,9 +357,15 @@ impl Workload {
                 ready(&flow) && ready(&extract) && refreshed
             }
             Self::Warn => ready(&extract) && self.has_shown(stage, status),
-            Self::Cancel | Self::Vanish | Self::Incremental | Self::Runs | Self::Clear | Self::Wait => {
-                ready(&extract) && refreshed && self.has_shown(stage, status)
-            }
+            Self::Cancel
+            | Self::Vanish
+            | Self::Incremental
+            | Self::Runs
+            | Self::Clear
+            | Self::Wait
+            | Self::Occupied
+            | Self::Native
+            | Self::Reselect => ready(&extract) && refreshed && self.has_shown(stage, status),
         })
     }
 }
@@ -352,6 +375,7 @@ impl Workload {
     pub fn is_one_of_many(self) -> bool {
         self.is_about_deployments()
             || matches!(self, Self::Cancel | Self::Vanish | Self::Incremental | Self::Runs | Self::Wait)
+            || matches!(self, Self::Occupied | Self::Native | Self::Reselect)
     }
 
     /// Data is not stale before a minute has passed; a change need not wait for that.
@@ -419,6 +443,9 @@ impl fmt::Display for Workload {
             Self::Warn => "warn",
             Self::Clear => "clear",
             Self::Wait => "wait",
+            Self::Occupied => "occupied",
+            Self::Native => "native",
+            Self::Reselect => "reselect",
         })
     }
 }
