@@ -53,7 +53,8 @@ pub struct FlowDeploymentSpec {
     /// Name of the flow (Prefect `flow.name`), as its `@flow` declares it, for example `orders`. The flow is created when missing.
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^/%&><]+$"))]
     pub flow_name: String,
-    /// Name of the deployment (Prefect `name`), for example `nightly`. Unset: the name of this resource.
+    /// Name of the deployment (Prefect `name`), for example `nightly`. Set it where this resource may be renamed: the one of the new name then takes the
+    /// deployment over, with its runs. Unset: the name of this resource, so that another name of it declares another deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^/%&><]+$"))]
     pub deployment_name: Option<String>,

@@ -330,6 +330,47 @@ async fn nobody_begins_with_a_connection_that_is_being_deleted() {
         .await;
 }
 
+/// The name of the resource is the deployment's where none is declared: another name is another deployment.
+#[tokio::test(start_paused = true)]
+async fn renamed_without_a_deployment_name_it_declares_another_deployment() {
+    let (world, _operator) = set(&["orders"], &[]).await;
+    let old = world.prefect.state().deployments.keys().next().cloned().unwrap();
+    let mut renamed = World::flow("renamed");
+    renamed["spec"]["flowName"] = json!("orders");
+    remove(&world, "flowdeployments", "orders");
+    world.server.put("flowdeployments", renamed).unwrap();
+    world.settle().await;
+    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
+    let there = world.flow_object("renamed");
+    assert_eq!(condition(&there, "Ready"), Some(("True", "InSync")));
+    assert_eq!(there["status"]["fullName"], "orders/renamed");
+    let state = world.prefect.state();
+    assert!(!state.deployments.contains_key(&old) && state.deployments.len() == 1);
+}
+
+/// What to do before such a rename: what is declared stays the same, so nothing is written to Prefect, and then the rename keeps it.
+#[tokio::test(start_paused = true)]
+async fn naming_the_deployment_first_writes_nothing_and_keeps_it() {
+    let (world, _operator) = set(&["orders"], &[]).await;
+    let id = world.prefect.state().deployments.keys().next().cloned().unwrap();
+    let writes = world.troubles.writes();
+    let named = json!({"spec": {"deploymentName": "orders"}});
+    world.server.merge("flowdeployments", NAMESPACE, "orders", &named).unwrap();
+    world.settle().await;
+    let seen = world.flow_object("orders");
+    assert_eq!(seen["status"]["observedGeneration"], seen["metadata"]["generation"]);
+    assert_eq!(world.troubles.writes(), writes);
+    let mut renamed = World::flow("renamed");
+    renamed["spec"]["flowName"] = json!("orders");
+    renamed["spec"]["deploymentName"] = json!("orders");
+    remove(&world, "flowdeployments", "orders");
+    world.server.put("flowdeployments", renamed).unwrap();
+    world.settle().await;
+    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
+    assert_eq!(condition(&world.flow_object("renamed"), "Ready"), Some(("True", "InSync")));
+    assert_eq!(world.prefect.state().deployments.keys().collect::<Vec<_>>(), [&id]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_is_renamed_hands_its_deployment_over_and_its_connection_stays_held() {
     let (world, operator) = set(&["orders"], &[]).await;

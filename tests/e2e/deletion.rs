@@ -128,7 +128,7 @@ impl Team {
     /// Whether Prefect has the deployment that goes with its resource, and the one that stays by its policy.
     async fn deployed(&self) -> [bool; 2] {
         let (orders, fx) = (format!("{}-orders", self.namespace), format!("{}-fx", self.namespace));
-        let orders = self.prefect.deployment(&orders, "orders-nightly").await.unwrap();
+        let orders = self.prefect.deployment(&orders, "nightly").await.unwrap();
         let fx = self.prefect.deployment(&fx, "hourly").await.unwrap();
         [orders.is_some(), fx.is_some()]
     }
@@ -222,7 +222,7 @@ async fn everything_deleted_at_once_leaves_nothing_behind() {
     team.kubectl.run(&flow).await.unwrap();
     let begun = Instant::now();
     let flow = format!("{}-orders", team.namespace);
-    while team.prefect.deployment(&flow, "orders-nightly").await.unwrap().unwrap()["description"]
+    while team.prefect.deployment(&flow, "nightly").await.unwrap().unwrap()["description"]
         != "changed meanwhile"
     {
         assert!(begun.elapsed() < LIMIT, "the flow does not go on\n{}", team.log());
