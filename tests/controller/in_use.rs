@@ -330,6 +330,40 @@ async fn nobody_begins_with_a_connection_that_is_being_deleted() {
         .await;
 }
 
+/// Neither connection was ever there, or could ever be used: nothing was made, so nothing is waited for.
+#[tokio::test(start_paused = true)]
+async fn what_never_made_anything_goes_at_once_whatever_its_connection() {
+    let world = World::new();
+    world.connections();
+    let absent = json!({"name": "absent"});
+    let (mut flow, mut extract) = (World::flow("orders"), scheduled("orders"));
+    flow["spec"]["workspaceRef"] = absent.clone();
+    extract["spec"]["siteRef"] = absent;
+    // Of another one the connection is there, and nobody answers.
+    world.troubles.on_call(|_| Trouble::Lose);
+    world.publish("stock");
+    for (plural, object) in [
+        ("flowdeployments", flow),
+        ("extractrefreshes", extract),
+        ("flowdeployments", World::flow("stock")),
+        ("extractrefreshes", scheduled("stock")),
+    ] {
+        world.server.put(plural, object).unwrap();
+    }
+    let operator = world.operator("one");
+    sleep(POLL * 4).await;
+    assert_eq!(made(&world), (0, 0));
+    let kinds = ["flowdeployments", "extractrefreshes"];
+    for (plural, name) in kinds.iter().flat_map(|plural| [(*plural, "orders"), (*plural, "stock")]) {
+        remove(&world, plural, name);
+    }
+    let gone = |world: &World| kinds.iter().all(|plural| world.server.objects(plural).is_empty());
+    let begun = Instant::now();
+    world.until("they are gone", gone).await;
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+    assert_eq!(orphans(&operator), Vec::<String>::new());
+}
+
 /// The name of the resource is the deployment's where none is declared: another name is another deployment.
 #[tokio::test(start_paused = true)]
 async fn renamed_without_a_deployment_name_it_declares_another_deployment() {
