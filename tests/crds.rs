@@ -82,13 +82,18 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn field(&mut self, schema: &Value, path: &str, required: bool) {
         let text = schema["description"].as_str().unwrap_or_default();
-        if text.len() < 4 {
-            self.fault(path, "is not described");
+        // What `kubectl explain` tells: a sentence, what each value means, and what the field is when it is not there.
+        if text.len() < 25 || !text.ends_with('.') {
+            self.fault(path, &format!("is not described by a sentence: {text:?}"));
         }
-        let leaf =
-            matches!(schema["type"].as_str(), Some("string" | "boolean" | "integer" | "number") | None);
-        if self.in_spec && leaf && !required && !text.contains("Unset: ") {
+        if self.in_spec && !required && !text.contains("Unset: ") {
             self.fault(path, "does not say what it is when unset");
+        }
+        let members = schema["enum"].as_array().or_else(|| schema["items"]["enum"].as_array());
+        for member in members.into_iter().flatten().filter_map(Value::as_str) {
+            if !text.contains(member) {
+                self.fault(path, &format!("does not say what {member} means"));
+            }
         }
         self.schema(schema, path);
     }
