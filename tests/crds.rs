@@ -236,14 +236,34 @@ fn references_and_names_can_be_selected_by() {
 fn columns_fit_into_a_hundred_characters() {
     let samples = fs::read_to_string(root().join("tests/crds/samples.yaml")).unwrap();
     let samples = yaml::documents(&samples).unwrap();
+    let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
     for crd in schema::crds().unwrap() {
-        let rows: Vec<_> = samples.iter().filter(|s| s["kind"] == crd["spec"]["names"]["kind"]).collect();
-        assert!(!rows.is_empty(), "no sample of {}", crd["spec"]["names"]["kind"]);
-        let table = columns::table(&crd, &rows);
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        let mut rows: Vec<_> = samples.iter().filter(|s| s["kind"] == kind).cloned().collect();
+        assert!(!rows.is_empty(), "no sample of {kind}");
+        for row in &mut rows {
+            for condition in row["status"]["conditions"].as_array_mut().unwrap() {
+                condition["reason"] = longest(&page, condition["type"].as_str().unwrap(), kind).into();
+            }
+        }
+        let table = columns::table(&crd, &rows.iter().collect::<Vec<_>>());
         let width = table.lines().map(str::len).max().unwrap_or_default();
         assert!(width <= 100, "{width} wide:\n{table}");
         assert!(!table.contains("<none>"), "a column finds nothing in the samples:\n{table}");
     }
+}
+
+/// The longest reason that a condition may have, by the page that explains each of them (`tests/reasons.rs`).
+fn longest<'a>(page: &'a str, condition: &str, kind: &str) -> &'a str {
+    let whose = if kind.ends_with("Workspace") || kind.ends_with("Site") { "connections" } else { kind };
+    let sections = page.split("\n## ").filter(|section| {
+        let title = section.lines().next().unwrap_or_default();
+        let (of, rest) = title.split_once(", of ").unwrap_or((title, "every kind"));
+        of.contains(&format!("`{condition}`")) && (rest == "every kind" || rest.contains(whose))
+    });
+    let cells = sections.flat_map(str::lines).filter_map(|row| row.strip_prefix("| `")?.split(" | ").next());
+    let reasons = cells.flat_map(|cell| cell.split(['`', ',', ' '])).filter(|word| !word.is_empty());
+    reasons.max_by_key(|reason| reason.len()).unwrap_or_else(|| panic!("no reason of {condition}"))
 }
 
 #[test]

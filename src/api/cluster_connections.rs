@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
     status = "PrefectWorkspaceStatus",
     derive = "PartialEq",
     doc = "A ClusterPrefectWorkspace is a connection to one Prefect workspace, used by the namespaces that it allows.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.apiUrl"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Workspace", type_ = "string", json_path = ".spec..['apiUrl','workspaceId']"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -147,8 +147,8 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     status = "TableauSiteStatus",
     derive = "PartialEq",
     doc = "A ClusterTableauSite is a connection to one site of Tableau Cloud or Tableau Server, used by the namespaces that it allows.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl"),
-    printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteContentUrl"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec['siteContentUrl','serverUrl']"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl", priority = 1),
     printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion", priority = 1),
     printcolumn(
         name = "Ready",

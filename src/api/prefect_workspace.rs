@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
     status = "PrefectWorkspaceStatus",
     derive = "PartialEq",
     doc = "A PrefectWorkspace is a connection to one Prefect workspace, used by the resources of its namespace.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.apiUrl"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Workspace", type_ = "string", json_path = ".spec..['apiUrl','workspaceId']"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",

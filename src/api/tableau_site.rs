@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
     status = "TableauSiteStatus",
     derive = "PartialEq",
     doc = "A TableauSite is a connection to one site of Tableau Cloud or Tableau Server, used by the resources of its namespace.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl"),
-    printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteContentUrl"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec['siteContentUrl','serverUrl']"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl", priority = 1),
     printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion", priority = 1),
     printcolumn(
         name = "Ready",
