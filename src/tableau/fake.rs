@@ -18,6 +18,8 @@ use std::time::Duration;
 /// What the fake site holds; tests may change it as a person at the site would.
 #[derive(Debug, Default)]
 pub struct State {
+    /// Another site that answers in its place.
+    pub other_site: Option<Luid>,
     /// Its projects.
     pub projects: Vec<Project>,
     /// Its contents.
@@ -248,7 +250,10 @@ impl FakeTableau {
 #[async_trait]
 impl Tableau for FakeTableau {
     async fn site(&self) -> Result<Site, TableauError> {
-        self.call("site", "", |_| Ok(self.site.clone()))
+        self.call("site", "", |state| {
+            let luid = state.other_site.clone().unwrap_or_else(|| self.site.luid.clone());
+            Ok(Site { luid, ..self.site.clone() })
+        })
     }
 
     fn clock(&self) -> Option<ClockReading> {

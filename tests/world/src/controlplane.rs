@@ -238,7 +238,7 @@ impl Starter<'_> {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(
                 "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller,\
-                 clusterrole-aggregation-controller",
+                 clusterrole-aggregation-controller,resourcequota-controller",
             )
             .args(["--leader-elect=false", "--secure-port=0"])
             .start()?)
