@@ -16,6 +16,7 @@ mod table;
 use feedwater::api::schema;
 use feedwater::{cli, yaml};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::{env, fs};
 
@@ -229,6 +230,32 @@ fn references_and_names_can_be_selected_by() {
             .collect();
         paths.sort_unstable();
         assert_eq!(paths, fields, "{kind}");
+    }
+}
+
+/// What docs/gitops.md says of two owners names each list that merges, with its key.
+#[test]
+fn the_page_on_gitops_names_every_list_that_merges() {
+    fn lists(schema: &Value, found: &mut BTreeSet<(String, String)>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            if field["x-kubernetes-list-type"] == "map" {
+                let key = field["x-kubernetes-list-map-keys"][0].as_str().unwrap();
+                found.insert((name.clone(), key.to_owned()));
+            }
+            lists(field, found);
+            lists(&field["items"], found);
+        }
+    }
+    let mut found = BTreeSet::new();
+    for crd in schema::crds().unwrap() {
+        lists(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], &mut found);
+    }
+    assert!(found.len() >= 6, "{found:?}");
+    let page = fs::read_to_string(root().join("docs/gitops.md")).unwrap().replace('\n', " ");
+    let merge = page.split("lists merge by their keys (").nth(1).unwrap().split(')').next().unwrap();
+    for (list, key) in found {
+        let named = merge.split(&format!("by `{key}`")).next().unwrap();
+        assert!(named.contains(&format!("`{list}`")), "{list} by {key}: {merge}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager, without nodes.
 //!
 //! Started as controller-runtime's envtest does it, with RBAC and an audit log, and with the controllers for
-//! namespaces, garbage collection, default service accounts and aggregated roles, which envtest leaves out.
+//! namespaces, garbage collection, default service accounts, aggregated roles and quotas, which envtest leaves out.
 
 mod certificates;
 
