@@ -225,7 +225,8 @@ fn in_order(page: &str, block: &str) -> usize {
 fn what_the_pages_show_is_in_order() {
     let read = |path: &Path| fs::read_to_string(path).unwrap();
     let readme = read(&root().join("README.md"));
-    let shown: usize = blocks(&readme, "```yaml\n", "```").iter().map(|block| in_order("README.md", block)).sum();
+    let shown: usize =
+        blocks(&readme, "```yaml\n", "```").iter().map(|block| in_order("README.md", block)).sum();
     assert!(shown >= 4, "the two-minute example has four resources");
     let mut pages = 0;
     for entry in fs::read_dir(root().join("docs")).unwrap() {

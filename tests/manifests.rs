@@ -224,7 +224,9 @@ fn the_memory_that_is_asked_for_is_what_was_measured() {
     assert_eq!(before(&limits, " MiB (`tests/manifests.rs`"), limit);
     assert_eq!(before(&install, " MiB are requested"), request);
     assert_eq!(before(&install, " MiB are the limit"), limit);
-    assert!(install.contains(&format!("{} CPU", container["resources"]["requests"]["cpu"].as_str().unwrap())));
+    assert!(
+        install.contains(&format!("{} CPU", container["resources"]["requests"]["cpu"].as_str().unwrap()))
+    );
 }
 
 /// There may be no container engine where this runs: what the image will be is read from the file that makes it.

@@ -230,6 +230,7 @@ pub struct Owed {
     /// Nothing more is tried until somebody asks or something new completes. Exhausted: the retries are used up, or of no use (`failure`). Cancelled: a
     /// person cancelled our job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Stopped")]
     pub stopped: Option<Stopped>,
     /// With `stopped`: why the last try failed, which a retry does not mend. Absent: the retries are used up, or a person cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -361,6 +362,7 @@ pub struct Attempt {
     /// Whose job it is. Ours: Tableau answered our POST with it. Recovered: found after an answer was lost. Adopted: somebody else's, which contains what
     /// is owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JobOrigin")]
     pub origin: Option<JobOrigin>,
     /// When Tableau started it, Tableau's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -430,6 +432,7 @@ pub struct HistoryEntry {
     /// Whose job it was. Ours: Tableau answered our POST with it. Recovered: found after an answer was lost. Adopted: somebody else's, which contained what
     /// was owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JobOrigin")]
     pub origin: Option<JobOrigin>,
     /// LUID of the data source or workbook.
     #[schemars(length(max = 64))]

@@ -169,6 +169,7 @@ pub struct PrefectServer {
     pub csrf: bool,
     /// How completions are learnt of: Live, at once by the websocket of events; Polling, once in `pollInterval`, since it cannot be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PrefectEvents")]
     pub events: Option<PrefectEvents>,
 }
 

@@ -231,7 +231,11 @@ mod tests {
         }
         // Of paths, names are what is compared.
         let path = vec!["a"; 1024];
-        for (glob, same) in [("**/a/".repeat(400) + "b", false), ("**/".repeat(600) + "b", false), ("**/a/".repeat(400) + "**", true)] {
+        for (glob, same) in [
+            ("**/a/".repeat(400) + "b", false),
+            ("**/".repeat(600) + "b", false),
+            ("**/a/".repeat(400) + "**", true),
+        ] {
             assert_eq!(PathGlob::parse(&glob).unwrap().matches(&path), same, "{glob}");
         }
     }

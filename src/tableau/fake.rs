@@ -6,7 +6,7 @@ use super::{
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::clock::Clock;
-use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, TaskId, WarningId};
+use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, SiteLuid, TaskId, WarningId};
 use crate::model::time::ClockReading;
 use crate::model::timing::Timing;
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct State {
     /// Another site that answers in its place.
-    pub other_site: Option<Luid>,
+    pub other_site: Option<SiteLuid>,
     /// Its projects.
     pub projects: Vec<Project>,
     /// Its contents.

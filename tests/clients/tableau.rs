@@ -245,7 +245,8 @@ async fn an_answer_of_tableau_that_nests_or_unfolds_without_end_is_refused() {
     let unfolds = format!(
         r#"<?xml version="1.0"?><!DOCTYPE tsResponse [<!ENTITY e0 "aaaaaaaaaa">{entities}]><tsResponse><error code="&e19;"><summary>&e19;</summary></error></tsResponse>"#
     );
-    for body in [deep("[", "]"), deep(r#"{"projects":"#, "}"), deep("<tsResponse>", "</tsResponse>"), unfolds] {
+    for body in [deep("[", "]"), deep(r#"{"projects":"#, "}"), deep("<tsResponse>", "</tsResponse>"), unfolds]
+    {
         let begun = std::time::Instant::now();
         for status in [200, 400] {
             let reply = body.clone();

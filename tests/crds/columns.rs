@@ -48,7 +48,9 @@ fn at<'a>(path: &str, object: &'a Value) -> Option<&'a Value> {
         let below = above.strip_suffix("..");
         let within = at(below.unwrap_or(above), object)?;
         return fields.split("','").find_map(|field| {
-            within.get(field).or_else(|| below.and_then(|_| within.as_object()?.values().find_map(|v| v.get(field))))
+            within
+                .get(field)
+                .or_else(|| below.and_then(|_| within.as_object()?.values().find_map(|v| v.get(field))))
         });
     }
     if let Some((list, rest)) = path.split_once("[?(@.type==\"") {

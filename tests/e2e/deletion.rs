@@ -59,8 +59,7 @@ impl Team {
 
     /// Another operator starts, which gives a deletion this long. The one before has ended.
     async fn succeeded_by(&mut self, deadline: &str) {
-        let mut options =
-            OperatorOptions::namespaced(Path::new(env!("CARGO_BIN_EXE_feedwater")), &self.home);
+        let mut options = OperatorOptions::namespaced(Path::new(env!("CARGO_BIN_EXE_feedwater")), &self.home);
         options.serves = Some(self.namespace.clone());
         options.extra_args = vec!["--cleanup-deadline".into(), deadline.into()];
         let directory = Stage::info().directory.join(&self.home);
@@ -89,7 +88,8 @@ impl Team {
         assert_eq!(self.deployed().await, [false, true], "{}", self.log());
         assert_eq!(self.tableau.truth().tasks_of(&self.orders).len(), 1, "{}", self.log());
         let metrics = self.operator.metrics().await.unwrap();
-        let left = metrics.lines().filter(|l| l.starts_with("feedwater_orphans_total{") && !l.ends_with(" 0"));
+        let left =
+            metrics.lines().filter(|l| l.starts_with("feedwater_orphans_total{") && !l.ends_with(" 0"));
         assert_eq!(left.count(), 1, "{metrics}");
     }
 

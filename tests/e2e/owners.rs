@@ -89,7 +89,8 @@ async fn lists_merge_by_their_keys_and_a_field_has_one_owner() {
             "metadata": {"name": name}, "spec": spec})
     };
     let rule = |team: &str| json!({"name": team, "namespaces": {"names": [team]}, "flows": ["*"]});
-    let ours = json!({"apiUrl": "https://prefect.acme.example/api", "suspend": true, "allow": [rule("sales")]});
+    let ours =
+        json!({"apiUrl": "https://prefect.acme.example/api", "suspend": true, "allow": [rule("sales")]});
     apply(&kubectl, "platform", &connection(ours)).await.unwrap();
     apply(&kubectl, "onboarding", &connection(json!({"allow": [rule("crm")]}))).await.unwrap();
     let both = kubectl.get(&["clusterprefectworkspace", &name]).await.unwrap();

@@ -150,7 +150,8 @@ async fn probes_and_metrics_answer_and_a_person_can_read_what_is_described() {
     // Of Prefect Cloud, where nobody is called, the workspace is what tells one from another.
     let workspace = uuid::Uuid::new_v4().to_string();
     let mut cloud = resources::prefect_workspace(&stage.namespace, "cloud", "");
-    cloud["spec"] = json!({"cloud": {"accountId": uuid::Uuid::new_v4(), "workspaceId": workspace}, "suspend": true});
+    cloud["spec"] =
+        json!({"cloud": {"accountId": uuid::Uuid::new_v4(), "workspaceId": workspace}, "suspend": true});
     stage.apply(&[cloud]).await;
     let mut columns = String::new();
     for kind in ["exr", "fdep", "pws", "tsite"] {
