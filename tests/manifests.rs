@@ -205,7 +205,7 @@ fn the_memory_that_is_asked_for_is_what_was_measured() {
     let (limits, install) = (page("limits.md"), page("install.md"));
     let before = |text: &str, what: &str| -> u64 {
         let at = text.find(what).unwrap_or_else(|| panic!("{what} is not said"));
-        text[..at].rsplit(' ').next().unwrap().parse().unwrap()
+        text[..at].rsplit(char::is_whitespace).next().unwrap().parse().unwrap()
     };
     let idle = before(&limits, " MiB without resources");
     let full = before(&limits, " MiB with 300 `FlowDeployment`s and 300 `ExtractRefresh`es");

@@ -261,8 +261,9 @@ async fn an_answer_of_tableau_that_nests_or_unfolds_without_end_is_refused() {
         }
         let reply = body.clone();
         let stub = site(move |_| text(202, &reply)).await;
-        let refresh = client(&stub).refresh(TargetKind::Workbook, &"l".into(), RefreshType::Full, DEADLINE);
-        assert_eq!(refresh.await, Err(RefreshError::Ambiguous));
+        let refreshed =
+            client(&stub).refresh(TargetKind::Workbook, &"l".into(), RefreshType::Full, DEADLINE).await;
+        assert_eq!(refreshed, Err(RefreshError::Ambiguous));
         // Instead of the session, and of the version.
         let reply = body.clone();
         let stub = Stub::start(move |seen| match seen.target.as_str() {

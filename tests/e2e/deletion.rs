@@ -78,8 +78,9 @@ impl Team {
         let delete = ["delete", "namespace", &namespace, "--wait=true", "--timeout=40s"];
         let (ended, ()) = tokio::join!(kubectl.run(&delete), async {
             self.until("extractrefresh", "orders", "DeletionBlocked").await;
-            let secret = ["secret", "tableau-pat", "-n", &namespace];
-            kubectl.until("the credentials are gone", &secret, LIMIT, Value::is_null).await.unwrap();
+            // The credentials are gone.
+            let gone = ["wait", "--for=delete", "secret/tableau-pat", "-n", &namespace, "--timeout=20s"];
+            kubectl.run(&gone).await.unwrap();
             self.operator.kill().await;
             self.succeeded_by("15s").await;
         });
