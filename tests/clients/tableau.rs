@@ -240,8 +240,8 @@ async fn only_tableaus_own_404_of_the_thing_means_absent() {
 #[tokio::test]
 async fn an_answer_of_tableau_that_nests_or_unfolds_without_end_is_refused() {
     let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
-    let entities: String =
-        (1..20).map(|n| format!(r#"<!ENTITY e{n} "{}">"#, format!("&e{};", n - 1).repeat(10))).collect();
+    let entity = |n: usize| format!(r#"<!ENTITY e{n} "{}">"#, format!("&e{};", n - 1).repeat(10));
+    let entities = (1..20).map(entity).collect::<Vec<_>>().concat();
     let unfolds = format!(
         r#"<?xml version="1.0"?><!DOCTYPE tsResponse [<!ENTITY e0 "aaaaaaaaaa">{entities}]><tsResponse><error code="&e19;"><summary>&e19;</summary></error></tsResponse>"#
     );
