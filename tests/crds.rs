@@ -16,6 +16,7 @@ mod table;
 use feedwater::api::schema;
 use feedwater::{cli, yaml};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::{env, fs};
 
@@ -82,13 +83,18 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn field(&mut self, schema: &Value, path: &str, required: bool) {
         let text = schema["description"].as_str().unwrap_or_default();
-        if text.len() < 4 {
-            self.fault(path, "is not described");
+        // What `kubectl explain` tells: a sentence, what each value means, and what the field is when it is not there.
+        if text.len() < 25 || !text.ends_with('.') {
+            self.fault(path, &format!("is not described by a sentence: {text:?}"));
         }
-        let leaf =
-            matches!(schema["type"].as_str(), Some("string" | "boolean" | "integer" | "number") | None);
-        if self.in_spec && leaf && !required && !text.contains("Unset: ") {
+        if self.in_spec && !required && !text.contains("Unset: ") {
             self.fault(path, "does not say what it is when unset");
+        }
+        let members = schema["enum"].as_array().or_else(|| schema["items"]["enum"].as_array());
+        for member in members.into_iter().flatten().filter_map(Value::as_str) {
+            if !text.contains(member) {
+                self.fault(path, &format!("does not say what {member} means"));
+            }
         }
         self.schema(schema, path);
     }
@@ -227,18 +233,64 @@ fn references_and_names_can_be_selected_by() {
     }
 }
 
+/// What docs/gitops.md says of two owners names each list that merges, with its key.
+#[test]
+fn the_page_on_gitops_names_every_list_that_merges() {
+    fn lists(schema: &Value, found: &mut BTreeSet<(String, String)>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            if field["x-kubernetes-list-type"] == "map" {
+                let key = field["x-kubernetes-list-map-keys"][0].as_str().unwrap();
+                found.insert((name.clone(), key.to_owned()));
+            }
+            lists(field, found);
+            lists(&field["items"], found);
+        }
+    }
+    let mut found = BTreeSet::new();
+    for crd in schema::crds().unwrap() {
+        lists(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], &mut found);
+    }
+    assert!(found.len() >= 6, "{found:?}");
+    let page = fs::read_to_string(root().join("docs/gitops.md")).unwrap().replace('\n', " ");
+    let merge = page.split("lists merge by their keys (").nth(1).unwrap().split(')').next().unwrap();
+    for (list, key) in found {
+        let named = merge.split(&format!("by `{key}`")).next().unwrap();
+        assert!(named.contains(&format!("`{list}`")), "{list} by {key}: {merge}");
+    }
+}
+
 #[test]
 fn columns_fit_into_a_hundred_characters() {
     let samples = fs::read_to_string(root().join("tests/crds/samples.yaml")).unwrap();
     let samples = yaml::documents(&samples).unwrap();
+    let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
     for crd in schema::crds().unwrap() {
-        let rows: Vec<_> = samples.iter().filter(|s| s["kind"] == crd["spec"]["names"]["kind"]).collect();
-        assert!(!rows.is_empty(), "no sample of {}", crd["spec"]["names"]["kind"]);
-        let table = columns::table(&crd, &rows);
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        let mut rows: Vec<_> = samples.iter().filter(|s| s["kind"] == kind).cloned().collect();
+        assert!(!rows.is_empty(), "no sample of {kind}");
+        for row in &mut rows {
+            for condition in row["status"]["conditions"].as_array_mut().unwrap() {
+                condition["reason"] = longest(&page, condition["type"].as_str().unwrap(), kind).into();
+            }
+        }
+        let table = columns::table(&crd, &rows.iter().collect::<Vec<_>>());
         let width = table.lines().map(str::len).max().unwrap_or_default();
         assert!(width <= 100, "{width} wide:\n{table}");
         assert!(!table.contains("<none>"), "a column finds nothing in the samples:\n{table}");
     }
+}
+
+/// The longest reason that a condition may have, by the page that explains each of them (`tests/reasons.rs`).
+fn longest<'a>(page: &'a str, condition: &str, kind: &str) -> &'a str {
+    let whose = if kind.ends_with("Workspace") || kind.ends_with("Site") { "connections" } else { kind };
+    let sections = page.split("\n## ").filter(|section| {
+        let title = section.lines().next().unwrap_or_default();
+        let (of, rest) = title.split_once(", of ").unwrap_or((title, "every kind"));
+        of.contains(&format!("`{condition}`")) && (rest == "every kind" || rest.contains(whose))
+    });
+    let cells = sections.flat_map(str::lines).filter_map(|row| row.strip_prefix("| `")?.split(" | ").next());
+    let reasons = cells.flat_map(|cell| cell.split(['`', ',', ' '])).filter(|word| !word.is_empty());
+    reasons.max_by_key(|reason| reason.len()).unwrap_or_else(|| panic!("no reason of {condition}"))
 }
 
 #[test]

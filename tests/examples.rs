@@ -203,16 +203,55 @@ fn every_entrypoint_is_a_flow_of_the_world() {
     }
 }
 
-#[test]
-fn what_the_readme_shows_is_in_order() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let blocks: Vec<_> =
-        readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let mut checked = 0;
-    for block in blocks {
-        let report = check(block).unwrap();
-        assert!(report.faults.is_empty(), "{:?}\n{block}", report.faults);
-        checked += report.checked.len();
+/// What stands in a page between a line that begins so and the next one that is `end`.
+fn blocks<'a>(page: &'a str, begin: &str, end: &str) -> Vec<&'a str> {
+    let rest = page.split(begin).skip(1);
+    rest.map(|rest| rest.split(end).next().unwrap()).collect()
+}
+
+/// The resources of ours in a block, which are in order. What is a part of one (`spec:` and less) is YAML at least.
+fn in_order(page: &str, block: &str) -> usize {
+    let report = check(block).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+    assert!(report.faults.is_empty(), "{page}: {:?}\n{block}", report.faults);
+    for document in yaml::documents(block).unwrap() {
+        assert!(document.is_object() || document.is_array(), "{page}: {document}\n{block}");
+        let named = document.get("kind").is_some();
+        assert!(!named || document.get("apiVersion").is_some(), "{page}: a kind without apiVersion\n{block}");
     }
-    assert!(checked >= 4, "the two-minute example has four resources");
+    report.checked.len()
+}
+
+#[test]
+fn what_the_pages_show_is_in_order() {
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let readme = read(&root().join("README.md"));
+    let shown: usize =
+        blocks(&readme, "```yaml\n", "```").iter().map(|block| in_order("README.md", block)).sum();
+    assert!(shown >= 4, "the two-minute example has four resources");
+    let mut pages = 0;
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let page = read(&path);
+            let blocks = blocks(&page, "```yaml\n", "```");
+            for block in &blocks {
+                in_order(&path.to_string_lossy(), block);
+            }
+            pages += usize::from(!blocks.is_empty());
+        }
+    }
+    assert!(pages >= 10, "{pages} pages with YAML");
+    // What a shell is told to write, with the world's addresses put in.
+    let first = read(&root().join("docs/first-resource.md"));
+    let written: usize = blocks(&first, "<<EOF\n", "\nEOF\n")
+        .into_iter()
+        .map(|block| {
+            let url = |name: &str| (format!("$(at {name})"), "http://127.0.0.1:4200/api");
+            let names = ["prefectApiUrl", "tableauUrl"].map(url);
+            let block = names.iter().fold(block.to_owned(), |text, (from, to)| text.replace(from, to));
+            assert!(!block.contains("$("), "{block}");
+            in_order("docs/first-resource.md", &block)
+        })
+        .sum();
+    assert_eq!(written, 4, "both connections, the flow and the extract");
 }

@@ -215,6 +215,38 @@ fn a_tenant_grants_secrets_by_name_to_the_operator_of_the_base() {
     assert_eq!(subject["namespace"], documents("base/kustomization.yaml")[0]["namespace"]);
 }
 
+/// What is requested holds what was measured, and the limit the largest growth that it was measured by, several times.
+#[test]
+fn the_memory_that_is_asked_for_is_what_was_measured() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = |name: &str| fs::read_to_string(root.join("docs").join(name)).unwrap();
+    let (limits, install) = (page("limits.md"), page("install.md"));
+    let before = |text: &str, what: &str| -> u64 {
+        let at = text.find(what).unwrap_or_else(|| panic!("{what} is not said"));
+        text[..at].rsplit(char::is_whitespace).next().unwrap().parse().unwrap()
+    };
+    let idle = before(&limits, " MiB without resources");
+    let full = before(&limits, " MiB with 300 `FlowDeployment`s and 300 `ExtractRefresh`es");
+    let container =
+        &of_kind("operator/deployment.yaml", "Deployment")["spec"]["template"]["spec"]["containers"][0];
+    let asked = |which: &str| -> u64 {
+        let memory = container["resources"][which]["memory"].as_str().unwrap();
+        memory.strip_suffix("Mi").unwrap().parse().unwrap()
+    };
+    let (request, limit) = (asked("requests"), asked("limits"));
+    assert!(idle < full && full <= request, "{full} MiB were measured, {request} are requested");
+    // A thousand of each kind, as the page says, and half of it for what comes and goes.
+    let thousand = idle + (full - idle) * 2000 / 600;
+    assert!(thousand * 2 <= limit, "{thousand} MiB for some thousand resources, of {limit}");
+    assert_eq!(before(&limits, " MiB and allow"), request);
+    assert_eq!(before(&limits, " MiB (`tests/manifests.rs`"), limit);
+    assert_eq!(before(&install, " MiB are requested"), request);
+    assert_eq!(before(&install, " MiB are the limit"), limit);
+    assert!(
+        install.contains(&format!("{} CPU", container["resources"]["requests"]["cpu"].as_str().unwrap()))
+    );
+}
+
 /// There may be no container engine where this runs: what the image will be is read from the file that makes it.
 #[test]
 fn the_image_holds_one_program_and_runs_as_the_deployment_wants() {
@@ -225,8 +257,10 @@ fn the_image_holds_one_program_and_runs_as_the_deployment_wants() {
     let image: Vec<&str> = lines[last..].iter().copied().filter(|line| !line.is_empty()).collect();
     assert_eq!(image[0], "FROM scratch", "no shell, no package manager");
     let of = |word: &str| -> Vec<&str> { image.iter().filter_map(|line| line.strip_prefix(word)).collect() };
-    // The program, and the authorities it trusts.
-    assert_eq!(of("COPY ").len(), 2, "{image:?}");
+    // The program, the authorities it trusts, and the licences. That the program is static is seen where it is built, or there is no image.
+    assert_eq!(of("COPY ").len(), 3, "{image:?}");
+    let checked = "RUN readelf --program-headers --dynamic target/release/feedwater > /elf && ! grep -E 'INTERP|NEEDED' /elf";
+    assert!(lines[..last].contains(&checked), "{lines:?}");
     assert!(of("COPY ").iter().all(|copy| copy.starts_with("--from=build ")), "{image:?}");
     assert!(of("RUN ").is_empty() && of("ENV ").is_empty(), "{image:?}");
     let pod = &of_kind("operator/deployment.yaml", "Deployment")["spec"]["template"]["spec"];

@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
     status = "PrefectWorkspaceStatus",
     derive = "PartialEq",
     doc = "A ClusterPrefectWorkspace is a connection to one Prefect workspace, used by the namespaces that it allows.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.apiUrl"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Workspace", type_ = "string", json_path = ".spec..['apiUrl','workspaceId']"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -53,7 +53,7 @@ pub struct ClusterPrefectWorkspaceSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PrefectAllow {
-    /// Name of this entry.
+    /// Name of this entry, used in messages.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Whom it allows something.
@@ -109,7 +109,7 @@ pub struct NamespaceSelector {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) : !has(self.values)").message("set values for In and NotIn, and only for these"))]
 pub struct LabelExpression {
-    /// The label.
+    /// Key of the label, for example `acme.example/team`.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
     /// `In`: it is there, with one of `values`; `NotIn`: it is not there, or with none of them; `Exists`, `DoesNotExist`: whatever its value.
@@ -147,8 +147,8 @@ fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     status = "TableauSiteStatus",
     derive = "PartialEq",
     doc = "A ClusterTableauSite is a connection to one site of Tableau Cloud or Tableau Server, used by the namespaces that it allows.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl"),
-    printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteContentUrl"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec['siteContentUrl','serverUrl']"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl", priority = 1),
     printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion", priority = 1),
     printcolumn(
         name = "Ready",
@@ -178,7 +178,7 @@ pub struct ClusterTableauSiteSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TableauAllow {
-    /// Name of this entry.
+    /// Name of this entry, used in messages.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Whom it allows something.
@@ -188,7 +188,7 @@ pub struct TableauAllow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(max = 64), inner(length(min = 1, max = 2048)))]
     pub projects: Option<Vec<String>>,
-    /// Kinds of contents that may be refreshed. Unset: none.
+    /// Kinds of contents that may be refreshed: Datasource, Workbook. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<TargetKind>", length(max = 2))]
     pub kinds: Option<Vec<TargetKind>>,

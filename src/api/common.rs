@@ -53,7 +53,7 @@ pub struct SecretRef {
 pub struct CaBundleRef {
     /// Where they are: `ConfigMap` or `Secret`.
     pub kind: CaBundleKind,
-    /// Its name.
+    /// Name of that `ConfigMap` or Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Its key, for example `ca.crt`.
@@ -88,7 +88,7 @@ pub struct WorkspaceRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "WorkspaceKind")]
     pub kind: Option<WorkspaceKind>,
-    /// Name of the connection.
+    /// Name of the connection, of the kind above.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -111,7 +111,7 @@ pub struct SiteRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SiteKind")]
     pub kind: Option<SiteKind>,
-    /// Name of the connection.
+    /// Name of the connection, of the kind above.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }

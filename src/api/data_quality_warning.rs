@@ -17,19 +17,20 @@ pub enum DataQualityWarning {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct WarningStatus {
-    /// Where it stands.
+    /// Where it stands. Waiting: there is none yet, and it is tried again. Setting: it is being set, and may be there. Set: it is there. Foreign: somebody
+    /// else's is there, which stays. Refused: Tableau refuses it, and it is not tried again while this data is stale.
     pub state: WarningState,
     /// The TableauSite through which it is set.
     #[schemars(length(max = 261))]
     pub site: String,
-    /// LUID of the data source.
+    /// LUID of the data source that it is on.
     #[schemars(length(max = 64))]
     pub luid: String,
     /// Identity of the intent, until it is known what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub intent: Option<String>,
-    /// Its id in Tableau.
+    /// Id of the warning in Tableau.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub id: Option<String>,
@@ -45,7 +46,7 @@ pub struct WarningStatus {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub tries: i32,
-    /// Not before this.
+    /// It is not tried again before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
 }

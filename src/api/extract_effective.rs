@@ -19,9 +19,9 @@ pub struct Effective {
     pub require: String,
     /// Full, Incremental or `IncrementalOrFull`.
     pub refresh_type: RefreshMode,
-    /// Tries after the first.
+    /// How often a failed refresh is tried again.
     pub retry_limit: i32,
-    /// Longest run.
+    /// Longest time a refresh may run.
     pub timeout: Duration,
     /// Place in the site's budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ pub struct Effective {
     /// Age from which `Fresh` is Stale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_after: Option<Duration>,
-    /// Whether Tableau shows that data is stale; absent: Never.
+    /// Whether Tableau shows that data is stale: Never, or `WhenStale`; absent: Never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "DataQualityWarning")]
     pub data_quality_warning: Option<DataQualityWarning>,

@@ -62,19 +62,19 @@ use serde_json::{Map, Value};
 pub struct ExtractRefreshSpec {
     /// The Tableau site that holds the extract.
     pub site_ref: SiteRef,
-    /// The extract.
+    /// The data source or workbook that holds the extract.
     pub target: Target,
     /// How much is loaded: Full; Incremental, which needs an incremental key in the extract; or `IncrementalOrFull`: incremental, and full from then on
     /// if Tableau refuses that (until this resource is edited or the extract is published anew). Unset: Full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefreshMode")]
     pub refresh_type: Option<RefreshMode>,
-    /// The flows that feed the extract. Unset or `[]`: refreshed only on request.
+    /// The flows that feed the extract. Unset: refreshed only on request, as with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub upstreams: Option<Vec<Upstream>>,
-    /// Which completions make a refresh.
+    /// Which completions make a refresh. Unset: a new one of every upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
     /// How old the data may be before `Fresh` says so. Unset: what `refreshDefaults` of the TableauSite says, else `Fresh` does not age.
@@ -89,7 +89,7 @@ pub struct ExtractRefreshSpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('48h')").message("timeout must be between 1m and 48h"))]
     pub timeout: Option<Duration>,
     /// Schedules that Tableau runs by itself, in the site's time zone, beside what the upstreams cause; a run that contains what is owed is not
-    /// repeated. Unset or `[]`: none of ours; those that others made are left alone.
+    /// repeated. Unset: none of ours, as with `[]`; those that others made are left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -103,7 +103,7 @@ pub struct ExtractRefreshSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SuspendedSchedules")]
     pub suspended_schedules: Option<SuspendedSchedules>,
-    /// What happens when somebody changes or deletes a schedule of ours in Tableau.
+    /// What happens when somebody changes or deletes a schedule of ours in Tableau. Unset: it is put right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_detection: Option<DriftDetection>,
     /// Manage, or Observe: nothing is written to Tableau and no refresh is started; `status.plan` says which schedules would be. Unset: Manage.
@@ -120,7 +120,7 @@ pub struct ExtractRefreshSpec {
     #[schemars(with = "DeletionPolicy")]
     pub deletion_policy: Option<DeletionPolicy>,
     /// When Feedwater may start refreshes; what is due outside waits, and nothing of it is dropped. Schedules that Tableau runs are not held.
-    /// Those of `refreshDefaults` of the TableauSite hold besides. Unset or `[]`: none of its own.
+    /// Those of `refreshDefaults` of the TableauSite hold besides. Unset: none of its own, as with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -141,7 +141,7 @@ pub struct ExtractRefreshSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.luid) ? (!has(self.name) && !has(self.projectPath)) : (has(self.name) && has(self.projectPath))").message("set either luid, or both projectPath and name"))]
 pub struct Target {
-    /// Datasource or Workbook.
+    /// What holds it: Datasource, a published data source, or Workbook.
     pub kind: TargetKind,
     /// Path of the project from the top, for example `Finance/Sales`; `\/` is a slash within a name. Unset: `luid` names the extract.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,17 +197,17 @@ pub struct Upstream {
     /// Name of this upstream, used in status and messages.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub name: String,
-    /// A FlowDeployment of this namespace.
+    /// A FlowDeployment of this namespace. Unset: another source is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow_deployment_ref: Option<FlowDeploymentRef>,
-    /// A deployment in Prefect that somebody else manages.
+    /// A deployment in Prefect that somebody else manages. Unset: another source is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefect_deployment: Option<PrefectDeployment>,
-    /// Runs in Prefect by their tags or work pool, whatever their flow.
+    /// Runs in Prefect by their tags or work pool, whatever their flow. Unset: another source is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefect_runs: Option<PrefectRuns>,
     /// Only runs with these parameters count, for example `{region: eu}`; they may have more, and those that a run takes from its deployment count too. Values
-    /// are compared whole, numbers by value. Other parameters are another upstream, which starts anew. Unset or `{}`: every run counts.
+    /// are compared whole, numbers by value. Other parameters are another upstream, which starts anew. Unset: every run counts, as with `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub parameters: Option<Map<String, Value>>,
@@ -242,10 +242,10 @@ pub struct FlowDeploymentRef {
 pub struct PrefectDeployment {
     /// The Prefect workspace that holds it.
     pub workspace_ref: WorkspaceRef,
-    /// Name of the flow.
+    /// Name of the flow in Prefect, exactly.
     #[schemars(length(min = 1, max = 255))]
     pub flow_name: String,
-    /// Name of the deployment.
+    /// Name of the deployment in Prefect, exactly.
     #[schemars(length(min = 1, max = 255))]
     pub deployment_name: String,
 }
@@ -259,7 +259,7 @@ pub struct PrefectRuns {
     /// The Prefect workspace that holds them.
     pub workspace_ref: WorkspaceRef,
     /// Tags that a run must carry, all of them: its own and those of its deployment; those of its flow are not its own in Prefect, and a subflow has
-    /// none of its parent's. Unset or `[]`: any.
+    /// none of its parent's. Unset: any, as with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 255)))]
     #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new("self.all(tag, !tag.startsWith('feedwater:'))").message("tags that begin with feedwater: are marks of FlowDeployments: use flowDeploymentRef"))]
@@ -369,7 +369,7 @@ pub struct Retry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 20))]
     pub limit: Option<i32>,
-    /// Time between two tries.
+    /// Time between two tries. Unset: 1m, then twice as long each time, at most 30m.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
 }

@@ -72,10 +72,10 @@ pub struct ExtractRefreshStatus {
     /// The data quality warning of ours that Tableau shows, or should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_quality_warning: Option<WarningStatus>,
-    /// What must be refreshed.
+    /// What must be refreshed: kept until a successful job contains all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owed: Option<Owed>,
-    /// The refresh under way.
+    /// The refresh under way, and where it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
     /// The last ten refreshes, newest first.
@@ -93,23 +93,23 @@ pub struct ExtractRefreshStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
-    /// Datasource or Workbook.
+    /// What holds the extract: Datasource or Workbook.
     pub kind: TargetKind,
-    /// LUID of the site.
+    /// LUID of the Tableau site it is on.
     #[schemars(length(max = 64))]
     pub site_luid: String,
-    /// LUID of the content.
+    /// LUID of the data source or workbook.
     #[schemars(length(max = 64))]
     pub luid: String,
-    /// Where it lies.
+    /// Path of the project it lies in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub project_path: Option<String>,
-    /// Its name.
+    /// Name of the data source or workbook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub name: Option<String>,
-    /// The refresh type that coverage speaks about, where an upstream has none of its own.
+    /// The refresh type that coverage speaks about, Full or Incremental, where an upstream has none of its own.
     pub refresh_type: RefreshType,
     /// Under `IncrementalOrFull`: Tableau has refused an incremental refresh of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -120,14 +120,14 @@ pub struct TargetStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct UpstreamStatus {
-    /// Name in the spec.
+    /// Name of the upstream in the spec.
     #[schemars(length(max = 63))]
     pub name: String,
     /// The newest run that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub run_id: Option<String>,
-    /// `Completed`, `None` (no run yet), `NotFound`, `Unread`.
+    /// `Completed`; `None`: no run yet; `NotFound`: it is not there; `AccessDenied`: its connection does not allow it; `Unread`: not read yet.
     #[schemars(length(max = 32))]
     pub state: String,
     /// true: completed since it was last part of a refresh.
@@ -138,7 +138,7 @@ pub struct UpstreamStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Occasion {
-    /// Id of the flow run.
+    /// Id of the flow run in Prefect.
     #[schemars(length(max = 64))]
     pub run_id: String,
     /// Id of its state: the identity of the occasion.
@@ -162,7 +162,7 @@ pub struct Occasion {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Position {
-    /// Timestamp.
+    /// Timestamp of the state that stands there, in Prefect's time.
     pub at: Time,
     /// State id that stands there; absent for a baseline, which stands before every occasion of its moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,7 +177,7 @@ pub struct Position {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Mark {
-    /// Name in the spec.
+    /// Name of the upstream in the spec.
     #[schemars(length(max = 63))]
     pub name: String,
     /// What the upstream is: connection, flow and deployment. Another key under the same name is another upstream. A long one is kept by its beginning, and
@@ -197,7 +197,7 @@ pub struct Mark {
     /// Newest occasion that a successful job contains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered: Option<Position>,
-    /// The refresh type of its own, which `covered` speaks about; absent: that of the target.
+    /// The refresh type of its own, Full or Incremental, which `covered` speaks about; absent: that of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefreshType")]
     pub refresh_type: Option<RefreshType>,
@@ -217,7 +217,7 @@ pub struct Owed {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub demands: Vec<Demand>,
-    /// Failed tries so far.
+    /// How many tries have failed so far.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub tries: i32,
@@ -225,11 +225,13 @@ pub struct Owed {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub refusals: i32,
-    /// Not before this.
+    /// Nothing is tried before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
-    /// Nothing more is tried until somebody asks or something new completes.
+    /// Nothing more is tried until somebody asks or something new completes. Exhausted: the retries are used up, or of no use (`failure`). Cancelled: a
+    /// person cancelled our job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Stopped")]
     pub stopped: Option<Stopped>,
     /// With `stopped`: why the last try failed, which a retry does not mend. Absent: the retries are used up, or a person cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -249,12 +251,12 @@ pub struct Owed {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OwedOccasion {
-    /// Key of the upstream.
+    /// Key of the upstream, as in `marks`.
     #[schemars(length(max = 1024))]
     pub key: String,
-    /// The occasion.
+    /// The completion that is owed.
     pub occasion: Occasion,
-    /// The refresh type of its own that its upstream has; absent: that of the target.
+    /// The refresh type of its own that its upstream has, Full or Incremental; absent: that of the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefreshType")]
     pub refresh_type: Option<RefreshType>,
@@ -264,9 +266,10 @@ pub struct OwedOccasion {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Demand {
-    /// What asks.
+    /// What asks. Requested: the annotation `feedwater.dev/refresh-requested`. Republished: the target was published anew under another LUID. Created: the
+    /// resource is new, or means another extract (`trigger.onCreate`).
     pub kind: DemandKind,
-    /// The token of a request.
+    /// The value of the annotation that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub token: Option<String>,
@@ -321,10 +324,11 @@ pub enum JobOrigin {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// Identity of the intent.
+    /// Identity of the intent, made up when it is written down.
     #[schemars(length(max = 64))]
     pub id: String,
-    /// Where it stands.
+    /// Where it stands. Intended: written down, not known to be sent. Submitted: Tableau has a job for it. Cancelling: it ran too long, and cancelling is
+    /// written down.
     pub phase: AttemptPhase,
     /// When it was written down, our time.
     pub intended_at: Time,
@@ -334,15 +338,15 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 261))]
     pub site: Option<String>,
-    /// LUID of the site.
+    /// LUID of the Tableau site it is on.
     #[schemars(length(max = 64))]
     pub site_luid: String,
-    /// Kind of the content.
+    /// Kind of the content: Datasource or Workbook.
     pub kind: TargetKind,
-    /// LUID of the content.
+    /// LUID of the data source or workbook.
     #[schemars(length(max = 64))]
     pub luid: String,
-    /// Full or Incremental.
+    /// How much is loaded: Full or Incremental.
     pub refresh_type: RefreshType,
     /// The newest occasion per upstream that its job contains (by key).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -352,12 +356,14 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub demands: Vec<Demand>,
-    /// Id of the job.
+    /// Id of the job in Tableau.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub job_id: Option<String>,
-    /// Whose job it is.
+    /// Whose job it is. Ours: Tableau answered our POST with it. Recovered: found after an answer was lost. Adopted: somebody else's, which contains what
+    /// is owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JobOrigin")]
     pub origin: Option<JobOrigin>,
     /// When Tableau started it, Tableau's time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -366,7 +372,7 @@ pub struct Attempt {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub blocked: i32,
-    /// Not before this (after a refusal for a duplicate).
+    /// Nothing is sent before this, after a refusal for a duplicate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
     /// A job of somebody else on the target that has to end first.
@@ -379,10 +385,10 @@ pub struct Attempt {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Contained {
-    /// Key of the upstream.
+    /// Key of the upstream, as in `marks`.
     #[schemars(length(max = 1024))]
     pub key: String,
-    /// Id of the run.
+    /// Id of the flow run in Prefect.
     #[schemars(length(max = 64))]
     pub run_id: String,
     /// The place of the occasion.
@@ -417,28 +423,31 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), inner(length(max = 64)))]
     pub runs: Vec<String>,
-    /// How many it contains.
+    /// How many runs it contains.
     #[schemars(range(min = 0, max = 64))]
     pub run_count: i32,
-    /// Id of the job.
+    /// Id of the job in Tableau.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub job_id: Option<String>,
-    /// Whose job it was.
+    /// Whose job it was. Ours: Tableau answered our POST with it. Recovered: found after an answer was lost. Adopted: somebody else's, which contained what
+    /// was owed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "JobOrigin")]
     pub origin: Option<JobOrigin>,
-    /// LUID of the content.
+    /// LUID of the data source or workbook.
     #[schemars(length(max = 64))]
     pub luid: String,
-    /// Full or Incremental.
+    /// How much is loaded: Full or Incremental.
     pub refresh_type: RefreshType,
-    /// When Tableau started it.
+    /// When Tableau started the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// When Tableau ended it, else when we learned of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
-    /// How it ended.
+    /// How it ended. Succeeded: refreshed. Failed: Tableau says so. Cancelled: by a person. `TimedOut`: it ran longer than `timeout` and was cancelled.
+    /// `JobVanished`: Tableau no longer knows the job, and whether it succeeded is unknown. Superseded: the target or the refresh type was changed.
     pub outcome: Outcome,
     /// Why it failed, where Tableau's words are known to mean that a retry does not mend it; for example `SourceCredentialsInvalid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

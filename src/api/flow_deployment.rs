@@ -53,7 +53,8 @@ pub struct FlowDeploymentSpec {
     /// Name of the flow (Prefect `flow.name`), as its `@flow` declares it, for example `orders`. The flow is created when missing.
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^/%&><]+$"))]
     pub flow_name: String,
-    /// Name of the deployment (Prefect `name`), for example `nightly`. Unset: the name of this resource.
+    /// Name of the deployment (Prefect `name`), for example `nightly`. Set it where this resource may be renamed: the one of the new name then takes the
+    /// deployment over, with its runs. Unset: the name of this resource, so that another name of it declares another deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^/%&><]+$"))]
     pub deployment_name: Option<String>,
@@ -122,7 +123,8 @@ pub struct FlowDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub labels: Option<Map<String, Value>>,
-    /// When Prefect runs it, one entry per slug, for example `[{slug: nightly, cron: {expression: "0 2 * * *"}}]`. Unset or `[]`: no schedule of ours. Schedules that others made are left alone.
+    /// When Prefect runs it, one entry per slug, for example `[{slug: nightly, cron: {expression: "0 2 * * *"}}]`. Schedules that others made are left alone. Unset: no schedule of ours, as
+    /// with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["slug".into()]))]
@@ -131,7 +133,7 @@ pub struct FlowDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ForeignSchedules")]
     pub foreign_schedules: Option<ForeignSchedules>,
-    /// What happens when somebody changes the deployment in Prefect.
+    /// What happens when somebody changes the deployment in Prefect. Unset: it is put right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift_detection: Option<FlowDriftDetection>,
     /// Manage, or Observe: nothing is written to Prefect; `status.plan` says what would be. Unset: Manage.
@@ -265,13 +267,13 @@ pub struct FlowSchedule {
     /// Identity of the schedule within the deployment (Prefect `slug`), for example `nightly`.
     #[schemars(length(min = 1, max = 100), regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
     pub slug: String,
-    /// By a cron expression.
+    /// By a cron expression. Unset: `interval` or `rrule` says when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<CronSchedule>,
-    /// At a fixed interval.
+    /// At a fixed interval. Unset: `cron` or `rrule` says when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<IntervalSchedule>,
-    /// By an RFC 5545 recurrence rule.
+    /// By an RFC 5545 recurrence rule. Unset: `cron` or `interval` says when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rrule: Option<RRuleSchedule>,
     /// IANA time zone the schedule is read in, for example `Europe/Berlin`. Unset: UTC.
@@ -390,7 +392,7 @@ pub struct FlowDeploymentStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedSecret {
-    /// Its name.
+    /// Name of the Secret, in this namespace.
     #[schemars(length(max = 253))]
     pub name: String,
     /// Its `metadata.resourceVersion` then.
@@ -426,7 +428,7 @@ pub struct Correction {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Drift {
-    /// When it was seen.
+    /// When it was seen, in our time.
     pub at: Time,
     /// The fields that differed, by name only.
     #[schemars(length(max = 64), inner(length(max = 128)))]

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
     status = "PrefectWorkspaceStatus",
     derive = "PartialEq",
     doc = "A PrefectWorkspace is a connection to one Prefect workspace, used by the resources of its namespace.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.apiUrl"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Workspace", type_ = "string", json_path = ".spec..['apiUrl','workspaceId']"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -64,7 +64,7 @@ pub struct PrefectWorkspaceSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')").message("pollInterval must be between 1s and 10m"))]
     pub poll_interval: Option<Duration>,
-    /// How much is asked of the server.
+    /// How much is asked of the server. Unset: what its fields say when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PrefectLimits")]
     pub limits: Option<PrefectLimits>,
@@ -73,7 +73,7 @@ pub struct PrefectWorkspaceSpec {
     #[schemars(with = "bool")]
     pub suspend: Option<bool>,
     /// Whether each refresh of an extract that a flow of this workspace caused is shown there, as a run of the flow `tableau-extract-refresh` below
-    /// the flow's own run. Unset: Enabled.
+    /// the flow's own run. Enabled: it is; Disabled: nothing of refreshes is written to Prefect. Unset: Enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "RefreshReports")]
     pub refresh_reports: Option<RefreshReports>,
@@ -119,9 +119,10 @@ pub struct PrefectLimits {
 #[x_kube(validation = Rule::new("[has(self.basic), has(self.apiKey)].filter(x, x).size() == 1").message("set exactly one of basic, apiKey"))]
 pub struct PrefectAuth {
     /// Basic auth of a self-hosted server (`PREFECT_SERVER_API_AUTH_STRING`). Secret keys: `username`, `password`.
+    /// Unset: another way is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic: Option<SecretAuth>,
-    /// API key, sent as a bearer token. Secret key: `apiKey`.
+    /// API key, sent as a bearer token. Secret key: `apiKey`. Unset: another way is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretAuth>,
 }
@@ -162,12 +163,13 @@ pub struct PrefectWorkspaceStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PrefectServer {
-    /// Who runs it. Cloud tells no version.
+    /// Who runs it: Cloud, which tells no version, or `SelfHosted`.
     pub hosting: PrefectHosting,
     /// Whether it asks for CSRF tokens (`PREFECT_SERVER_CSRF_PROTECTION_ENABLED`); they are sent then.
     pub csrf: bool,
-    /// How completions are learnt of.
+    /// How completions are learnt of: Live, at once by the websocket of events; Polling, once in `pollInterval`, since it cannot be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PrefectEvents")]
     pub events: Option<PrefectEvents>,
 }
 

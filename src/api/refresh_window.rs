@@ -83,7 +83,7 @@ pub struct RefreshDefaults {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub priority: Option<i32>,
-    /// When refreshes may start; these hold besides those of an ExtractRefresh. Unset or `[]`: at any time.
+    /// When refreshes may start; these hold besides those of an ExtractRefresh. Unset: at any time, as with `[]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

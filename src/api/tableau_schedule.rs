@@ -46,7 +46,7 @@ pub struct TableauSchedule {
     #[x_kube(validation = Rule::new("self in [15, 30, 60]").message("everyMinutes must be 15, 30 or 60"))]
     #[schemars(range(min = 15, max = 60))]
     pub every_minutes: Option<i32>,
-    /// Days of the week it runs on. Unset: every day.
+    /// Days of the week it runs on: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday. Unset: every day.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 7))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -154,7 +154,7 @@ pub enum AdoptionPolicy {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleStatus {
-    /// Name in the spec.
+    /// Name of the schedule in the spec.
     #[schemars(length(max = 63))]
     pub name: String,
     /// What Tableau was last seen to have, as declared; absent: a change of it was not read back yet.
@@ -194,20 +194,20 @@ pub struct ScheduleStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleIntent {
-    /// Identity of the intent.
+    /// Identity of the intent, made up when it is written down.
     #[schemars(length(max = 64))]
     pub id: String,
-    /// Name in the spec.
+    /// Name of the schedule in the spec.
     #[schemars(length(max = 63))]
     pub name: String,
     /// The connection through which it is made, as `prod`, or `cluster:prod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 261))]
     pub site: Option<String>,
-    /// LUID of the content.
+    /// LUID of the content it is made for.
     #[schemars(length(max = 64))]
     pub luid: String,
-    /// What is to be set.
+    /// What is to be set, in the words of the spec.
     #[schemars(length(max = 512))]
     pub definition: String,
     /// Tasks of the content that were there before: another one of this definition is ours.
@@ -223,7 +223,7 @@ pub struct ForeignSchedule {
     /// Id of its task in Tableau.
     #[schemars(length(max = 64))]
     pub task_id: String,
-    /// When it runs.
+    /// When it runs, in the words of the spec.
     #[schemars(length(max = 512))]
     pub definition: String,
 }

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
     status = "TableauSiteStatus",
     derive = "PartialEq",
     doc = "A TableauSite is a connection to one site of Tableau Cloud or Tableau Server, used by the resources of its namespace.",
-    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl"),
-    printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteContentUrl"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec['siteContentUrl','serverUrl']"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.serverUrl", priority = 1),
     printcolumn(name = "API", type_ = "string", json_path = ".status.restApiVersion", priority = 1),
     printcolumn(
         name = "Ready",
@@ -48,7 +48,7 @@ pub struct TableauSiteSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
     pub site_content_url: Option<String>,
-    /// Who we are.
+    /// Who we are: exactly one way to sign in.
     pub auth: TableauAuth,
     /// A Secret whose every key is a header that is sent to Tableau, for example for a proxy in front of the server. Unset: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct TableauSiteSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Edition")]
     pub edition: Option<Edition>,
-    /// How much is asked of the site.
+    /// How much is asked of the site. Unset: what its fields say when unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<SiteLimits>,
     /// How often the site is read. 1s to 10m. Unset: 30s.
@@ -166,7 +166,7 @@ pub struct TableauSiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub site_luid: Option<String>,
-    /// REST API version in use.
+    /// Version of Tableau's REST API that is in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub rest_api_version: Option<String>,

@@ -206,6 +206,40 @@ mod tests {
         }
     }
 
+    /// As often as these make it go back: each star takes one more, again and again, and nothing ever fits.
+    #[test]
+    fn a_pattern_made_to_be_slow_takes_no_longer_than_both_lengths_multiplied() {
+        for (glob, name, same) in [
+            ("*a".repeat(126), "a".repeat(255), true),
+            ("*a".repeat(126) + "b", "a".repeat(255), false),
+            ("a*".repeat(126) + "b", "a".repeat(255), false),
+            ("*".repeat(253), "a".repeat(255), true),
+            ("*".repeat(252) + "b", "a".repeat(255), false),
+            ("*aaaaaaaaab".repeat(23), "a".repeat(255), false),
+            ("*ab".repeat(84) + "c", "ab".repeat(127), false),
+        ] {
+            let (glob, letters) = (Glob::new(&glob), name.chars().collect::<Vec<_>>());
+            let steps = std::cell::Cell::new(0_usize);
+            let wild = |letter: &Letter| {
+                steps.set(steps.get() + 1);
+                *letter == Letter::Any
+            };
+            let fits = walk(&glob.0, &letters, wild, |letter, other| *letter == Letter::Same(*other));
+            assert_eq!(fits, same, "{glob:?} {name}");
+            let most = (glob.0.len() + 1) * (letters.len() + 1);
+            assert!(steps.get() <= most, "{} steps, more than {most}: {glob:?}", steps.get());
+        }
+        // Of paths, names are what is compared.
+        let path = vec!["a"; 1024];
+        for (glob, same) in [
+            ("**/a/".repeat(400) + "b", false),
+            ("**/".repeat(600) + "b", false),
+            ("**/a/".repeat(400) + "**", true),
+        ] {
+            assert_eq!(PathGlob::parse(&glob).unwrap().matches(&path), same, "{glob}");
+        }
+    }
+
     /// The same, by trying everything.
     fn slowly(pattern: &[char], name: &[char]) -> bool {
         match (pattern.split_first(), name.split_first()) {

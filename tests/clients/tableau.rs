@@ -236,6 +236,48 @@ async fn only_tableaus_own_404_of_the_thing_means_absent() {
     assert!(client(&stub).job(&job).await.is_err(), "a proxy says nothing about a job");
 }
 
+/// It is asked for JSON, and nothing else is read: neither what nests without end, nor XML, whose entities would unfold into gigabytes.
+#[tokio::test]
+async fn an_answer_of_tableau_that_nests_or_unfolds_without_end_is_refused() {
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+    let entity = |n: usize| format!(r#"<!ENTITY e{n} "{}">"#, format!("&e{};", n - 1).repeat(10));
+    let entities = (1..20).map(entity).collect::<Vec<_>>().concat();
+    let unfolds = format!(
+        r#"<?xml version="1.0"?><!DOCTYPE tsResponse [<!ENTITY e0 "aaaaaaaaaa">{entities}]><tsResponse><error code="&e19;"><summary>&e19;</summary></error></tsResponse>"#
+    );
+    for body in [deep("[", "]"), deep(r#"{"projects":"#, "}"), deep("<tsResponse>", "</tsResponse>"), unfolds]
+    {
+        let begun = std::time::Instant::now();
+        for status in [200, 400] {
+            let reply = body.clone();
+            let stub = site(move |_| text(status, &reply)).await;
+            let client = client(&stub);
+            let expected =
+                if status == 200 { TableauError::WrongServer } else { TableauError::Rejected("400".into()) };
+            assert_eq!(client.projects().await.err(), Some(expected.clone()));
+            assert_eq!(client.jobs(jiff::Timestamp::UNIX_EPOCH).await.err(), Some(expected.clone()));
+            assert_eq!(client.tasks().await.err(), Some(expected.clone()));
+            assert_eq!(client.content(TargetKind::Workbook, &"l".into()).await.err(), Some(expected));
+        }
+        let reply = body.clone();
+        let stub = site(move |_| text(202, &reply)).await;
+        let refreshed =
+            client(&stub).refresh(TargetKind::Workbook, &"l".into(), RefreshType::Full, DEADLINE).await;
+        assert_eq!(refreshed, Err(RefreshError::Ambiguous));
+        // Instead of the session, and of the version.
+        let reply = body.clone();
+        let stub = Stub::start(move |seen| match seen.target.as_str() {
+            "/api/2.4/serverinfo" => server_info("3.27"),
+            _ => text(200, &reply),
+        })
+        .await;
+        assert_eq!(client(&stub).site().await.err(), Some(TableauError::WrongServer));
+        let stub = Stub::start(move |_| text(200, &body)).await;
+        assert_eq!(client(&stub).site().await.err(), Some(TableauError::WrongServer));
+        assert!(begun.elapsed() < Duration::from_secs(20), "it takes {:?}", begun.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn a_list_is_read_whole_and_again_when_it_shrinks_meanwhile() {
     // 5 rows at 2 a page; before the third page of the first reading the first row is deleted.

@@ -330,6 +330,81 @@ async fn nobody_begins_with_a_connection_that_is_being_deleted() {
         .await;
 }
 
+/// Neither connection was ever there, or could ever be used: nothing was made, so nothing is waited for.
+#[tokio::test(start_paused = true)]
+async fn what_never_made_anything_goes_at_once_whatever_its_connection() {
+    let world = World::new();
+    world.connections();
+    let absent = json!({"name": "absent"});
+    let (mut flow, mut extract) = (World::flow("orders"), scheduled("orders"));
+    flow["spec"]["workspaceRef"] = absent.clone();
+    extract["spec"]["siteRef"] = absent;
+    // Of another one the connection is there, and nobody answers.
+    world.troubles.on_call(|_| Trouble::Lose);
+    world.publish("stock");
+    for (plural, object) in [
+        ("flowdeployments", flow),
+        ("extractrefreshes", extract),
+        ("flowdeployments", World::flow("stock")),
+        ("extractrefreshes", scheduled("stock")),
+    ] {
+        world.server.put(plural, object).unwrap();
+    }
+    let operator = world.operator("one");
+    sleep(POLL * 4).await;
+    assert_eq!(made(&world), (0, 0));
+    let kinds = ["flowdeployments", "extractrefreshes"];
+    for (plural, name) in kinds.iter().flat_map(|plural| [(*plural, "orders"), (*plural, "stock")]) {
+        remove(&world, plural, name);
+    }
+    let gone = |world: &World| kinds.iter().all(|plural| world.server.objects(plural).is_empty());
+    let begun = Instant::now();
+    world.until("they are gone", gone).await;
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+    assert_eq!(orphans(&operator), Vec::<String>::new());
+}
+
+/// The name of the resource is the deployment's where none is declared: another name is another deployment.
+#[tokio::test(start_paused = true)]
+async fn renamed_without_a_deployment_name_it_declares_another_deployment() {
+    let (world, _operator) = set(&["orders"], &[]).await;
+    let old = world.prefect.state().deployments.keys().next().cloned().unwrap();
+    let mut renamed = World::flow("renamed");
+    renamed["spec"]["flowName"] = json!("orders");
+    remove(&world, "flowdeployments", "orders");
+    world.server.put("flowdeployments", renamed).unwrap();
+    world.settle().await;
+    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
+    let there = world.flow_object("renamed");
+    assert_eq!(condition(&there, "Ready"), Some(("True", "InSync")));
+    assert_eq!(there["status"]["fullName"], "orders/renamed");
+    let state = world.prefect.state();
+    assert!(!state.deployments.contains_key(&old) && state.deployments.len() == 1);
+}
+
+/// What to do before such a rename: what is declared stays the same, so nothing is written to Prefect, and then the rename keeps it.
+#[tokio::test(start_paused = true)]
+async fn naming_the_deployment_first_writes_nothing_and_keeps_it() {
+    let (world, _operator) = set(&["orders"], &[]).await;
+    let id = world.prefect.state().deployments.keys().next().cloned().unwrap();
+    let writes = world.troubles.writes();
+    let named = json!({"spec": {"deploymentName": "orders"}});
+    world.server.merge("flowdeployments", NAMESPACE, "orders", &named).unwrap();
+    world.settle().await;
+    let seen = world.flow_object("orders");
+    assert_eq!(seen["status"]["observedGeneration"], seen["metadata"]["generation"]);
+    assert_eq!(world.troubles.writes(), writes);
+    let mut renamed = World::flow("renamed");
+    renamed["spec"]["flowName"] = json!("orders");
+    renamed["spec"]["deploymentName"] = json!("orders");
+    remove(&world, "flowdeployments", "orders");
+    world.server.put("flowdeployments", renamed).unwrap();
+    world.settle().await;
+    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
+    assert_eq!(condition(&world.flow_object("renamed"), "Ready"), Some(("True", "InSync")));
+    assert_eq!(world.prefect.state().deployments.keys().collect::<Vec<_>>(), [&id]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_is_renamed_hands_its_deployment_over_and_its_connection_stays_held() {
     let (world, operator) = set(&["orders"], &[]).await;

@@ -448,6 +448,7 @@ async fn the_report_of_a_refresh_whose_resource_is_deleted_does_not_run_for_ever
         .await;
     let phases: Vec<_> = told(&world)[0].state_types().into_iter().map(Phase::told).collect();
     assert_eq!(phases, [Phase::Queued, Phase::Running, Phase::Ended]);
+    assert!(world.tableau.state().calls.iter().all(|call| !call.starts_with("cancel")), "the job goes on");
 }
 
 /// docs/trigger.md 2, with a gate that any upstream opens.

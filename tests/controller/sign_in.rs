@@ -1,6 +1,6 @@
 //! What a `TableauSite` signs in with: what its Secrets say at that moment, and nothing else.
 
-use crate::world::{NAMESPACE, World};
+use crate::world::{NAMESPACE, POLL, World};
 use feedwater::controller::services::{
     PrefectAccess, Services, TableauAccess, TableauCredential, TrustCredential,
 };
@@ -11,6 +11,7 @@ use feedwater::tableau::{Leads, Tableau, TableauError};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use tokio::time::sleep;
 use world::resources::condition;
 
 /// The fakes, with every access a client was made of.
@@ -50,6 +51,46 @@ fn change(world: &World, fields: &Value) {
 fn app_secret(access: &TableauAccess) -> (String, String) {
     let TableauCredential::ConnectedApp(app) = &access.credential else { panic!("{access:?}") };
     (app.secret_id.expose_secret().into(), app.secret_value.expose_secret().into())
+}
+
+/// Whoever turns the name, or the address behind it, to a site of theirs: what our status says of contents would be said of strangers there.
+#[tokio::test(start_paused = true)]
+async fn another_site_behind_the_url_is_told_and_nothing_is_written_there() {
+    let world = World::new();
+    let luid = world.with_orders();
+    change(&world, &json!({"edition": "Cloud"}));
+    let operator = world.operator("one");
+    world.settle().await;
+    operator.kill();
+    world.tableau.state().other_site = Some("site-2".into());
+    let operator = world.operator("two");
+    world.settle().await;
+    let told = site(&world);
+    assert_eq!(condition(&told, "Ready"), Some(("False", "SiteChanged")));
+    assert_eq!(condition(&told, "Stalled"), Some(("True", "SiteChanged")));
+    // A completion, and a schedule that is declared: none of it happens there.
+    let before = world.tableau.state().calls.len();
+    world.complete("orders");
+    let schedule = json!([{"name": "nightly", "frequency": "Daily", "start": "02:00"}]);
+    world
+        .server
+        .merge("extractrefreshes", NAMESPACE, "orders", &json!({"spec": {"schedules": schedule}}))
+        .unwrap();
+    sleep(POLL * 20).await;
+    let exr = world.exr("orders");
+    assert_eq!(condition(&exr, "Refreshing"), Some(("False", "ConnectionUnavailable")), "{exr:#}");
+    assert!(exr["status"]["conditions"].to_string().contains("(SiteChanged)"), "{exr:#}");
+    let writes = ["refresh", "create_task", "update_task", "delete_task", "set_warning", "cancel"];
+    let calls = world.tableau.state().calls[before..].to_vec();
+    let written: Vec<_> = calls.iter().filter(|call| writes.iter().any(|w| call.starts_with(w))).collect();
+    assert_eq!((written, world.jobs_of(&luid)), (Vec::<&String>::new(), 0));
+    assert_eq!(site(&world)["status"]["siteLuid"], "site-1", "what was known is not forgotten for it");
+
+    // The right one again: what was owed is done.
+    operator.kill();
+    world.tableau.state().other_site = None;
+    let _operator = world.operator("three");
+    world.until("it is refreshed", |world| world.jobs_of(&luid) == 1).await;
 }
 
 #[tokio::test(start_paused = true)]

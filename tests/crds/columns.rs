@@ -41,8 +41,18 @@ fn cell(column: &Value, object: &Value) -> String {
     }
 }
 
-/// Reads the two forms of path our columns use: `.a.b` and `.a[?(@.type=="T")].b`.
+/// Reads the forms of path our columns use: `.a.b`, `.a[?(@.type=="T")].b`, `.a['b','c']`, the first of these that is there, and `.a..['b','c']`,
+/// which looks for them below as well. The API server shows the first of what it finds, as was tried with its own package (client-go's `jsonpath`).
 fn at<'a>(path: &str, object: &'a Value) -> Option<&'a Value> {
+    if let Some((above, fields)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
+        let below = above.strip_suffix("..");
+        let within = at(below.unwrap_or(above), object)?;
+        return fields.split("','").find_map(|field| {
+            within
+                .get(field)
+                .or_else(|| below.and_then(|_| within.as_object()?.values().find_map(|v| v.get(field))))
+        });
+    }
     if let Some((list, rest)) = path.split_once("[?(@.type==\"") {
         let (wanted, field) = rest.split_once("\")].").expect("a path of a form we use");
         let entries = at(list, object)?.as_array()?;

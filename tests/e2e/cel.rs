@@ -14,6 +14,17 @@ use tokio::process::Command;
 /// Where the objects that updates start from are kept for a moment.
 const NAMESPACE: &str = "cel-tables";
 
+/// The names of a schema's fields, with those below.
+pub fn fields<'a>(schema: &'a Value, names: &mut Vec<&'a str>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        names.push(name);
+        fields(field, names);
+    }
+    if schema["items"].is_object() {
+        fields(&schema["items"], names);
+    }
+}
+
 /// Writes every object of the table with `--dry-run=server` and compares the verdicts. The CRDs must be established.
 pub async fn cel_tables(kubectl: &Path, kubeconfig: &Path) {
     let api = Kubectl { kubectl, kubeconfig };

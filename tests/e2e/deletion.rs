@@ -14,7 +14,7 @@ use world::layout;
 use world::operator::{Operator, OperatorOptions, install_namespaced};
 use world::prefect::Rest;
 use world::resources::{self, condition};
-use world::tableau::{Config, Edition, Simulator, Truth};
+use world::tableau::{Availability, Config, Edition, Simulator, Truth};
 
 /// A team's namespace, filled from `examples/`.
 struct Team {
@@ -25,6 +25,8 @@ struct Team {
     prefect: Rest,
     tableau: Simulator,
     operator: Operator,
+    /// Where the operator lives.
+    home: String,
     orders: String,
 }
 
@@ -52,7 +54,44 @@ impl Team {
         let overlay = info.directory.join(&namespace);
         write(&overlay, &namespace, &home, &api_url, &tableau.url());
         let prefect = Rest::new(&api_url).unwrap();
-        Self { namespace, overlay, kubectl, prefect, tableau, operator, orders }
+        Self { namespace, overlay, kubectl, prefect, tableau, operator, home, orders }
+    }
+
+    /// Another operator starts, which gives a deletion this long. The one before has ended.
+    async fn succeeded_by(&mut self, deadline: &str) {
+        let mut options = OperatorOptions::namespaced(Path::new(env!("CARGO_BIN_EXE_feedwater")), &self.home);
+        options.serves = Some(self.namespace.clone());
+        options.extra_args = vec!["--cleanup-deadline".into(), deadline.into()];
+        let directory = Stage::info().directory.join(&self.home);
+        self.operator = Operator::start(&self.kubectl, &directory, options).await.unwrap();
+    }
+
+    /// Tableau is down, the Secret goes with the namespace, and the operator that knew it is killed meanwhile: the deletion ends at the deadline,
+    /// and what could not be cleaned up is left behind and told.
+    async fn ends_though_nobody_can_clean_up(&mut self) {
+        self.apply().await;
+        self.operator.terminate().await;
+        self.succeeded_by("15s").await;
+        self.until("tableausite", "acme", "Connected").await;
+        self.tableau.set_availability(Availability::Reset);
+        let (kubectl, namespace) = (self.kubectl.clone(), self.namespace.clone());
+        let delete = ["delete", "namespace", &namespace, "--wait=true", "--timeout=40s"];
+        let (ended, ()) = tokio::join!(kubectl.run(&delete), async {
+            self.until("extractrefresh", "orders", "DeletionBlocked").await;
+            // The credentials are gone.
+            let gone = ["wait", "--for=delete", "secret/tableau-pat", "-n", &namespace, "--timeout=20s"];
+            kubectl.run(&gone).await.unwrap();
+            self.operator.kill().await;
+            self.succeeded_by("15s").await;
+        });
+        ended.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        // Prefect was there all the time; of Tableau's part the task is left.
+        assert_eq!(self.deployed().await, [false, true], "{}", self.log());
+        assert_eq!(self.tableau.truth().tasks_of(&self.orders).len(), 1, "{}", self.log());
+        let metrics = self.operator.metrics().await.unwrap();
+        let left =
+            metrics.lines().filter(|l| l.starts_with("feedwater_orphans_total{") && !l.ends_with(" 0"));
+        assert_eq!(left.count(), 1, "{metrics}");
     }
 
     /// `kubectl apply -k`, until everything is as declared, here and there.
@@ -133,7 +172,7 @@ impl Team {
     /// Whether Prefect has the deployment that goes with its resource, and the one that stays by its policy.
     async fn deployed(&self) -> [bool; 2] {
         let (orders, fx) = (format!("{}-orders", self.namespace), format!("{}-fx", self.namespace));
-        let orders = self.prefect.deployment(&orders, "orders-nightly").await.unwrap();
+        let orders = self.prefect.deployment(&orders, "nightly").await.unwrap();
         let fx = self.prefect.deployment(&fx, "hourly").await.unwrap();
         [orders.is_some(), fx.is_some()]
     }
@@ -188,7 +227,7 @@ fn write(overlay: &Path, namespace: &str, home: &str, prefect: &str, tableau: &s
 /// One test, since what gives the operator its rights in the whole cluster has one name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_deleted_at_once_leaves_nothing_behind() {
-    let team = Team::set().await;
+    let mut team = Team::set().await;
     let overlay = team.overlay.to_string_lossy().into_owned();
 
     team.apply().await;
@@ -227,13 +266,14 @@ async fn everything_deleted_at_once_leaves_nothing_behind() {
     team.kubectl.run(&flow).await.unwrap();
     let begun = Instant::now();
     let flow = format!("{}-orders", team.namespace);
-    while team.prefect.deployment(&flow, "orders-nightly").await.unwrap().unwrap()["description"]
+    while team.prefect.deployment(&flow, "nightly").await.unwrap().unwrap()["description"]
         != "changed meanwhile"
     {
         assert!(begun.elapsed() < LIMIT, "the flow does not go on\n{}", team.log());
         sleep(Duration::from_millis(200)).await;
     }
     team.deletes(&["-k", &overlay, "--ignore-not-found"]).await;
+    team.ends_though_nobody_can_clean_up().await;
 
     let fx = team.prefect.deployment(&format!("{}-fx", team.namespace), "hourly").await.unwrap().unwrap();
     let path = format!("/deployments/{}", fx["id"].as_str().unwrap());

@@ -49,3 +49,21 @@ async fn the_api_server_accepts_and_refuses_what_the_table_says() {
     let (kubectl, kubeconfig) = Stage::cluster();
     cel::cel_tables(&kubectl, &kubeconfig).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_explains_every_field_of_every_kind() {
+    let kubectl = Stage::info().kubectl();
+    for crd in feedwater::api::schema::crds().unwrap() {
+        let plural = crd["spec"]["names"]["plural"].as_str().unwrap();
+        let told = kubectl.run(&["explain", plural, "--recursive"]).await.unwrap();
+        let told: Vec<&str> = told.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        let mut fields = Vec::new();
+        cel::fields(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut fields);
+        assert!(fields.len() > 15, "{plural}: {fields:?}");
+        for field in fields {
+            assert!(told.contains(&field), "{plural}: {field} is not in {told:?}");
+        }
+    }
+    let told = kubectl.run(&["explain", "fdep.spec.deploymentName"]).await.unwrap();
+    assert!(told.contains("Unset: the name of this"), "{told}");
+}

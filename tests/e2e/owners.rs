@@ -64,16 +64,36 @@ async fn lists_merge_by_their_keys_and_a_field_has_one_owner() {
             "metadata": {"name": "orders", "namespace": stage.namespace}, "spec": spec})
     };
     let schedule = |slug: &str| json!({"slug": slug, "cron": {"expression": "0 2 * * *"}});
+    let value = |path: &str| json!({"path": path, "secretKeyRef": {"name": "values", "key": "value"}});
     let team = flow(json!({
         "workspaceRef": {"name": "prod"}, "flowName": "orders", "entrypoint": "flows/orders.py:orders",
         "workPool": {"name": "etl"}, "suspend": true,
         "schedules": [schedule("nightly")], "parameters": {"region": "eu"}, "tags": ["finance"],
+        "valuesFrom": [value("parameters.token")],
     }));
     apply(&kubectl, "team", &team).await.unwrap();
-    apply(&kubectl, "platform", &flow(json!({"schedules": [schedule("catch-up")]}))).await.unwrap();
-    assert_eq!(names(&get("flowdeployment").await, "schedules", "slug"), ["catch-up", "nightly"]);
+    let added = json!({"schedules": [schedule("catch-up")], "valuesFrom": [value("jobVariables.env.PROXY")]});
+    apply(&kubectl, "platform", &flow(added)).await.unwrap();
+    let both = get("flowdeployment").await;
+    assert_eq!(names(&both, "schedules", "slug"), ["catch-up", "nightly"]);
+    assert_eq!(names(&both, "valuesFrom", "path"), ["jobVariables.env.PROXY", "parameters.token"]);
     for (field, value) in [("parameters", json!({"base": "EUR"})), ("tags", json!(["audited"]))] {
         let refused = apply(&kubectl, "platform", &flow(json!({ field: value }))).await.unwrap_err();
         assert!(refused.contains(&format!(".spec.{field}")), "{refused}");
     }
+
+    // Who may use a connection of the cluster: one writes the connection, another lets a team in.
+    let name = format!("owners-{}", stage.namespace);
+    let connection = |spec: Value| {
+        json!({"apiVersion": "feedwater.dev/v1alpha1", "kind": "ClusterPrefectWorkspace",
+            "metadata": {"name": name}, "spec": spec})
+    };
+    let rule = |team: &str| json!({"name": team, "namespaces": {"names": [team]}, "flows": ["*"]});
+    let ours =
+        json!({"apiUrl": "https://prefect.acme.example/api", "suspend": true, "allow": [rule("sales")]});
+    apply(&kubectl, "platform", &connection(ours)).await.unwrap();
+    apply(&kubectl, "onboarding", &connection(json!({"allow": [rule("crm")]}))).await.unwrap();
+    let both = kubectl.get(&["clusterprefectworkspace", &name]).await.unwrap();
+    kubectl.run(&["delete", "clusterprefectworkspace", &name]).await.unwrap();
+    assert_eq!(names(&both, "allow", "name"), ["crm", "sales"]);
 }

@@ -16,9 +16,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ORDERS: [&str; 3] = ["flowdeployment/orders", "-n", "sales"];
 const PIPELINE: [&str; 3] = ["extractrefresh/pipeline", "-n", "sales"];
 const SITE: &str = "acme";
-/// Whom the examples give the namespace, and the connections.
+/// Whom the examples give the namespace.
 const TEAM: [&str; 2] = ["--as=anna", "--as-group=sales"];
-const PLATFORM: [&str; 2] = ["--as=otto", "--as-group=platform"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_team_that_has_nothing_but_its_namespace_does_what_it_is_allowed_and_no_more() {
@@ -58,19 +57,17 @@ async fn a_team_that_has_nothing_but_its_namespace_does_what_it_is_allowed_and_n
     assert!(tableau.wait_for(LIMIT, refreshed).await.is_ok(), "{:?}", tableau.truth().refreshes);
 
     // The team reads no Secret, and neither sees nor writes the connections; the platform's people write them.
-    let mut asked: Vec<(&[&str], &str, &str)> = Vec::new();
     for what in ["secrets", "configmaps"] {
-        asked.push((&TEAM, "get", what));
+        assert_eq!(may(&kubectl, "sales", "get", what, NAMESPACE).await, "false", "{what}");
     }
     for what in ["clusterprefectworkspaces", "clustertableausites"] {
-        asked.extend([(&TEAM[..], "get", what), (&TEAM, "update", what)]);
-        let may = kubectl.run(&[&["auth", "can-i", "update", what], &PLATFORM[..]].concat()).await.unwrap();
-        assert_eq!(may.trim(), "yes", "{what}");
+        for verb in ["get", "update"] {
+            assert_eq!(may(&kubectl, "sales", verb, what, "").await, "false", "{verb} {what}");
+        }
+        assert_eq!(may(&kubectl, "platform", "update", what, "").await, "true", "{what}");
     }
-    for (who, verb, what) in asked {
-        let may = kubectl.run(&[&["auth", "can-i", verb, what, "-n", NAMESPACE], who].concat()).await;
-        assert!(may.is_err(), "{verb} {what}: {may:?}");
-    }
+    assert_eq!(may(&kubectl, "sales", "update", "extractrefreshes", "sales").await, "true");
+    no_more_than_its_quota(&kubectl).await;
 
     let label = "acme.example/team";
     kubectl.run(&["label", "namespace", "sales", &format!("{label}-")]).await.unwrap();
@@ -110,6 +107,42 @@ async fn a_team_that_has_nothing_but_its_namespace_does_what_it_is_allowed_and_n
     assert_eq!(tableau.truth().refreshes_of(&pipeline).len(), 1);
     let log = std::fs::read_to_string(info.operator_log.unwrap()).unwrap();
     assert!(!log.contains("forbidden"), "{log}");
+}
+
+/// `true` or `false`, as the API server answers of somebody in this group: `kubectl auth can-i` fails for a no as it does for anything else.
+async fn may(kubectl: &Kubectl, group: &str, verb: &str, resource: &str, namespace: &str) -> String {
+    let ours = if ["secrets", "configmaps"].contains(&resource) { "" } else { "feedwater.dev" };
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {
+            "user": "somebody", "groups": [group, "system:authenticated"],
+            "resourceAttributes": {"group": ours, "resource": resource, "verb": verb, "namespace": namespace},
+        },
+    });
+    let ask = ["create", "-o", "jsonpath={.status.allowed}", "-f", "-"];
+    kubectl.run_with_input(&ask, &review.to_string()).await.unwrap()
+}
+
+/// Kubernetes itself counts what the team declares, and refuses what is too much.
+async fn no_more_than_its_quota(kubectl: &Kubectl) {
+    const COUNT: &str = "count/extractrefreshes.feedwater.dev";
+    let quota = ["resourcequota/feedwater", "-n", "sales"];
+    let counts = |quota: &Value| quota["status"]["used"][COUNT] == "1";
+    kubectl.until("the quota counts", &quota, LIMIT, counts).await.unwrap();
+    let change = |hard: &str| json!({"spec": {"hard": {COUNT: hard}}}).to_string();
+    for (hard, refused) in [("1", true), ("200", false)] {
+        let change = change(hard);
+        kubectl.run(&[&["patch"], &quota[..], &["--type=merge", "-p", &change]].concat()).await.unwrap();
+        let holds = |quota: &Value| quota["status"]["hard"][COUNT] == hard;
+        kubectl.until("the quota holds", &quota, LIMIT, holds).await.unwrap();
+        let second = resources::extract_refresh("sales", "second", "acme", ("Sales", "Other"), &[]);
+        let create = [&["create", "--dry-run=server", "-f", "-"], &TEAM[..]].concat();
+        let created = kubectl.run_with_input(&create, &second.to_string()).await;
+        match created {
+            Err(error) if refused => assert!(error.to_string().contains("exceeded quota"), "{error}"),
+            other => assert!(!refused && other.is_ok(), "{other:?}"),
+        }
+    }
 }
 
 /// The platform's folder as it is, but for the URLs, and with the Secrets that come from elsewhere.

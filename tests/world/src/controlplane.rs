@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager, without nodes.
 //!
 //! Started as controller-runtime's envtest does it, with RBAC and an audit log, and with the controllers for
-//! namespaces, garbage collection, default service accounts and aggregated roles, which envtest leaves out.
+//! namespaces, garbage collection, default service accounts, aggregated roles and quotas, which envtest leaves out.
 
 mod certificates;
 
@@ -238,7 +238,7 @@ impl Starter<'_> {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(
                 "--controllers=namespace-controller,garbage-collector-controller,serviceaccount-controller,\
-                 clusterrole-aggregation-controller",
+                 clusterrole-aggregation-controller,resourcequota-controller",
             )
             .args(["--leader-elect=false", "--secure-port=0"])
             .start()?)

@@ -29,7 +29,7 @@ mod example {
     pub const DATA_SOURCE: (&[&str], &str) = (&["Finance", "Sales"], "Orders");
     pub const WORKBOOK: (&[&str], &str) = (&["Finance", "Reports"], "Revenue");
     /// The deployments in Prefect, as flow and name.
-    pub const ORDERS: (&str, &str) = ("orders", "orders-nightly");
+    pub const ORDERS: (&str, &str) = ("orders", "nightly");
     pub const FX: (&str, &str) = ("fx", "hourly");
     /// The `FlowDeployment`s that declare them.
     pub const FLOW_DEPLOYMENTS: [&str; 2] = ["orders-nightly", "fx-hourly"];
