@@ -194,19 +194,15 @@ pub fn reports(
     let attempt = s.attempt.as_ref().and_then(|attempt| Some((attempt, attempt.job_id.as_deref()?)));
     let ended = s.history.first().and_then(|ended| Some((ended, ended.job_id.as_deref()?)));
     let recent = |ended: &HistoryEntry| ended.ended_at.is_some_and(|at| add(at.0, KEPT) > now);
-    let under_way = attempt.map(|(attempt, job)| (under_way(refresh, s, attempt, job), true));
+    let under_way = attempt.map(|(attempt, job)| under_way(refresh, s, attempt, job));
     let ended = ended.filter(|(ended, _)| recent(ended)).map(|(entry, job)| {
         let known = before.iter().find(|report| report.job.as_str() == job);
-        let report =
-            known.map_or_else(|| from_history(refresh, s, entry, job), |known| ended_now(known, entry));
-        let whole = report.runs.len() >= entry.runs.len();
-        (report, whole)
+        known.map_or_else(|| from_history(refresh, s, entry, job), |known| ended_now(known, entry))
     });
-    let mut reports: Vec<Report> = Vec::new();
-    for (mut report, whole) in ended.into_iter().chain(under_way) {
+    let mut reports: Vec<Report> = ended.into_iter().chain(under_way).collect();
+    for report in &mut reports {
         let known = before.iter().find(|known| known.job == report.job);
-        report.places = places(&report, whole, s, known.map_or(&[], |known| &known.places), &server);
-        reports.push(report);
+        report.places = places(report, s, known.map_or(&[], |known| &known.places), &server);
     }
     // Nowhere to tell it.
     reports.retain(|report| !report.places.is_empty());
@@ -289,11 +285,10 @@ fn extract(s: &ExtractRefreshStatus, luid: &str, kind: Option<TargetKind>) -> Ex
     }
 }
 
-/// Each Prefect that a run which caused it came from, under the newest of its runs; without any, the one of the first upstream. Where it was
-/// told before it is told to the end. `whole`: all runs that caused it are known.
+/// Each Prefect that a run which caused it came from, under the newest of its runs; if none did, the one of the first upstream. Where it was
+/// told before it is told to the end.
 fn places(
     report: &Report,
-    whole: bool,
     s: &ExtractRefreshStatus,
     before: &[Place],
     server: impl Fn(&str) -> Option<String>,
@@ -314,8 +309,10 @@ fn places(
         let home = first.find_map(|mark| workspace(&mark.key));
         // A run caused it that nobody knows any more: where there is more than one Prefect, it may have been told in the other, and a run made
         // here would be a second one.
+        let mut ended = s.history.iter().filter(|ended| ended.job_id.as_deref() == Some(report.job.as_str()));
+        let forgotten = ended.any(|ended| !ended.runs.is_empty());
         let sole = || s.marks.iter().all(|m| workspace(&m.key).and_then(&server) == home.and_then(&server));
-        if let Some(home) = home.filter(|_| whole || sole()) {
+        if let Some(home) = home.filter(|_| !forgotten || sole()) {
             add(home, None);
         }
     }
