@@ -1,6 +1,7 @@
 //! `FlowDeployment`: what is observed of it, and how it acts on Prefect.
 
 use super::context::{Context, Objects};
+use super::heirs;
 use super::index::{Denied, Dependent, Key};
 use super::lanes::{Priority, Waker};
 use super::publish;
@@ -14,8 +15,8 @@ use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
 use crate::model::deployments::Deployment;
 use crate::model::feeds::Feed;
 use crate::model::flow::{
-    self, Ack, Claimant, Desired, Failure, Observed, Place, Step, Turn, Values, View, WorkspaceView, Write,
-    WriteKind,
+    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, View, WorkspaceView,
+    Write, WriteKind,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::pace::Load;
@@ -167,14 +168,15 @@ impl Subject for Flows {
                     // No longer than the lease was asked for; given up, it may or may not have been done.
                     let began = ctx.clock.moment();
                     let sent = tokio::time::timeout(WRITE_DEADLINE, send(&session, &name, write)).await;
-                    let result = sent.unwrap_or(Err(PrefectError::TimedOut));
-                    if let Some(load) = load(result.as_ref().err()) {
+                    let result = sent.unwrap_or(Err((Part::Write, PrefectError::TimedOut)));
+                    if let Some(load) = load(result.as_ref().err().map(|(_, error)| error)) {
                         session.lane.told(load, began);
                     }
                     // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
                     session.wrote(&name, ctx.clock.moment());
-                    let ack = result
-                        .unwrap_or_else(|error| Ack::Failed(kind, failure(kind, slug.as_deref(), error)));
+                    let ack = result.unwrap_or_else(|(part, error)| {
+                        Ack::Failed(kind, failure(kind, part, slug.as_deref(), error))
+                    });
                     let ended = ack.ends();
                     acks.push(ack);
                     if ended {
@@ -236,7 +238,7 @@ fn observe(
         cloud: ctx.workspaces.get(at).is_some_and(|link| is_cloud(&link.key.origin)),
         values,
         claim: flow::claim(desired, &deployment, &others),
-        heir: flow::heir(&others),
+        heir: heirs::heir(ctx, desired, place, at, &others),
         deployment,
         clock: session.and_then(|s| s.client.clock()).map(|reading| reading.lower(moment)),
         cleanup_deadline: ctx.cleanup_deadline,
@@ -356,40 +358,49 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
         .collect()
 }
 
-async fn send(session: &WorkspaceSession, name: &DeploymentName, write: Write) -> Result<Ack, PrefectError> {
+/// Sends it; of a failure also at which part of it.
+async fn send(
+    session: &WorkspaceSession,
+    name: &DeploymentName,
+    write: Write,
+) -> Result<Ack, (Part, PrefectError)> {
     let client = &session.client;
     let kind = write.kind();
-    match write {
+    let at = |part: Part| move |error: PrefectError| (part, error);
+    let done = match write {
         Write::Create { flow, new } => {
             // The server overwrites an existing deployment on POST and drops its schedules: look first, past every snapshot.
-            if client.deployment(name).await?.is_some() {
+            if client.deployment(name).await.map_err(at(Part::Look))?.is_some() {
                 return Ok(Ack::AlreadyThere);
             }
-            let flow = client.ensure_flow(&flow).await?;
-            return client.create_deployment(&flow, &new).await.map(Ack::Created);
+            let flow = client.ensure_flow(&flow).await.map_err(at(Part::Flow))?;
+            let made = client.create_deployment(&flow, &new).await;
+            return made.map(Ack::Created).map_err(at(Part::Write));
         }
         Write::Patch { id, fields } => {
             // A PATCH to a missing pool is answered 500 on every version [measured]; asking first gives the true reason.
             if let Some(pool) = fields.get("work_pool_name").and_then(|p| p.as_str())
-                && !client.work_pool_exists(pool).await?
+                && !client.work_pool_exists(pool).await.map_err(at(Part::Pool))?
             {
                 return Ok(Ack::Failed(kind, Failure::WorkPoolNotFound));
             }
-            client.patch_deployment(&id, &fields).await?;
+            client.patch_deployment(&id, &fields).await
         }
-        Write::AddSchedule { id, new } => client.add_schedule(&id, &new).await?,
-        Write::PutSchedule { id, schedule, new } => client.put_schedule(&id, &schedule, &new).await?,
-        Write::DeleteSchedule { id, schedule } => client.delete_schedule(&id, &schedule).await?,
+        Write::AddSchedule { id, new } => client.add_schedule(&id, &new).await,
+        Write::PutSchedule { id, schedule, new } => client.put_schedule(&id, &schedule, &new).await,
+        Write::DeleteSchedule { id, schedule } => client.delete_schedule(&id, &schedule).await,
         Write::SeeLate { id, before, leaving } => {
-            return client.late_runs(&id, before, &leaving).await.map(Ack::Late);
+            let late = client.late_runs(&id, before, &leaving).await;
+            return late.map(Ack::Late).map_err(at(Part::Write));
         }
         Write::RestoreRuns { id, from, to } => {
-            return client.restore_runs(&id, from, to).await.map(|()| Ack::Restored { from, to });
+            let restored = client.restore_runs(&id, from, to).await;
+            return restored.map(|()| Ack::Restored { from, to }).map_err(at(Part::Write));
         }
-        Write::ScheduleRuns { id, since } => client.schedule_runs(&id, since).await?,
-        Write::Delete { id } => client.delete_deployment(&id).await?,
-    }
-    Ok(Ack::Done(kind))
+        Write::ScheduleRuns { id, since } => client.schedule_runs(&id, since).await,
+        Write::Delete { id } => client.delete_deployment(&id).await,
+    };
+    done.map(|()| Ack::Done(kind)).map_err(at(Part::Write))
 }
 
 /// What a call came to tells about the server's load; nothing where it did not get there.
@@ -429,7 +440,7 @@ fn slug(write: &Write) -> Option<String> {
     }
 }
 
-fn failure(kind: WriteKind, slug: Option<&str>, error: PrefectError) -> Failure {
+fn failure(kind: WriteKind, part: Part, slug: Option<&str>, error: PrefectError) -> Failure {
     match (error, kind) {
         (PrefectError::NotFound, WriteKind::Create) => Failure::WorkPoolNotFound,
         (PrefectError::Parameters { fields }, _) => Failure::ParametersRejected { fields },
@@ -439,7 +450,7 @@ fn failure(kind: WriteKind, slug: Option<&str>, error: PrefectError) -> Failure 
                 None => fields,
             },
         },
-        (PrefectError::Forbidden, _) => Failure::Forbidden,
+        (PrefectError::Forbidden, _) => Failure::Forbidden(part),
         (PrefectError::Unauthorized, _) => Failure::Unauthorized,
         (PrefectError::Throttled { retry_after }, _) => Failure::Throttled(retry_after),
         (PrefectError::Unavailable, _) => Failure::Unavailable,

@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 /// How long to wait to be called before asking again: a slot is offered once, and whoever it was offered to may have no more use for it.
 pub const IN_LINE: Duration = Duration::from_secs(10);
 
+/// How long a slot is kept for whoever it was offered to, from those who come after it: a woken reconcile asks within milliseconds.
+const KEPT: Duration = Duration::from_secs(1);
+
 /// Called when a slot is free for the one who left the name.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
@@ -23,16 +26,27 @@ pub struct Lane {
 }
 
 struct Inner {
+    clock: Clock,
     limit: Limit,
     busy: usize,
     waiting: BTreeMap<Priority, Queue>,
+    /// Who has been called and has not asked yet.
+    offers: Vec<Offer>,
+}
+
+/// A slot that somebody was called for.
+struct Offer {
+    priority: Priority,
+    namespace: String,
+    name: String,
+    /// Until then nobody of a lower priority takes it.
+    until: Moment,
 }
 
 /// How many writes may be in flight.
 enum Limit {
     Fixed(usize),
     Adaptive {
-        clock: Clock,
         pace: Pace,
         /// What each connection object allows; of those that count, the least holds.
         ceilings: BTreeMap<ObjectName, (usize, Weight)>,
@@ -40,11 +54,24 @@ enum Limit {
 }
 
 impl Limit {
-    fn slots(&self) -> usize {
+    fn slots(&self, now: Moment) -> usize {
         match self {
             Self::Fixed(slots) => *slots,
-            Self::Adaptive { clock, pace, ceilings } => pace.slots(clock.moment(), ceiling(ceilings)),
+            Self::Adaptive { pace, ceilings } => pace.slots(now, ceiling(ceilings)),
         }
+    }
+}
+
+impl Inner {
+    /// Slots that nobody has.
+    fn free(&self, now: Moment) -> usize {
+        self.limit.slots(now).saturating_sub(self.busy)
+    }
+
+    /// Slots that are kept for those who come before this priority, or for anybody.
+    fn kept(&self, before: Option<Priority>, now: Moment) -> usize {
+        let live = self.offers.iter().filter(|offer| now < offer.until);
+        live.filter(|offer| before.is_none_or(|priority| offer.priority < priority)).count()
     }
 }
 
@@ -99,17 +126,18 @@ pub struct Pass {
 
 impl Lane {
     /// A lane with this many writes in flight at most.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Self::with(Limit::Fixed(limit))
+    pub fn new(limit: usize, clock: Clock) -> Arc<Self> {
+        Self::with(Limit::Fixed(limit), clock)
     }
 
     /// A lane that begins with one write in flight and adapts.
     pub fn adaptive(clock: Clock) -> Arc<Self> {
-        Self::with(Limit::Adaptive { clock, pace: Pace::default(), ceilings: BTreeMap::new() })
+        Self::with(Limit::Adaptive { pace: Pace::default(), ceilings: BTreeMap::new() }, clock)
     }
 
-    fn with(limit: Limit) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(Inner { limit, busy: 0, waiting: BTreeMap::new() }) })
+    fn with(limit: Limit, clock: Clock) -> Arc<Self> {
+        let (waiting, offers) = (BTreeMap::new(), Vec::new());
+        Arc::new(Self { inner: Mutex::new(Inner { clock, limit, busy: 0, waiting, offers }) })
     }
 
     /// How many writes a connection object allows at once, which counts for the others as long as it is let in; and how it is now.
@@ -133,9 +161,8 @@ impl Lane {
     pub fn told(self: &Arc<Self>, load: Load, sent: Moment) {
         let silence = {
             let mut inner = self.lock();
-            let busy = inner.busy;
-            let Limit::Adaptive { clock, pace, ceilings } = &mut inner.limit else { return };
-            let now = clock.moment();
+            let (busy, now) = (inner.busy, inner.clock.moment());
+            let Limit::Adaptive { pace, ceilings } = &mut inner.limit else { return };
             pace.take(load, sent, now, busy, ceiling(ceilings));
             pace.silent_until(now).map(|until| until.since(now))
         };
@@ -152,7 +179,8 @@ impl Lane {
         }
     }
 
-    /// A pass, or `None` and `waker` is called once when a slot is free. Asking again with the same name keeps the place in the queue.
+    /// A pass, or `None` and `waker` is called once when a slot is free. Asking again with the same name keeps the place in the queue. A slot that
+    /// somebody before it was called for is not free.
     pub fn enter(
         self: &Arc<Self>,
         namespace: &str,
@@ -161,7 +189,11 @@ impl Lane {
         waker: Waker,
     ) -> Option<Pass> {
         let mut inner = self.lock();
-        if inner.busy < inner.limit.slots() {
+        let now = inner.clock.moment();
+        inner
+            .offers
+            .retain(|offer| now < offer.until && !(offer.namespace == namespace && offer.name == name));
+        if inner.free(now) > inner.kept(Some(priority), now) {
             inner.busy += 1;
             return Some(Pass { lane: self.clone() });
         }
@@ -191,13 +223,22 @@ impl Lane {
         self.wake();
     }
 
-    /// Wakes as many as there are free slots. They are free, not reserved: the woken one asks again, and whoever comes first takes it.
+    /// Wakes as many as there are free slots. The woken one asks again; until then, and for a while, whoever comes after it gets none. Among equals
+    /// the first to ask takes it.
     fn wake(&self) {
         let next: Vec<Waker> = {
             let mut inner = self.lock();
-            let free = inner.limit.slots().saturating_sub(inner.busy);
-            let waiting = &mut inner.waiting;
-            (0..free).map_while(|_| waiting.values_mut().find_map(Queue::pop)).collect()
+            let now = inner.clock.moment();
+            inner.offers.retain(|offer| now < offer.until);
+            let mut next = Vec::new();
+            for _ in inner.kept(None, now)..inner.free(now) {
+                let mut waiting = inner.waiting.iter_mut();
+                let first = waiting.find_map(|(priority, queue)| Some((*priority, queue.pop()?)));
+                let Some((priority, (namespace, name, waker))) = first else { break };
+                inner.offers.push(Offer { priority, namespace, name, until: now.plus(KEPT) });
+                next.push(waker);
+            }
+            next
         };
         for wake in next {
             wake();
@@ -221,18 +262,21 @@ impl Queue {
         queue.push_back((name.to_owned(), waker));
     }
 
-    fn pop(&mut self) -> Option<Waker> {
+    /// Namespace and name of the next, and how to call it.
+    fn pop(&mut self) -> Option<(String, String, Waker)> {
         let namespace = self.turns.pop_front()?;
         let queue = self.by_namespace.get_mut(&namespace)?;
         let (name, waker) = queue.pop_front()?;
         let more = !queue.is_empty();
-        self.known.remove(&(namespace.clone(), name));
+        let known = (namespace, name);
+        self.known.remove(&known);
+        let (namespace, name) = known;
         if more {
-            self.turns.push_back(namespace);
+            self.turns.push_back(namespace.clone());
         } else {
             self.by_namespace.remove(&namespace);
         }
-        Some(waker)
+        Some((namespace, name, waker))
     }
 }
 
@@ -247,14 +291,18 @@ mod tests {
     use super::*;
     use crate::model::connection::Trouble;
 
+    fn lane(slots: usize) -> Arc<Lane> {
+        Lane::new(slots, Clock::virtual_from("2026-11-24T10:00:00Z".parse().unwrap()))
+    }
+
     fn waker(log: &Arc<Mutex<Vec<String>>>, name: &str) -> Waker {
         let (log, name) = (log.clone(), name.to_owned());
         Arc::new(move || log.lock().unwrap().push(name.clone()))
     }
 
-    #[test]
-    fn slots_go_round_the_namespaces_and_changes_go_first() {
-        let lane = Lane::new(1);
+    #[tokio::test(start_paused = true)]
+    async fn slots_go_round_the_namespaces_and_changes_go_first() {
+        let lane = lane(1);
         let log = Arc::default();
         let mut pass = lane.enter("a", "busy", Priority::Rest, waker(&log, "busy"));
         assert!(pass.is_some());
@@ -262,16 +310,24 @@ mod tests {
             assert!(lane.enter(namespace, name, Priority::Rest, waker(&log, name)).is_none());
         }
         assert!(lane.enter("c", "c1", Priority::Changed, waker(&log, "c1")).is_none());
-        for _ in 0..5 {
+        for (namespace, called, priority) in [
+            ("c", "c1", Priority::Changed),
+            ("a", "a1", Priority::Rest),
+            ("b", "b1", Priority::Rest),
+            ("a", "a2", Priority::Rest),
+        ] {
             drop(pass.take());
-            pass = lane.enter("x", "x", Priority::Rest, waker(&log, "x"));
+            assert_eq!(log.lock().unwrap().last().unwrap(), called);
+            pass = lane.enter(namespace, called, priority, waker(&log, called));
+            assert!(pass.is_some(), "{called}");
         }
-        assert_eq!(*log.lock().unwrap(), ["c1", "a1", "b1", "a2"]);
+        drop(pass);
+        assert_eq!(log.lock().unwrap().len(), 4);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_report_waits_until_nobody_else_does() {
-        let lane = Lane::new(1);
+        let lane = lane(1);
         let log = Arc::default();
         let pass = lane.enter("a", "busy", Priority::Rest, waker(&log, "busy"));
         let report = lane.pass("a", "report", Priority::Report);
@@ -285,9 +341,36 @@ mod tests {
         report.await;
     }
 
+    /// A report is told call by call, and asks for the next slot in the very moment in which it gives one back: before whoever is called then.
+    #[tokio::test(start_paused = true)]
+    async fn a_report_does_not_take_again_what_it_has_given_back_for_a_change() {
+        let lane = lane(1);
+        let log = Arc::default();
+        let first = lane.pass("a", "report", Priority::Report).await;
+        assert!(lane.enter("b", "edit", Priority::Changed, waker(&log, "edit")).is_none());
+        drop(first);
+        let second = lane.pass("a", "report", Priority::Report);
+        tokio::pin!(second);
+        assert!(futures::poll!(&mut second).is_pending(), "it is kept for the change");
+        assert_eq!(*log.lock().unwrap(), ["edit"]);
+        tokio::time::sleep(KEPT / 2).await;
+        let edit = lane.enter("b", "edit", Priority::Changed, waker(&log, "edit"));
+        assert!(edit.is_some());
+        drop(edit);
+        second.await;
+        // What is kept for those of lower priority does not hold up a change, nor does what nobody asks for hold up anybody for long.
+        let pass = lane.enter("a", "busy", Priority::Rest, waker(&log, "busy"));
+        assert!(lane.enter("a", "rest", Priority::Rest, waker(&log, "rest")).is_none());
+        drop(pass);
+        drop(lane.enter("b", "edit", Priority::Changed, waker(&log, "edit")).unwrap());
+        assert!(lane.enter("a", "report", Priority::Report, waker(&log, "report")).is_none());
+        tokio::time::sleep(KEPT + Duration::from_millis(1)).await;
+        assert!(lane.enter("a", "report", Priority::Report, waker(&log, "report")).is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_report_does_not_depend_on_those_who_were_called_before_it() {
-        let lane = Lane::new(1);
+        let lane = lane(1);
         let log = Arc::default();
         let pass = lane.enter("a", "busy", Priority::Rest, waker(&log, "busy"));
         assert!(lane.enter("a", "needless", Priority::Rest, waker(&log, "needless")).is_none());

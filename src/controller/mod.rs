@@ -17,6 +17,7 @@ mod extract_warnings;
 pub mod extracts;
 mod feeds;
 pub mod flows;
+mod heirs;
 pub mod in_use;
 pub mod index;
 mod index_facts;

@@ -278,12 +278,13 @@ impl SiteSession {
             schedules: ServerView::Unread,
             warnings: Arc::default(),
         }));
-        let (budget, edition) = (setup.budget.clone(), setup.edition);
+        let (budget, edition, lane) =
+            (setup.budget.clone(), setup.edition, Lane::new(4, setup.clock.clone()));
         let observer = super::site_observer::Observer::new(client.clone(), setup, out);
         let task = tokio::spawn(observer.run(hints_rx));
         Arc::new(Self {
             client,
-            lane: Lane::new(4),
+            lane,
             budget,
             edition,
             touched: Mutex::default(),

@@ -39,6 +39,8 @@ enum When {
     Always,
     /// When it is asked for its version: it shows on the connection.
     Asked,
+    /// When the flow of a deployment is made sure of: it shows on its resource.
+    Naming,
     /// When a deployment is created: it shows on its resource.
     Creating,
     /// When a schedule is added to a deployment that is there.
@@ -49,7 +51,7 @@ impl When {
     fn plural(self) -> &'static str {
         match self {
             Self::Always | Self::Asked => "prefectworkspaces",
-            Self::Creating | Self::Scheduling => "flowdeployments",
+            Self::Naming | Self::Creating | Self::Scheduling => "flowdeployments",
         }
     }
 
@@ -57,6 +59,7 @@ impl When {
         match self {
             Self::Always => true,
             Self::Asked => seen.target == "/api/admin/version",
+            Self::Naming => seen.method == "POST" && seen.target == "/api/flows/",
             Self::Creating => seen.method == "POST" && seen.target == "/api/deployments/",
             Self::Scheduling => seen.method == "POST" && seen.target.ends_with("/schedules"),
         }
@@ -211,6 +214,8 @@ fn flow() -> Vec<Case> {
         case("the work pool is missing", creating, || refused(404), ("False", "WorkPoolNotFound", None)),
         case("401", creating, || refused(401), ("Unknown", "ConnectionUnavailable", waiting)),
         case("403", creating, || refused(403), ("False", "PermissionDenied", None)),
+        case("403 to its flow", When::Naming, || refused(403), ("False", "PermissionDenied", None)),
+        case("403 to a schedule", scheduling, || refused(403), ("False", "PermissionDenied", None)),
         case("404", scheduling, || refused(404), ("Unknown", "RemoteNotFound", waiting)),
         case(
             "404 of a proxy in front",

@@ -207,3 +207,93 @@ async fn two_that_swap_names_both_get_theirs() {
         assert!(all.iter().any(|d| *d.name.deployment == *deployment && d.tags.contains(&mark)), "{all:?}");
     }
 }
+
+/// A file gets another name, and what it is then cannot be used at once: its spec is wrong, or its connection, which was renamed as well, is not ready.
+/// It is waited for. As long as that takes, nothing is deleted; at the end the deployment stays.
+#[tokio::test(start_paused = true)]
+async fn what_an_heir_declares_that_cannot_act_yet_is_not_deleted() {
+    type Change = fn(&World);
+    fn production(spec: &Value) -> Value {
+        let mut next = resources::prefect_workspace(NAMESPACE, "production", URL);
+        next["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        next
+    }
+    let put = |world: &World, kind: &str, object: Value| {
+        let _ = world.server.put(kind, object);
+    };
+    let template = json!({"region": {"__prefect_kind": "json", "value": "1"}});
+    let (nothing, by_key): (Change, _) =
+        (|_| {}, json!({"auth": {"apiKey": {"secretRef": {"name": "key"}}}}));
+    let cases: [(&str, Value, Option<Value>, Change); 4] = [
+        ("a wrong spec", json!({"parameters": template}), None, |world| {
+            let spec = json!({"spec": {"parameters": null}});
+            world.server.merge("flowdeployments", NAMESPACE, "other", &spec).unwrap();
+        }),
+        ("no Secret", json!({"workspaceRef": {"name": "production"}}), Some(by_key), |world| {
+            world.secret(NAMESPACE, "key", &[("apiKey", "value")]);
+        }),
+        (
+            "suspended",
+            json!({"workspaceRef": {"name": "production"}}),
+            Some(json!({"suspend": true})),
+            |world| {
+                let spec = json!({"spec": {"suspend": false}});
+                world.server.merge("prefectworkspaces", NAMESPACE, "production", &spec).unwrap();
+            },
+        ),
+        ("no connection", json!({"workspaceRef": {"name": "production"}}), None, |world| {
+            workspace(world, "production", URL);
+        }),
+    ];
+    for (what, spec, connection, mend) in cases {
+        for mend in [Some(mend), None] {
+            let world = with_one(None);
+            let _operator = world.operator("one");
+            world.settle().await;
+            let before = there(&world);
+            let mut other = declares("other", "orders");
+            other["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            if let Some(connection) = &connection {
+                put(&world, "prefectworkspaces", production(connection));
+            }
+            put(&world, "flowdeployments", other);
+            sleep(POLL).await;
+            world.server.remove("flowdeployments", NAMESPACE, "orders").unwrap();
+            sleep(Duration::from_secs(90)).await;
+            let gone = |world: &World| world.server.object("flowdeployments", NAMESPACE, "orders").is_none();
+            assert_eq!((there(&world), gone(&world)), (before.clone(), false), "{what}");
+            mend.unwrap_or(nothing)(&world);
+            world.until(what, gone).await;
+            world.until(what, |world| there(world).len() == 1).await;
+            sleep(POLL * 4).await;
+            let kept = there(&world);
+            assert_eq!((kept.len(), &kept[0].id), (1, &before[0].id), "{what}");
+            let theirs = kept[0].tags.contains(&format!("feedwater:{INSTANCE}/{NAMESPACE}/other"));
+            let is = condition(&world.flow_object("other"), "Ready") == Some(("True", "InSync"));
+            assert_eq!((theirs, is), (mend.is_some(), mend.is_some()), "{what}");
+        }
+    }
+}
+
+/// It is expected, and stands in nobody's way: neither in that of one who declares the same, nor in another namespace or another Prefect.
+#[tokio::test(start_paused = true)]
+async fn who_is_only_expected_takes_nothing_from_others() {
+    let world = with_one(None);
+    let mut wrong = declares("other", "hourly");
+    wrong["spec"]["parameters"] = json!({"region": {"__prefect_kind": "json", "value": "1"}});
+    world.server.put("flowdeployments", wrong).unwrap();
+    workspace(&world, "staging", "https://prefect.other.example/api");
+    let mut elsewhere = declares("elsewhere", "orders");
+    elsewhere["spec"]["workspaceRef"]["name"] = json!("staging");
+    elsewhere["spec"]["parameters"] = json!({"region": {"__prefect_kind": "json", "value": "1"}});
+    world.server.put("flowdeployments", elsewhere).unwrap();
+    let _operator = world.operator("one");
+    sleep(POLL).await;
+    world.server.put("flowdeployments", declares("third", "hourly")).unwrap();
+    world.settle().await;
+    assert_eq!(condition(&world.flow_object("third"), "Ready"), Some(("True", "InSync")));
+    assert_eq!(there(&world).len(), 2);
+    world.server.remove("flowdeployments", NAMESPACE, "orders").unwrap();
+    sleep(POLL).await;
+    assert_eq!(there(&world).len(), 1, "nobody declares it there");
+}

@@ -1,20 +1,37 @@
-//! What `kubectl describe exr` says in the five moments that people meet: `docs/describe.md` shows real outputs, and they stay true.
-//! `UPDATE=1` writes them anew.
+//! What `kubectl describe` says in the moments that people meet: `docs/describe.md` shows real outputs of `exr`, `docs/flow-deployments.md` of `fdep`,
+//! and they stay true. `UPDATE=1` writes them anew.
 
-use crate::stage::{Stage, is};
+use crate::stage::{LIMIT, Stage, is};
 use crate::triggers_help::{failing, status};
-use feedwater::api::ExtractRefresh;
+use feedwater::api::{ExtractRefresh, FlowDeployment};
 use jiff::Timestamp;
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 use world::tableau::{Script, Step};
 
+const EXR: &str = "extractrefresh";
+
 impl Stage {
+    /// The output of a `FlowDeployment`, as soon as it has this Event, which is written after the status.
+    async fn described(&self, name: &str, event: &str) -> String {
+        let started = tokio::time::Instant::now();
+        loop {
+            let text = self.describe("flowdeployment", name).await;
+            let events = text.split_once("\nEvents:").map(|(_, events)| events.to_owned());
+            if events.is_some_and(|events| events.contains(event)) {
+                return text;
+            }
+            assert!(started.elapsed() < LIMIT, "no Event {event}:\n{text}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// The output, as it would be in a namespace `finance` where the flows are called as their deployments are.
-    async fn describe(&self, name: &str) -> String {
-        let args = ["describe", "extractrefresh", name, "-n", &self.namespace];
+    async fn describe(&self, kind: &str, name: &str) -> String {
+        let args = ["describe", kind, name, "-n", &self.namespace];
         let text = self.kubectl.run(&args).await.unwrap();
         let text = text.replace(&format!("{}-", self.namespace), "").replace(&self.namespace, "finance");
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -77,7 +94,7 @@ async fn the_page_shows_what_kubectl_describe_says() {
     stage.example("orders", json!({})).await;
     complete("orders").await;
     stage.fresh("orders").await;
-    shown.push(("fresh", stage.describe("orders").await));
+    shown.push(("fresh", stage.describe(EXR, "orders").await));
 
     // Two upstreams, of which one has completed anew.
     let revenue = stage.datasource("revenue");
@@ -89,13 +106,13 @@ async fn the_page_shows_what_kubectl_describe_says() {
     };
     stage.extract("revenue", "it waits for the other", waits).await;
     assert_eq!(stage.refreshed(&revenue), 0);
-    shown.push(("waiting", stage.describe("revenue").await));
+    shown.push(("waiting", stage.describe(EXR, "revenue").await));
 
     let stock = stage.example("stock", json!({})).await;
     stage.tableau.script(&stock, Script { running: Step::UntilReleased, ..Script::default() });
     complete("stock").await;
     stage.activity("stock", "True", "Running").await;
-    shown.push(("running", stage.describe("stock").await));
+    shown.push(("running", stage.describe(EXR, "stock").await));
     stage.tableau.release_jobs(&stock);
 
     let retry = json!({"retry": {"limit": 1, "backoff": {"duration": "1s"}}});
@@ -103,30 +120,65 @@ async fn the_page_shows_what_kubectl_describe_says() {
     stage.tableau.script(&crm, failing());
     complete("crm").await;
     stage.activity("crm", "False", "RetriesExhausted").await;
-    shown.push(("failed", stage.describe("crm").await));
+    shown.push(("failed", stage.describe(EXR, "crm").await));
 
     let too_old = |e: &ExtractRefresh| is(e, "Fresh", "False", "Stale");
     stage.until_within(Duration::from_secs(120), "returns", "Stale", too_old).await;
-    shown.push(("stale", stage.describe("returns").await));
+    shown.push(("stale", stage.describe(EXR, "returns").await));
 
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/describe.md");
-    let mut page = std::fs::read_to_string(&file).unwrap();
-    for (name, text) in &shown {
+    hold("docs/describe.md", &shown);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_of_deployments_shows_what_kubectl_describe_says() {
+    let stage = Stage::set("deployments").await;
+    let declare = async |name: &str, more: Value| {
+        let mut flow = stage.flow_object(name);
+        flow["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        stage.apply(&[flow]).await;
+    };
+    let mut shown = Vec::new();
+
+    let nightly =
+        json!([{"slug": "nightly", "cron": {"expression": "0 2 * * *"}, "timeZone": "Europe/Berlin"}]);
+    declare("orders", json!({"schedules": nightly})).await;
+    stage.deployed("orders").await;
+    shown.push(("healthy", stage.described("orders", "Created").await));
+
+    declare("fx", json!({"description": "Loads the rates of the day", "driftDetection": {"mode": "Warn"}}))
+        .await;
+    let id = stage.deployed("fx").await;
+    let theirs = json!({"description": "changed by hand"});
+    stage.prefect.call(Method::PATCH, &format!("/deployments/{id}"), Some(theirs)).await.unwrap();
+    let differs = |f: &FlowDeployment| is(f, "Drifted", "True", "DriftDetected");
+    stage.until("fx", "Drifted", differs).await;
+    shown.push(("drifted", stage.described("fx", "Created").await));
+
+    declare("crm", json!({"workPool": {"name": "kubernetes-heavy"}})).await;
+    let refused = |f: &FlowDeployment| is(f, "Ready", "False", "WorkPoolNotFound");
+    stage.until("crm", "WorkPoolNotFound", refused).await;
+    shown.push(("failing", stage.described("crm", "WorkPoolNotFound").await));
+
+    hold("docs/flow-deployments.md", &shown);
+}
+
+/// The page has these outputs in their places, or is given them.
+fn hold(page: &str, shown: &[(&str, String)]) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    for (name, now) in shown {
         let begin = format!("<!-- describe: {name} -->\n```console\n");
-        let from = page.find(&begin).unwrap_or_else(|| panic!("docs/describe.md has no place for `{name}`"))
-            + begin.len();
-        let to = from + page[from..].find("```\n<!-- end -->").unwrap();
+        let from =
+            text.find(&begin).unwrap_or_else(|| panic!("{page} has no place for `{name}`")) + begin.len();
+        let to = from + text[from..].find("```\n<!-- end -->").unwrap();
         if std::env::var_os("UPDATE").is_some() {
-            page.replace_range(from..to, text);
+            text.replace_range(from..to, now);
         } else {
-            let (page, now) = (plain(&page[from..to]), plain(text));
-            assert_eq!(
-                page, now,
-                "docs/describe.md is not what kubectl says of `{name}`: UPDATE=1 writes it anew"
-            );
+            let (there, now) = (plain(&text[from..to]), plain(now));
+            assert_eq!(there, now, "{page} is not what kubectl says of `{name}`: UPDATE=1 writes it anew");
         }
     }
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(file, page).unwrap();
+        std::fs::write(file, text).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use super::tableau::{self, Told};
 use super::{
     BadConnection, ConnectionState, DesiredSite, DesiredWorkspace, SiteAuth, Support, TESTED, Trouble,
-    WorkspaceAuth, support,
+    WorkspaceAuth, is_cloud, support,
 };
 use crate::api::CaBundleKind;
 use crate::model::conditions::{Truth, Verdict};
@@ -245,10 +245,15 @@ fn as_told(told: Told) -> Vec<Verdict> {
 
 fn wrong_server(service: &Service<'_>, url: &str) -> String {
     match service {
+        Service::Prefect { .. } if is_cloud(url) => {
+            format!(
+                "Prefect Cloud has no account or workspace with the ids in {url}, or what answers is a proxy before it; correct spec.apiUrl, \
+                 or make another PrefectWorkspace with the right ids, since spec.cloud cannot be changed"
+            )
+        }
         Service::Prefect { .. } => {
             format!(
-                "What answers at {url} is not the API of Prefect, or has no such workspace; correct the address: spec.apiUrl ends with /api \
-                 on most servers"
+                "What answers at {url} is not the API of Prefect; correct spec.apiUrl, host and path: it ends with /api on most servers"
             )
         }
         Service::Tableau(_) => {
@@ -290,7 +295,11 @@ mod tests {
     use std::time::Duration;
 
     fn workspace(state: &ConnectionState, auth: WorkspaceAuth) -> Vec<Verdict> {
-        let api_url = "https://prefect.acme.internal/api".into();
+        workspace_at("https://prefect.acme.internal/api", state, auth)
+    }
+
+    fn workspace_at(url: &str, state: &ConnectionState, auth: WorkspaceAuth) -> Vec<Verdict> {
+        let api_url = url.to_owned();
         workspace_verdicts(
             &Ok(DesiredWorkspace {
                 api_url,
@@ -441,6 +450,20 @@ mod tests {
             let ready = &workspace(&state, WorkspaceAuth::None)[0];
             assert_eq!((ready.reason, ready.truth), (reason, truth), "{state:?}");
             assert!(ready.message.contains(names), "{}", ready.message);
+        }
+    }
+
+    /// Where the address is right by construction, other words are of use.
+    #[test]
+    fn the_wrong_server_is_mended_by_the_address_or_by_the_ids_of_the_cloud() {
+        let cloud = "https://api.prefect.cloud/api/accounts/a/workspaces/w";
+        for (url, names) in
+            [("https://prefect.acme.internal", "it ends with /api"), (cloud, "with the right ids")]
+        {
+            let ready =
+                &workspace_at(url, &ConnectionState::Failed(Trouble::WrongServer), WorkspaceAuth::None)[0];
+            assert_eq!(ready.reason, "WrongServer");
+            assert!(ready.message.contains(url) && ready.message.contains(names), "{}", ready.message);
         }
     }
 

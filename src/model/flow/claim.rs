@@ -12,6 +12,7 @@ pub const MARK_PREFIX: &str = "feedwater:";
 
 /// Another `FlowDeployment` that declares the deployment at the same place, or is about to leave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // answers to separate questions
 pub struct Claimant {
     /// The resource.
     pub name: ObjectName,

@@ -305,8 +305,8 @@ pub enum Failure {
         /// Names of fields.
         fields: Vec<String>,
     },
-    /// 403.
-    Forbidden,
+    /// 403, to this part of it.
+    Forbidden(Part),
     /// 401.
     Unauthorized,
     /// 429, and how long to wait if it said so.
@@ -327,13 +327,26 @@ pub enum Failure {
     Rejected(u16),
 }
 
+/// A part of a write: each takes a right of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Before a deployment is created: whether there is one.
+    Look,
+    /// Before a deployment is created: making sure of its flow.
+    Flow,
+    /// Before a deployment is changed: whether its work pool is there.
+    Pool,
+    /// The write itself.
+    Write,
+}
+
 impl Failure {
     /// Prefect refuses what was written, and may well take something else.
     fn is_of_one(&self) -> bool {
         match self {
             Self::ParametersRejected { .. } | Self::Invalid { .. } | Self::Rejected(400..500) => true,
             Self::WorkPoolNotFound
-            | Self::Forbidden
+            | Self::Forbidden(_)
             | Self::Unauthorized
             | Self::Throttled(_)
             | Self::Unavailable
@@ -359,7 +372,7 @@ impl Failure {
             Self::WorkPoolNotFound
             | Self::ParametersRejected { .. }
             | Self::Invalid { .. }
-            | Self::Forbidden
+            | Self::Forbidden(_)
             | Self::Conflict
             | Self::Rejected(_) => false,
         }

@@ -1,9 +1,11 @@
 //! Rules for leaving a deployment: its resource is deleted, or its spec names another place.
 
 use super::claim::{Owner, is_written, owner};
-use super::pass::{Drifted, Pass, Ready, forget, set, warned};
+use super::pass::{Drifted, Pass, Ready, forget, part_of, set, warned};
 use super::repair::{self, repair};
-use super::{Decision, Desired, Failure, Heir, Memory, Observed, Step, View, WorkspaceView, Write, diff};
+use super::{
+    Decision, Desired, Failure, Heir, Memory, Observed, Step, View, WorkspaceView, Write, WriteKind, diff,
+};
 use crate::api::{DeletionPolicy, FlowDeploymentStatus, PendingWrite, Time};
 use crate::model::deployments::Deployment;
 use crate::model::heirs;
@@ -167,9 +169,9 @@ fn next(p: &Pass) -> Next {
         WorkspaceView::Ready => {}
     }
     if let Some(memory) = p.waits()
-        && let Some((_, failure)) = &memory.failure
+        && let Some((kind, failure)) = &memory.failure
     {
-        return Next::Blocked { cause: cause(failure), until: Some(memory.until) };
+        return Next::Blocked { cause: cause(*kind, failure), until: Some(memory.until) };
     }
     match &p.o.deployment {
         View::Unread | View::Dirty => Next::See,
@@ -243,9 +245,11 @@ fn deleting(p: &Pass, mut status: FlowDeploymentStatus) -> FlowDeploymentStatus 
     status
 }
 
-fn cause(failure: &Failure) -> String {
+fn cause(kind: WriteKind, failure: &Failure) -> String {
     match failure {
-        Failure::Forbidden => "the credentials of the workspace may not do it",
+        Failure::Forbidden(part) => {
+            return format!("the credentials of the workspace may not {}", part_of(kind, *part));
+        }
         Failure::Unauthorized => "Prefect refuses the credentials",
         Failure::Throttled(_) | Failure::Unavailable => "Prefect is busy",
         Failure::Unreachable | Failure::Ambiguous | Failure::TimedOut => "Prefect does not answer",

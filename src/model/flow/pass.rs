@@ -1,6 +1,6 @@
 //! One pass: what it knows, and how it words its outcome in conditions.
 
-use super::{Decision, Desired, Failure, Memory, Note, Observed, Step, Values, WriteKind};
+use super::{Decision, Desired, Failure, Memory, Note, Observed, Part, Step, Values, WriteKind};
 use crate::api::{Drift, FlowDeploymentStatus, Time};
 use crate::model::conditions::{Truth, Verdict, reason_of, stamp};
 use crate::model::ids::ConnectionName;
@@ -243,10 +243,12 @@ impl<'a> Pass<'a> {
                     without(failure.0)
                 ),
             )),
-            Failure::Forbidden => Some(Ready::wrong(
+            Failure::Forbidden(part) => Some(Ready::wrong(
                 "PermissionDenied",
                 format!(
-                    "The credentials of workspace `{workspace}` may not do this; give them the right to change deployments"
+                    "The credentials of workspace `{workspace}` may not {}; give them that right in Prefect, or let them through in a proxy \
+                     before it",
+                    part_of(failure.0, *part)
                 ),
             )),
             Failure::Conflict => Some(Ready::wrong(
@@ -336,7 +338,7 @@ pub(super) fn delay(failure: &Failure, tries: u32) -> Duration {
         Failure::WorkPoolNotFound => doubled(ABSENCE, tries),
         Failure::ParametersRejected { .. }
         | Failure::Invalid { .. }
-        | Failure::Forbidden
+        | Failure::Forbidden(_)
         | Failure::Unauthorized
         | Failure::Conflict
         | Failure::Rejected(_) => doubled(REFUSAL, tries),
@@ -374,6 +376,16 @@ fn hint(fields: &[String]) -> &'static str {
 /// A schedule is added to a deployment that is there by then.
 fn without(kind: WriteKind) -> &'static str {
     if kind == WriteKind::AddSchedule { ". The deployment is there without it until then" } else { "" }
+}
+
+/// What was refused of a write.
+pub(super) fn part_of(kind: WriteKind, part: Part) -> &'static str {
+    match part {
+        Part::Look => "read the deployment",
+        Part::Flow => "create its flow",
+        Part::Pool => "read its work pool",
+        Part::Write => doing(kind),
+    }
 }
 
 fn doing(kind: WriteKind) -> &'static str {

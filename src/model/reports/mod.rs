@@ -285,7 +285,7 @@ fn extract(s: &ExtractRefreshStatus, luid: &str, kind: Option<TargetKind>) -> Ex
     }
 }
 
-/// Each Prefect that a run which caused it came from, under the newest of its runs; without any, the one of the first upstream. Where it was
+/// Each Prefect that a run which caused it came from, under the newest of its runs; if none did, the one of the first upstream. Where it was
 /// told before it is told to the end.
 fn places(
     report: &Report,
@@ -306,7 +306,13 @@ fn places(
     }
     if before.is_empty() && report.runs.is_empty() {
         let mut first = s.marks.iter().filter(|mark| mark.removed_at.is_none());
-        if let Some(home) = first.find_map(|mark| workspace(&mark.key)) {
+        let home = first.find_map(|mark| workspace(&mark.key));
+        // A run caused it that nobody knows any more: where there is more than one Prefect, it may have been told in the other, and a run made
+        // here would be a second one.
+        let mut ended = s.history.iter().filter(|ended| ended.job_id.as_deref() == Some(report.job.as_str()));
+        let forgotten = ended.any(|ended| !ended.runs.is_empty());
+        let sole = || s.marks.iter().all(|m| workspace(&m.key).and_then(&server) == home.and_then(&server));
+        if let Some(home) = home.filter(|_| !forgotten || sole()) {
             add(home, None);
         }
     }

@@ -152,6 +152,22 @@ fn what_ended_keeps_what_was_known_of_it_while_it_ran() {
     assert_eq!(one(&s).job, known.job);
 }
 
+/// It was told in the Prefect of the run, which is not the one of the first upstream: a second one there would be about nothing.
+#[test]
+fn whoever_does_not_know_the_run_of_a_refresh_tells_it_only_where_it_was_told() {
+    let of = |first: &str, second: &str, seen: &str| {
+        let running = started(submitted(vec![mark("a", first, 10, Some(10)), mark("b", second, 20, None)]));
+        let mut s = ended(running, Outcome::Succeeded);
+        s.history[0].runs = vec!["run-b".into()];
+        s.marks[1].seen.as_mut().unwrap().run_id = seen.into();
+        told(&s, &[])
+    };
+    assert_eq!(placed(&of("prod", "other", "run-b")[0]), [("other", Some("run-b"))]);
+    assert_eq!(of("prod", "other", "run-later"), []);
+    assert_eq!(of("prod", "off", "run-later"), [], "it was not wanted there");
+    assert_eq!(placed(&of("prod", "twin", "run-later")[0]), [("prod", None)], "there is only one");
+}
+
 #[test]
 fn a_retry_and_the_failure_before_it_are_two() {
     let mut s = ended(started(submitted(vec![mark("a", "prod", 10, None)])), Outcome::Failed);

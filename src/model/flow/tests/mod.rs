@@ -379,6 +379,27 @@ fn the_mark_then_age_then_name_decide_between_claimants() {
     assert_eq!(heir(&[claimant("a", older, true)]), Heir::None);
 }
 
+/// To list runs, to make a flow and to change a deployment take different rights.
+#[test]
+fn a_refusal_names_the_right_that_is_missing() {
+    let d = desired(&json!({}));
+    let (o, status) = (present(&json!({})), FlowDeploymentStatus::default());
+    for (kind, part, names) in [
+        (WriteKind::Create, Part::Look, "may not read the deployment;"),
+        (WriteKind::Create, Part::Flow, "may not create its flow;"),
+        (WriteKind::Create, Part::Write, "may not create the deployment;"),
+        (WriteKind::Patch, Part::Pool, "may not read its work pool;"),
+        (WriteKind::Patch, Part::Write, "may not change the deployment;"),
+        (WriteKind::SeeLate, Part::Write, "may not list the deployment's runs;"),
+        (WriteKind::ScheduleRuns, Part::Write, "may not schedule the deployment's runs again;"),
+    ] {
+        let refused = [Ack::Failed(kind, Failure::Forbidden(part))];
+        let folded = fold(&d, &o, &status, &refused, now());
+        assert_eq!(ready(&folded), ("False", "PermissionDenied"));
+        assert!(folded.notes[0].message.contains(names), "{}", folded.notes[0].message);
+    }
+}
+
 #[test]
 fn an_unusable_spec_stalls() {
     let why = Unsupported { message: "no".into() };

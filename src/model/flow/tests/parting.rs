@@ -79,7 +79,7 @@ fn a_blocked_deletion_ends_at_the_deadline() {
         secrets: Vec::new(),
         tries: 5,
         until: later(100_000),
-        failure: Some((WriteKind::Delete, Failure::Forbidden)),
+        failure: Some((WriteKind::Delete, Failure::Forbidden(Part::Write))),
     };
     for o in [
         Observed { workspace: WorkspaceView::Missing, ..seen(View::Unread) },

@@ -194,7 +194,11 @@ fn a_schedule_that_becomes_an_interval_is_not_due_at_once() {
 fn a_schedule_that_is_refused_keeps_no_other_from_being_made() {
     let refused = |failure| Ack::Failed(WriteKind::AddSchedule, failure).ends();
     assert!(!refused(Failure::Invalid { fields: vec![] }) && !refused(Failure::Rejected(400)));
-    assert!(refused(Failure::Unavailable) && refused(Failure::Forbidden) && refused(Failure::Rejected(500)));
+    assert!(
+        refused(Failure::Unavailable)
+            && refused(Failure::Forbidden(Part::Write))
+            && refused(Failure::Rejected(500))
+    );
     let d = Desired { generation: 2, ..desired(&json!({})) };
     let owing = FlowDeploymentStatus {
         pending_write: Some(PendingWrite { since: Time(at("2026-11-24T09:59:00Z")), late: None }),
