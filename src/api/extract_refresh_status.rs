@@ -435,6 +435,10 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "JobOrigin")]
     pub origin: Option<JobOrigin>,
+    /// The connection through which it was, as `schedules[].site`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 261))]
+    pub site: Option<String>,
     /// LUID of the data source or workbook.
     #[schemars(length(max = 64))]
     pub luid: String,

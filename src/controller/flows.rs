@@ -4,6 +4,7 @@ use super::context::{Context, Objects};
 use super::heirs;
 use super::index::{Denied, Dependent, Key};
 use super::lanes::{Priority, Waker};
+use super::let_in;
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::tenants;
@@ -323,19 +324,20 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
     }
 }
 
-/// Other `FlowDeployment`s that declare the same deployment, or leave it, in any workspace object that leads to the same session.
+/// Other `FlowDeployment`s that declare the same deployment, or leave it, in any workspace object that leads to the same API and is let in there.
 fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &DeploymentName) -> Vec<Claimant> {
-    let same_origin: Vec<ObjectName> = match ctx.workspaces.get(at) {
-        None => vec![at.clone()],
-        Some(link) => ctx
-            .workspaces
-            .all()
-            .into_iter()
-            .filter(|(_, other)| other.key.origin == link.key.origin)
-            .map(|(name, _)| name)
-            .collect(),
-    };
-    let dependents: BTreeSet<Dependent> = same_origin
+    let let_in: Vec<ObjectName> = let_in::same_api(ctx, at)
+        .into_iter()
+        .filter(|workspace| {
+            workspace == at
+                || workspace.is_cluster()
+                || ctx.workspaces.get(workspace).is_some_and(|link| {
+                    let key = Key::Workspace(workspace.clone());
+                    ctx.let_in.counts(&key, &link.key.origin, ctx.clock.moment())
+                })
+        })
+        .collect();
+    let dependents: BTreeSet<Dependent> = let_in
         .iter()
         .flat_map(|workspace| {
             ctx.index.dependents(&Key::Feed(workspace.clone(), Feed::Deployment(deployment.clone())))
@@ -349,7 +351,7 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
                 let other = Desired::parse(&object, &ctx.instance).ok()?;
                 let workspace = other.workspace.seen_from(&other.name.namespace);
                 // The index also knows the place somebody is leaving.
-                let wants = other.deployment == *deployment && same_origin.contains(&workspace);
+                let wants = other.deployment == *deployment && let_in.contains(&workspace);
                 let status = object.status.clone().unwrap_or_default();
                 Claimant::of(&other, &status, &access(ctx, &other), wants)
             }
