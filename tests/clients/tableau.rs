@@ -255,7 +255,10 @@ async fn an_answer_of_tableau_that_nests_or_unfolds_without_end_is_refused() {
             let expected =
                 if status == 200 { TableauError::WrongServer } else { TableauError::Rejected("400".into()) };
             assert_eq!(client.projects().await.err(), Some(expected.clone()));
-            assert_eq!(client.jobs(jiff::Timestamp::UNIX_EPOCH).await.err(), Some(expected.clone()));
+            assert_eq!(
+                client.jobs(jiff::Timestamp::UNIX_EPOCH, &Questions::default()).await.err(),
+                Some(expected.clone())
+            );
             assert_eq!(client.tasks().await.err(), Some(expected.clone()));
             assert_eq!(client.content(TargetKind::Workbook, &"l".into()).await.err(), Some(expected));
         }
