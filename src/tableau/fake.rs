@@ -7,7 +7,7 @@ use super::{
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::clock::Clock;
-use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, SiteLuid, TaskId, WarningId};
+use crate::model::ids::{JobId, Luid, ProjectId, ServerScheduleId, TaskId, WarningId};
 use crate::model::time::ClockReading;
 use crate::model::timing::Timing;
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct State {
     /// Another site that answers in its place.
-    pub other_site: Option<SiteLuid>,
+    pub other_site: Option<Site>,
     /// Its projects.
     pub projects: Vec<Project>,
     /// Its contents.
@@ -253,10 +253,7 @@ impl FakeTableau {
 #[async_trait]
 impl Tableau for FakeTableau {
     async fn site(&self) -> Result<Site, TableauError> {
-        self.call("site", "", |state| {
-            let luid = state.other_site.clone().unwrap_or_else(|| self.site.luid.clone());
-            Ok(Site { luid, ..self.site.clone() })
-        })
+        self.call("site", "", |state| Ok(state.other_site.as_ref().unwrap_or(&self.site).clone()))
     }
 
     fn clock(&self) -> Option<ClockReading> {

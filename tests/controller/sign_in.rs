@@ -7,7 +7,7 @@ use feedwater::controller::services::{
 use feedwater::prefect::fake::FakePrefect;
 use feedwater::prefect::{Prefect, PrefectError};
 use feedwater::tableau::fake::FakeTableau;
-use feedwater::tableau::{Leads, Tableau, TableauError};
+use feedwater::tableau::{Leads, Site, Tableau, TableauError};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -62,7 +62,8 @@ async fn another_site_behind_the_url_is_told_and_nothing_is_written_there() {
     let operator = world.operator("one");
     world.settle().await;
     operator.kill();
-    world.tableau.state().other_site = Some("site-2".into());
+    let other = Site { luid: "site-2".into(), rest_api_version: "3.27".into() };
+    world.tableau.state().other_site = Some(other);
     let operator = world.operator("two");
     world.settle().await;
     let told = site(&world);
