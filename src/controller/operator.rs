@@ -222,7 +222,7 @@ async fn begin(
             led = leads;
             if leads {
                 let now = ctx.clock.moment();
-                starts = Some(tokio::time::Instant::now() + ctx.let_in.begin(now).since(now));
+                starts = Some(Box::pin(tokio::time::sleep(ctx.let_in.begin(now).since(now))));
                 for everybody in &all {
                     // A closed channel: its controller has ended.
                     let _ = everybody.send(());
@@ -231,7 +231,7 @@ async fn begin(
         }
         tokio::select! {
             changed = leading.changed() => if changed.is_err() { return },
-            () = OptionFuture::from(starts.map(tokio::time::sleep_until)).map(drop), if starts.is_some() => {
+            _ = OptionFuture::from(starts.as_mut()), if starts.is_some() => {
                 starts = None;
                 let_in::started(&ctx);
             }
