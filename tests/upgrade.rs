@@ -36,6 +36,10 @@ const NEW_IN_STATUS: &[(&str, &str)] = &[
     ),
     (".status.owed.occasions[].occasion.stateName", "as that of marks"),
     (".status.owed.failure", "told as retries that are used up; it stops all the same"),
+    (
+        ".status.history[].site",
+        "of an extract at a connection of the cluster: not counted toward refreshesPerHour after a start, where jobs may not be listed",
+    ),
     (".status.history[].failure", "shown to people; told as Failed"),
     (
         ".status.dataQualityWarning",

@@ -426,6 +426,10 @@ pub struct HistoryEntry {
     /// Whose job it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<JobOrigin>,
+    /// The connection through which it was, as `schedules[].site`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 261))]
+    pub site: Option<String>,
     /// LUID of the content.
     #[schemars(length(max = 64))]
     pub luid: String,

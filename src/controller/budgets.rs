@@ -2,18 +2,23 @@
 
 use super::context::Context;
 use super::index::{Dependent, object_name};
+use super::tenants;
 use super::wakes::Wakes;
 use crate::api::{Attempt, ExtractRefresh, ExtractRefreshStatus, JobOrigin};
 use crate::model::budget::{Budget, Grant, Limits};
 use crate::model::connection::{ConnectionState, Weight};
-use crate::model::extract::Learnt;
+use crate::model::extract::{Desired, Learnt};
 use crate::model::ids::{ConnectionName, ObjectName};
+use crate::model::tenancy::Access;
 use crate::model::time::Moment;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// How long a start counts.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// See the module.
 #[derive(Default)]
@@ -29,15 +34,25 @@ pub struct SiteBudget {
 
 struct Inner {
     budget: Budget,
-    /// By connection object; of those that count, the smallest hold.
-    limits: BTreeMap<ObjectName, (Limits, Weight)>,
+    /// By connection object; of those that count, the smallest limits hold.
+    members: BTreeMap<ObjectName, Member>,
     seed: Seed,
 }
 
+/// A connection object that leads here.
+struct Member {
+    limits: Limits,
+    weight: Weight,
+    /// Starts before this process looked, as status tells of them: how long ago, and when that was. It is the word of whoever may write there, so
+    /// that nobody is held up by it whose connection is not let in.
+    told: Option<(Vec<Duration>, Moment)>,
+}
+
 /// What is known of starts before this process looked.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Seed {
-    /// So far what status tells, as how long ago.
-    Wanted(Vec<Duration>),
+    /// Nothing yet.
+    Wanted,
     /// The job list told.
     Listed,
     /// The job list may not be read: what status tells.
@@ -64,28 +79,23 @@ impl Budgets {
 impl SiteBudget {
     /// Nothing started, nobody waiting.
     pub fn new(limits: Limits, wakes: Wakes) -> Arc<Self> {
-        let seed = Seed::Wanted(Vec::new());
-        let inner = Inner { budget: Budget::new(limits), limits: BTreeMap::new(), seed };
+        let inner = Inner { budget: Budget::new(limits), members: BTreeMap::new(), seed: Seed::Wanted };
         Arc::new(Self { inner: Mutex::new(inner), wakes })
     }
 
     fn join(&self, ctx: &Context, site: &ObjectName, limits: Limits) {
         let mut inner = lock(&self.inner);
-        let known = inner.limits.get(site).map(|(_, weight)| *weight);
-        inner.limits.insert(site.clone(), (limits, known.unwrap_or_default()));
-        if known.is_none() {
+        if let Some(known) = inner.members.get_mut(site) {
+            known.limits = limits;
+        } else {
             refreshes(ctx, site)
                 .filter(|refresh| {
                     refresh.status.as_ref().is_some_and(|status| under_way(refresh, status).is_some())
                 })
                 .filter_map(|refresh| object_name(&*refresh))
                 .for_each(|under_way| inner.budget.occupy(&under_way));
-            let told = told(ctx, site, ctx.clock.now());
-            match &mut inner.seed {
-                Seed::Wanted(ages) => ages.extend(told),
-                Seed::Told => inner.budget.seed(told, ctx.clock.moment()),
-                Seed::Listed => {}
-            }
+            let told = Some((told(ctx, site, ctx.clock.now()), ctx.clock.moment()));
+            inner.members.insert(site.clone(), Member { limits, weight: Weight::default(), told });
         }
         let woken = inner.tighten(ctx.clock.moment());
         drop(inner);
@@ -95,10 +105,13 @@ impl SiteBudget {
     /// How a connection object that leads here is now: its limits count for the others as long as it is let in.
     pub fn heard(&self, site: &ObjectName, state: &ConnectionState, now: Moment) {
         let mut inner = lock(&self.inner);
-        let Some((_, weight)) = inner.limits.get_mut(site) else { return };
-        let after = weight.after(state);
-        if std::mem::replace(weight, after) == after {
+        let Some(member) = inner.members.get_mut(site) else { return };
+        let after = member.weight.after(state);
+        if std::mem::replace(&mut member.weight, after) == after {
             return;
+        }
+        if after == Weight::Proven && inner.seed == Seed::Told {
+            inner.count(site, now);
         }
         let woken = inner.tighten(now);
         drop(inner);
@@ -108,9 +121,9 @@ impl SiteBudget {
     /// True: no connection object leads here any more.
     fn forget(&self, site: &ObjectName, now: Moment) -> bool {
         let mut inner = lock(&self.inner);
-        let known = inner.limits.remove(site).is_some();
+        let known = inner.members.remove(site).is_some();
         let woken = if known { inner.tighten(now) } else { Vec::new() };
-        let empty = inner.limits.is_empty();
+        let empty = inner.members.is_empty();
         drop(inner);
         self.wake(woken);
         empty
@@ -119,16 +132,30 @@ impl SiteBudget {
     /// Whether starts are limited, and those before this process looked are still to be counted.
     pub fn wants_seed(&self) -> bool {
         let inner = lock(&self.inner);
-        matches!(inner.seed, Seed::Wanted(_))
-            && inner.limits.values().any(|(limits, _)| limits.per_hour.is_some())
+        inner.seed == Seed::Wanted && inner.members.values().any(|member| member.limits.per_hour.is_some())
     }
 
-    /// Counts what was started within the last hour: how long ago each, by the job list; none: it may not be read.
-    pub fn seed(&self, listed: Option<Vec<Duration>>, now: Moment) {
+    /// Counts what was started within the last hour: how long ago each, by the job list; none: it may not be read. `asked`: the connection objects
+    /// whose session has asked for it, and so is let in.
+    pub fn seed(&self, listed: Option<Vec<Duration>>, asked: &[ObjectName], now: Moment) {
         let mut inner = lock(&self.inner);
         let next = if listed.is_some() { Seed::Listed } else { Seed::Told };
-        if let Seed::Wanted(told) = std::mem::replace(&mut inner.seed, next) {
-            inner.budget.seed(listed.unwrap_or(told), now);
+        if std::mem::replace(&mut inner.seed, next) != Seed::Wanted {
+            return;
+        }
+        if let Some(listed) = listed {
+            return inner.budget.seed(listed, now);
+        }
+        let proven =
+            |site: &ObjectName, member: &Member| member.weight == Weight::Proven || asked.contains(site);
+        let proven: Vec<ObjectName> = inner
+            .members
+            .iter()
+            .filter(|(site, member)| proven(site, member))
+            .map(|(site, _)| site.clone())
+            .collect();
+        for site in proven {
+            inner.count(&site, now);
         }
     }
 
@@ -183,9 +210,19 @@ impl SiteBudget {
 }
 
 impl Inner {
+    /// Counts what status tells of this connection, once.
+    fn count(&mut self, site: &ObjectName, now: Moment) {
+        let told = self.members.get_mut(site).and_then(|member| member.told.take());
+        let Some((ages, at)) = told else { return };
+        let passed = now.since(at);
+        let lately = ages.into_iter().map(|age| age + passed).filter(|age| *age < HOUR);
+        self.budget.seed(lately, now);
+    }
+
     /// Who has his turn now.
     fn tighten(&mut self, now: Moment) -> Vec<ObjectName> {
-        let limits = Weight::least(self.limits.values().copied(), Limits::and);
+        let limits = self.members.values().map(|member| (member.limits, member.weight));
+        let limits = Weight::least(limits, Limits::and);
         limits.map(|limits| self.budget.limit(limits, now)).unwrap_or_default()
     }
 }
@@ -193,16 +230,23 @@ impl Inner {
 /// How long ago refreshes of these resources were started within the last hour, as far as status tells: for an account that may not list jobs.
 fn told(ctx: &Context, site: &ObjectName, now: Timestamp) -> Vec<Duration> {
     let ours = |origin: Option<JobOrigin>| origin != Some(JobOrigin::Adopted);
-    let starts = refreshes(ctx, site).flat_map(|refresh| {
+    let named = ConnectionName::of(site);
+    let starts = refreshes(ctx, site).filter(|refresh| may(ctx, refresh)).flat_map(|refresh| {
         let status = refresh.status.clone().unwrap_or_default();
         let under_way = under_way(&refresh, &status).cloned();
-        let ended =
-            status.history.into_iter().filter(|h| ours(h.origin)).filter_map(|h| h.started_at.or(h.ended_at));
+        let ended = status.history.into_iter().filter(|h| ours(h.origin) && h.learnt(&named) == Learnt::Here);
+        let ended = ended.filter_map(|h| h.started_at.or(h.ended_at));
         let under_way = under_way.filter(|a| ours(a.origin)).map(|a| a.intended_at);
         ended.chain(under_way).map(|at| at.0).collect::<Vec<_>>()
     });
     let lately = starts.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
-    lately.filter(|age| *age < Duration::from_secs(3600)).collect()
+    lately.filter(|age| *age < HOUR).collect()
+}
+
+/// Whether its connection may allow what a resource declares.
+fn may(ctx: &Context, refresh: &ExtractRefresh) -> bool {
+    let desired = Desired::parse(refresh, None);
+    desired.is_ok_and(|desired| !matches!(tenants::extract(ctx, &desired, None), Access::Denied(_)))
 }
 
 /// The refresh that is under way through the connection that the resource names; one through another takes no place here.

@@ -6,6 +6,7 @@ use super::connections::Connections;
 use super::index::Index;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
+use super::let_in::LetIn;
 use super::reports::Reports;
 use super::site::SiteSession;
 use super::tenants::Tenants;
@@ -67,6 +68,8 @@ pub struct Context {
     pub lanes: Lanes,
     /// Tableau sites in use.
     pub sites: Connections<SiteSession>,
+    /// Which connections are let in.
+    pub let_in: LetIn,
     /// Budgets of the Tableau sites.
     pub budgets: Budgets,
     /// The objects of each kind.

@@ -15,10 +15,14 @@ pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -
     let me = (desired.created_at, desired.name.clone());
     let mut first = me.clone();
     let (mut attempting, mut undecided) = (None, None);
-    for rival in rivals(ctx, desired, at, found) {
+    let sites = same_site(ctx, at, found);
+    for rival in rivals(ctx, desired, &sites, found) {
         let Rival { name, facts } = &rival;
-        // What it takes with it is not to be taken over meanwhile.
-        if (facts.attempting && !facts.deleting) || facts.parting {
+        // What it takes with it is not to be taken over meanwhile. Neither is waited for that is elsewhere, or said to be.
+        let attempts = facts.attempting.as_ref().is_some_and(|under_way| {
+            under_way.content == found.luid && under_way.at.as_ref().is_some_and(|at| sites.contains(at))
+        });
+        if (attempts && !facts.deleting) || facts.parting.iter().any(|at| sites.contains(at)) {
             attempting = Some(name.clone());
         }
         let rank = (facts.created_at, name.clone());
@@ -41,7 +45,7 @@ pub fn claim(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -
 pub fn heir(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Option<Heir> {
     let ours = ctx.index.facts(&Dependent::Refresh(desired.name.clone()))?.tasks;
     let takes = |rival: &Rival| rival.facts.tasks.iter().any(|task| ours.contains(task));
-    let mut rivals = rivals(ctx, desired, at, found);
+    let mut rivals = rivals(ctx, desired, &same_site(ctx, at, found), found);
     // Whether it may is perhaps known a moment later. What it has taken over already is its own, whether it may or not.
     rivals.retain(|rival| {
         takes(rival) || matches!(rival.comes(ctx, found), Some(Access::Allowed | Access::Unknown))
@@ -87,10 +91,10 @@ impl Rival {
 }
 
 /// The other resources that mean this content, but for those of which only a finalizer is left.
-fn rivals(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> Vec<Rival> {
+fn rivals(ctx: &Context, desired: &Desired, sites: &[ObjectName], found: &Found) -> Vec<Rival> {
     let kind = desired.target.kind();
     let mut rivals = Vec::new();
-    for site in same_site(ctx, at, found) {
+    for site in sites {
         let mut keys = vec![Key::ContentLuid(site.clone(), kind, found.luid.clone())];
         keys.extend(found.name.clone().map(|name| Key::Content(site.clone(), kind, name)));
         for who in keys.iter().flat_map(|key| ctx.index.dependents(key)) {
@@ -98,12 +102,9 @@ fn rivals(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> V
             if *name == desired.name {
                 continue;
             }
-            let Some(facts) =
-                ctx.index.facts(&who).filter(|facts| !facts.deleting || facts.attempting || facts.parting)
-            else {
-                continue;
-            };
-            if means(ctx, &site, name, found) {
+            let stays = |facts: &Facts| !facts.deleting || !facts.parting.is_empty();
+            let Some(facts) = ctx.index.facts(&who).filter(stays) else { continue };
+            if means(ctx, site, name, found) {
                 rivals.push(Rival { name: name.clone(), facts });
             }
         }
@@ -111,11 +112,16 @@ fn rivals(ctx: &Context, desired: &Desired, at: &ObjectName, found: &Found) -> V
     rivals
 }
 
-/// Every connection object that leads to this site: by what it is connected to, else by what it was connected to before.
+/// Every connection object that leads to this site and is let in there: by what it is connected to, else by what it was connected to before. What
+/// stands in the status of one that is not may be anybody's word, unless the platform keeps it.
 fn same_site(ctx: &Context, at: &ObjectName, found: &Found) -> Vec<ObjectName> {
     let Some(origin) = ctx.sites.get(at).map(|link| link.key.origin) else { return Vec::new() };
+    let now = ctx.clock.moment();
+    let counts = |name: &ObjectName| {
+        name == at || name.is_cluster() || ctx.let_in.counts(&Key::Site(name.clone()), &origin, now)
+    };
     let leads = |object: &TableauSite| {
-        let name = object_name(object)?;
+        let name = object_name(object).filter(counts)?;
         // One LUID could in theory stand on two servers.
         let same_server = DesiredSite::parse(object).is_ok_and(|spec| spec.origin() == origin);
         let connected =

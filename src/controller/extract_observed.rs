@@ -24,7 +24,7 @@ use crate::model::tenancy::Access;
 use crate::model::time::{ClockReading, Moment, add};
 use crate::tableau::{IdentityError, TableauError};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ pub fn observe(
     let under_way = stored.attempt.as_ref().filter(|attempt| attempt.learnt(&desired.site) == Learnt::Here);
     Observed {
         formers: formers(ctx, desired, stored),
+        leaving: leaving(ctx, desired, stored),
         site: if shut {
             SiteView::NotReady { reason: "Deleting" }
         } else if let (Access::Denied(_), None, false) = (&access, under_way, desired.deleting) {
@@ -160,6 +161,15 @@ fn formers(
         site_view(ctx, &at, snapshot.as_ref().map(|snapshot| &snapshot.health))
     };
     extract::formers(stored, &desired.site).into_iter().map(|site| (site.clone(), view(&site))).collect()
+}
+
+/// Which of them are being deleted.
+fn leaving(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus) -> BTreeSet<ConnectionName> {
+    let leaves = |site: &ConnectionName| {
+        let object = ctx.objects.site(&site.seen_from(&desired.name.namespace));
+        object.is_some_and(|object| standing(&*object) == Standing::Leaving)
+    };
+    extract::formers(stored, &desired.site).into_iter().filter(leaves).collect()
 }
 
 fn jobs_view(snapshot: &SiteSnapshot) -> JobsView {

@@ -1,10 +1,9 @@
 //! `ExtractRefresh`: what is observed of it, and how it acts on Tableau.
 
-use super::budgets::SiteBudget;
 use super::context::{Context, Objects};
 use super::extract_metrics::{origin, outcome, possible_double};
 use super::extract_observed::observe;
-use super::index::{Dependent, object_name};
+use super::index::{Dependent, Key, object_name};
 use super::lanes::{Priority, Waker};
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
@@ -112,7 +111,7 @@ impl Subject for Extracts {
         };
         let mut decision = decide(&observed);
         if let Some(session) = &session {
-            observed.budget = budgeted(ctx, &session.budget, &desired, &decision, now);
+            observed.budget = budgeted(ctx, session, &at, &desired, &decision, now);
             if observed.budget != BudgetView::Free {
                 decision = decide(&observed);
             }
@@ -377,12 +376,17 @@ fn parse(ctx: &Context, object: &ExtractRefresh) -> Result<Desired, Unsupported>
 /// Asks the site's budget for a place when a refresh is about to be started; gives the place back when nothing is wanted any more.
 fn budgeted(
     ctx: &Context,
-    budget: &SiteBudget,
+    session: &Arc<SiteSession>,
+    at: &ObjectName,
     desired: &Desired,
     decision: &Decision,
     now: Timestamp,
 ) -> BudgetView {
-    let moment = ctx.clock.moment();
+    let (budget, moment) = (&session.budget, ctx.clock.moment());
+    let let_in = ctx.sites.get(at).is_some_and(|link| {
+        let site = Key::Site(at.clone());
+        ctx.let_in.counts(&site, &link.key.origin, moment)
+    });
     match (decision.starts, &decision.status.attempt) {
         (true, _) => match budget.ask(&desired.name, desired.priority, moment) {
             Grant::Granted => BudgetView::Free,
@@ -393,8 +397,8 @@ fn budgeted(
             BudgetView::Free
         }
         (false, Some(attempt)) => {
-            if attempt.learnt(&desired.site) != Learnt::Here {
-                // It is followed elsewhere: what another server calls a job takes no place here.
+            if attempt.learnt(&desired.site) != Learnt::Here || !let_in {
+                // It is followed elsewhere: what another server calls a job takes no place here. Neither does what nobody here is asked about.
                 budget.leave(&desired.name, moment);
             } else if attempt.job_id.is_some() {
                 budget.occupy(&desired.name);

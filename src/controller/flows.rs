@@ -3,6 +3,7 @@
 use super::context::{Context, Objects};
 use super::index::{Denied, Dependent, Key};
 use super::lanes::{Priority, Waker};
+use super::let_in;
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::tenants;
@@ -320,20 +321,18 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
     }
 }
 
-/// Other `FlowDeployment`s that declare the same deployment, in any workspace object that leads to the same session.
+/// Other `FlowDeployment`s that declare the same deployment, in any workspace object that leads to the same API and is let in there.
 fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &DeploymentName) -> Vec<Claimant> {
-    let same_origin: Vec<ObjectName> = match ctx.workspaces.get(at) {
-        None => vec![at.clone()],
-        Some(link) => ctx
-            .workspaces
-            .all()
-            .into_iter()
-            .filter(|(_, other)| other.key.origin == link.key.origin)
-            .map(|(name, _)| name)
-            .collect(),
-    };
-    same_origin
+    let_in::same_api(ctx, at)
         .into_iter()
+        .filter(|workspace| {
+            workspace == at
+                || workspace.is_cluster()
+                || ctx.workspaces.get(workspace).is_some_and(|link| {
+                    let key = Key::Workspace(workspace.clone());
+                    ctx.let_in.counts(&key, &link.key.origin, ctx.clock.moment())
+                })
+        })
         .flat_map(|workspace| {
             ctx.index.dependents(&Key::Feed(workspace, Feed::Deployment(deployment.clone())))
         })

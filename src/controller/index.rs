@@ -65,14 +65,14 @@ pub struct Facts {
     pub active: bool,
     /// Its status says that it has made a deployment, or is about to.
     pub made: bool,
-    /// An attempt is in flight.
-    pub attempting: bool,
+    /// The attempt that is in flight.
+    pub attempting: Option<UnderWay>,
     /// It has to do with schedules that Tableau runs.
     pub schedules: bool,
     /// Tasks in Tableau that are its own, and the connection through which each was learnt.
     pub tasks: Vec<(ObjectName, TaskId)>,
-    /// It is being deleted, and takes its tasks with it.
-    pub parting: bool,
+    /// It is being deleted, and takes away what it has made through these connections.
+    pub parting: BTreeSet<ObjectName>,
     /// Jobs to follow, and through which connection.
     pub jobs: Vec<(ObjectName, JobId)>,
     /// Through which connection the list of jobs is needed; those created before this are of no interest.
@@ -87,6 +87,15 @@ pub struct Facts {
     pub found: Option<(ObjectName, TargetKind, Luid)>,
     /// What it needs its connections for, those it needs.
     pub needs: Vec<(Key, Need)>,
+}
+
+/// A refresh that is being started, or runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The connection through which it is, if that is known.
+    pub at: Option<ObjectName>,
+    /// Of what.
+    pub content: Luid,
 }
 
 /// A change of what somebody depends on, or of its part in a claim.
@@ -252,8 +261,10 @@ impl Inner {
             && *old_keys == keys
         {
             // Whoever comes after it takes over what it has.
-            let estate = |facts: &Facts| facts.parting.then(|| facts.tasks.clone());
-            let part = |facts: &Facts| (facts.attempting, facts.deleting, facts.parting, estate(facts));
+            let estate = |facts: &Facts| (!facts.parting.is_empty()).then(|| facts.tasks.clone());
+            let part = |facts: &Facts| {
+                (facts.attempting.clone(), facts.deleting, facts.parting.clone(), estate(facts))
+            };
             let moved = part(old_facts) != part(&facts);
             let interest = old_facts.schedules != facts.schedules || old_facts.upstreams != facts.upstreams;
             let needs = old_facts.needs != facts.needs;
@@ -335,10 +346,10 @@ fn flow_entry(flow: &FlowDeployment) -> Option<Entry> {
         deleting: flow.metadata.deletion_timestamp.is_some(),
         active: flow.status.as_ref().is_some_and(|s| s.pending_write.is_some()),
         made: flow.status.as_ref().is_some_and(|s| s.full_name.is_some()),
-        attempting: false,
+        attempting: None,
         schedules: false,
         tasks: Vec::new(),
-        parting: false,
+        parting: BTreeSet::new(),
         jobs: Vec::new(),
         jobs_since: None,
         upstreams: Vec::new(),

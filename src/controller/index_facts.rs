@@ -1,11 +1,12 @@
 //! What the index keeps of an `ExtractRefresh` beside its keys: read from its status.
 
-use super::index::{Facts, Key, Reads, created_at};
-use crate::api::{ExtractRefresh, FINALIZER, ForeignSchedules, TargetKind};
+use super::index::{Facts, Key, Reads, UnderWay, created_at};
+use crate::api::{Attempt, ExtractRefresh, FINALIZER, ForeignSchedules, TargetKind};
 use crate::model::connection::Need;
 use crate::model::extract::{self, Learnt, Pasts};
 use crate::model::ids::{ConnectionName, JobId, Luid, ObjectName, TaskId};
 use kube::ResourceExt;
+use std::collections::BTreeSet;
 
 fn scheduled(refresh: &ExtractRefresh) -> bool {
     let spec = &refresh.spec;
@@ -32,6 +33,8 @@ pub(super) fn refresh_facts(
     let namespace = refresh.namespace().unwrap_or_default().into();
     let named = ConnectionName::from(&refresh.spec.site_ref);
     let at = |learnt: &Learnt| learnt.connection(&named).map(|site| site.seen_from(&namespace));
+    let under_way =
+        |a: &Attempt| UnderWay { at: at(&a.learnt(&named)), content: Luid::from(a.luid.as_str()) };
     let followed = attempt.and_then(|a| Some((a, at(&a.learnt(&named))?)));
     let jobs = followed
         .iter()
@@ -46,18 +49,19 @@ pub(super) fn refresh_facts(
         .flat_map(|s| s.schedules.iter())
         .filter_map(|entry| Some((at(&entry.learnt(&named))?, entry.task_id.as_deref()?.into())))
         .collect();
-    let made = status.is_some_and(|s| s.schedules.iter().any(|entry| entry.task_id.is_some()));
     let held = refresh.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    let has_some = made || status.is_some_and(|s| s.schedule_intent.is_some());
+    let intent = status.and_then(|s| s.schedule_intent.as_ref());
     let deleting = refresh.metadata.deletion_timestamp.is_some();
+    let has_some = tasks.iter().map(|(at, _)| at.clone()).chain(intent.and_then(|i| at(&i.learnt(&named))));
+    let parting = if deleting && held { has_some.collect() } else { BTreeSet::new() };
     Facts {
         created_at: created_at(refresh),
         deleting,
-        parting: deleting && held && has_some,
+        parting,
         tasks,
         active: status.is_some_and(extract::reads_jobs),
         made: false,
-        attempting: attempt.is_some(),
+        attempting: attempt.map(under_way),
         schedules: scheduled(refresh),
         jobs,
         jobs_since: fence,

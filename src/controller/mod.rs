@@ -23,6 +23,7 @@ mod index_facts;
 mod known_runs;
 pub mod lanes;
 pub mod ledger;
+mod let_in;
 mod looking_back;
 pub mod operator;
 mod pager;

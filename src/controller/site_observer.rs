@@ -280,7 +280,7 @@ impl Observer {
         let mut all = Interest::default();
         for user in self.setup.users.all() {
             for who in self.setup.index.dependents(&Key::Site(user.clone())) {
-                if !matches!(who, Dependent::Refresh(_)) || !self.setup.index.reads_at_site(&who) {
+                if !matches!(who, Dependent::Refresh(_)) || !self.setup.index.reads_at_site(&who, &user) {
                     continue;
                 }
                 for key in self.setup.index.keys(&who) {

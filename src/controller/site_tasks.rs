@@ -38,7 +38,7 @@ impl Observer {
         let ages = |rows: Vec<JobRow>| {
             rows.into_iter().filter(here).filter_map(|row| row.created_at.map(age)).collect()
         };
-        self.setup.budget.seed(listed.map(ages), asked);
+        self.setup.budget.seed(listed.map(ages), &self.setup.users.all(), asked);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::context::{Context, Objects};
 use super::in_use::{self, Act};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
+use super::let_in;
 use super::reconcile::{Note, Planned, Subject, ready_changed};
 use super::secrets::Referrer;
 use super::site::{Health, Hint, Setup, SiteSession};
@@ -97,12 +98,15 @@ where
         let connected = match &spec {
             Ok(spec) if spec.suspend => {
                 // Not one more call but the sign-out: the session ends with its last user.
-                forget(ctx, &name);
+                let_go(ctx, &name);
                 alone(ConnectionState::Suspended)
             }
             Ok(spec) => connect(ctx, &name, object, spec, &status),
             Err(_) => Connected { state: ConnectionState::Connecting, site: None, fingerprint: None },
         };
+        if let Ok(spec) = &spec {
+            let_in::heard(ctx, &Key::Site(name.clone()), &spec.origin(), &connected.state);
+        }
         if let (ConnectionState::Connected { .. }, Some(site)) = (&connected.state, &connected.site) {
             status.site_luid = Some(site.luid.to_string());
             status.rest_api_version = Some(site.rest_api_version.clone());
@@ -282,8 +286,14 @@ fn identity_trouble(error: IdentityError) -> Trouble {
     })
 }
 
-/// Lets go of everything that a deleted or suspended object used.
+/// Lets go of everything that a deleted object used.
 pub fn forget(ctx: &Context, name: &ObjectName) {
+    let_go(ctx, name);
+    let_in::forget(ctx, &Key::Site(name.clone()));
+}
+
+/// Lets go of everything the object used.
+fn let_go(ctx: &Context, name: &ObjectName) {
     ctx.secrets.follow(&Referrer::Site(name.clone()), &[]);
     ctx.sites.forget(name);
     ctx.budgets.forget(name, ctx.clock.moment());

@@ -13,6 +13,7 @@ use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, ObjectName};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
+use std::collections::HashSet;
 
 /// A `FlowDeployment` came, changed or went.
 pub fn on_flow(ctx: &Context, event: &Event<FlowDeployment>) {
@@ -256,14 +257,29 @@ fn wake_others(ctx: &Context, key: &Key, me: &Dependent) {
 
 /// Wakes the others on the content it had, by whatever name and through whatever `TableauSite` they mean it: one of them may act now.
 fn wake_rivals(ctx: &Context, refresh: &ExtractRefresh) {
-    let Some(target) = refresh.status.as_ref().and_then(|status| status.target.as_ref()) else { return };
+    wake_on(ctx, &had(refresh).into_iter().collect());
+}
+
+/// The same, of what all of these had.
+pub fn wake_same<'a>(ctx: &Context, refreshes: impl Iterator<Item = &'a ObjectName>) {
+    let all = refreshes.filter_map(|name| had(&*ctx.objects.refreshes.get(name)?));
+    wake_on(ctx, &all.collect());
+}
+
+/// Site and content that a resource had.
+fn had(refresh: &ExtractRefresh) -> Option<(String, String)> {
+    let target = refresh.status.as_ref()?.target.as_ref()?;
+    Some((target.site_luid.clone(), target.luid.clone()))
+}
+
+fn wake_on(ctx: &Context, contents: &HashSet<(String, String)>) {
+    if contents.is_empty() {
+        return;
+    }
     for other in ctx.objects.refreshes.store.state() {
-        let same = other
-            .status
-            .as_ref()
-            .and_then(|status| status.target.as_ref())
-            .is_some_and(|theirs| theirs.luid == target.luid && theirs.site_luid == target.site_luid);
-        if same && let Some(name) = object_name(&*other) {
+        if had(&other).is_some_and(|content| contents.contains(&content))
+            && let Some(name) = object_name(&*other)
+        {
             ctx.wakes.dependent(&Dependent::Refresh(name));
         }
     }

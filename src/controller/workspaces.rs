@@ -6,6 +6,7 @@ use super::cursors::Cursors;
 use super::in_use::{self, Act};
 use super::index::{Key, object_name};
 use super::lanes::Waker;
+use super::let_in;
 use super::reconcile::{Note, Planned, Subject, ready_changed};
 use super::secrets::Referrer;
 use super::watches;
@@ -95,6 +96,9 @@ where
                 ConnectionState::Connecting
             }
         };
+        if let Ok(spec) = &spec {
+            let_in::heard(ctx, &Key::Workspace(name.clone()), &spec.api_url, &state);
+        }
         if let ConnectionState::Connected { .. } = &state
             && let Some(session) = ctx.workspaces.get(&name).map(|link| link.session)
             && let Health::Connected(server) = &session.snapshot().health
@@ -279,6 +283,7 @@ pub(super) fn unreachable_trouble(cause: Unreachable) -> Trouble {
 pub fn forget(ctx: &Context, name: &ObjectName) {
     let_go(ctx, name);
     ctx.workspaces.forget(name);
+    let_in::forget(ctx, &Key::Workspace(name.clone()));
 }
 
 /// Lets go of everything the object used.

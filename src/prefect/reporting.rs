@@ -52,6 +52,8 @@ pub struct EnsuredRun {
     pub state: StateType,
     /// Whether this call made it.
     pub made: bool,
+    /// Of which site it says to be.
+    pub site: Option<String>,
 }
 
 #[async_trait]

@@ -3,11 +3,11 @@
 use super::EnsuredRun;
 use super::wire::state_type;
 use crate::model::ids::{FlowId, RunId};
-use crate::model::reports::{AssetEvent, LogLine, NewRun, NewTaskRun, RunState};
+use crate::model::reports::{AssetEvent, LogLine, NewRun, NewTaskRun, RunState, SITE};
 use crate::model::runs::StateType;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// What made the asset, in its events.
 const TOOL: &str = "tableau";
@@ -81,12 +81,15 @@ pub(super) struct EnsuredRow {
     flow_id: String,
     #[serde(default)]
     state_type: Option<String>,
+    #[serde(default)]
+    labels: Option<Map<String, Value>>,
 }
 
 impl EnsuredRow {
     pub(super) fn into_model(self, made: bool) -> EnsuredRun {
         let state = self.state_type.as_deref().map_or(StateType::Other, state_type);
-        EnsuredRun { id: self.id.into(), flow: self.flow_id.into(), state, made }
+        let site = self.labels.as_ref().and_then(|labels| labels.get(SITE)?.as_str()).map(str::to_owned);
+        EnsuredRun { id: self.id.into(), flow: self.flow_id.into(), state, made, site }
     }
 }
 

@@ -52,7 +52,8 @@ fn event() -> AssetEvent {
 
 #[tokio::test]
 async fn each_call_goes_out_as_the_reference_says() {
-    let row = json!({"id": "r1", "flow_id": "f1", "state_type": "RUNNING", "name": "Orders", "state": {}});
+    let row = json!({"id": "r1", "flow_id": "f1", "state_type": "RUNNING", "name": "Orders", "state": {},
+        "labels": {"tableau.site": "s1", "tableau.job": "job"}});
     let stub = Stub::start(move |seen| match seen.target.as_str() {
         "/api/task_runs/" => json(201, &json!({"id": "t1"})),
         "/api/flow_runs/" => json(201, &row),
@@ -73,7 +74,9 @@ async fn each_call_goes_out_as_the_reference_says() {
     })
     .await;
     let client = client(&stub);
-    let found = EnsuredRun { id: "r1".into(), flow: "f1".into(), state: StateType::Running, made: true };
+    let site = Some("s1".to_owned());
+    let found =
+        EnsuredRun { id: "r1".into(), flow: "f1".into(), state: StateType::Running, made: true, site };
     assert_eq!(client.ensure_task_run(&task()).await.unwrap().as_str(), "t1");
     assert_eq!(client.ensure_run(&"f1".into(), &run()).await, Ok(found.clone()));
     let known = EnsuredRun { made: false, ..found };

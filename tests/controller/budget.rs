@@ -3,7 +3,9 @@
 use crate::remote::Trouble;
 use crate::world::{NAMESPACE, POLL, World};
 use feedwater::clock::Clock;
-use feedwater::controller::services::{PrefectAccess, Services, TableauAccess, TableauCredential};
+use feedwater::controller::services::{
+    PrefectAccess, PrefectCredential, Services, TableauAccess, TableauCredential,
+};
 use feedwater::prefect::fake::FakePrefect;
 use feedwater::prefect::{Prefect, PrefectError};
 use feedwater::settings::Scope;
@@ -135,12 +137,17 @@ async fn two_beside_two_hundred_start_within_four_places() {
     assert!(few.len() == 2 && few[1] < 5, "{started:?}");
 }
 
-/// One Tableau for whoever has the right token, and none for anybody else.
-struct Guarded(Arc<FakePrefect>, Arc<FakeTableau>);
+/// One Tableau for whoever has the right token, and none for anybody else; one Prefect for whoever has no key.
+pub struct Guarded(pub Arc<FakePrefect>, pub Arc<FakeTableau>);
 
 impl Services for Guarded {
-    fn prefect(&self, _: &PrefectAccess) -> Result<Arc<dyn Prefect>, PrefectError> {
-        Ok(self.0.clone())
+    fn prefect(&self, access: &PrefectAccess) -> Result<Arc<dyn Prefect>, PrefectError> {
+        if matches!(access.credential, PrefectCredential::None) {
+            return Ok(self.0.clone());
+        }
+        let shut = FakePrefect::new(Clock::virtual_from(Timestamp::UNIX_EPOCH));
+        (0..1000).for_each(|_| shut.fail("probe", PrefectError::Unauthorized));
+        Ok(Arc::new(shut))
     }
     fn tableau(&self, access: &TableauAccess, _: Leads) -> Result<Arc<dyn Tableau>, TableauError> {
         let TableauCredential::PersonalAccessToken { secret, .. } = &access.credential else { panic!() };
@@ -188,6 +195,32 @@ async fn who_is_not_let_in_limits_nobody_and_who_is_does() {
             world.jobs().len() == 8 && waiting(world).is_empty()
         })
         .await;
+}
+
+/// Status is the word of whoever may write it: it uses up what others share only through a connection that is let in.
+#[tokio::test(start_paused = true)]
+async fn what_is_told_by_who_is_not_let_in_uses_up_nothing() {
+    for (token, counts) in [("guessed", false), ("value", true)] {
+        let mut world = World::new();
+        world.scope = Scope::Cluster;
+        (0..1000).for_each(|_| world.tableau.fail("jobs", TableauError::Forbidden("403070".into())));
+        world.server.put("namespaces", resources::namespace("small")).unwrap();
+        site(&world, NAMESPACE, &json!({"refreshesPerHour": 3}));
+        site(&world, "small", &json!({"refreshesPerHour": 3}));
+        world.secret("small", "tableau", &[("name", "token"), ("secret", token)]);
+        demand(&world, "small", "theirs");
+        let started = json!({
+            "cause": "Upstreams", "runCount": 0, "jobId": "j", "origin": "Ours", "site": "acme", "luid": "l",
+            "refreshType": "Full", "startedAt": world.now(), "endedAt": world.now(), "outcome": "Succeeded",
+        });
+        let history = json!({"status": {"history": vec![started; 10]}});
+        world.server.merge("extractrefreshes", "small", "theirs", &history).unwrap();
+        demand(&world, NAMESPACE, "ours");
+        let services = Arc::new(Guarded(world.prefect.clone(), world.tableau.clone()));
+        let _operator = world.operator_with("one", "feedwater", Some(services));
+        sleep(POLL * 10).await;
+        assert_eq!(world.exr("ours")["status"]["history"].is_array(), !counts, "{:#}", world.exr("ours"));
+    }
 }
 
 /// A start that Tableau refuses has used nothing up.

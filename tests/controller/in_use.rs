@@ -1,6 +1,7 @@
 //! Connections wait for those who need them to clean up, in whatever order things are deleted.
 
 use crate::remote::Trouble;
+use crate::turning::Attack;
 use crate::world::{NAMESPACE, POLL, Process, World};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -350,4 +351,27 @@ async fn a_resource_that_is_renamed_hands_its_deployment_over_and_its_connection
     remove(&world, "flowdeployments", "renamed");
     remove(&world, "tableausites", "acme");
     goes(&world, &operator).await;
+}
+
+/// The connection that the spec names now may never tell anything.
+#[tokio::test(start_paused = true)]
+async fn a_site_that_is_left_goes_at_the_deadline_whatever_the_next_one_tells() {
+    let attack = Attack::new();
+    let mut refresh = World::refresh("orders", &[]);
+    refresh["spec"]["schedules"] = json!([{"name": "nightly", "frequency": "Daily", "start": "02:00"}]);
+    attack.world.server.put("extractrefreshes", refresh).unwrap();
+    let in_sync = |world: &World| condition(&world.exr("orders"), "Ready") == Some(("True", "InSync"));
+    attack.world.until("it is in sync", in_sync).await;
+    let nowhere = json!({"siteRef": {"kind": "ClusterTableauSite", "name": "nowhere"}});
+    attack.merge("extractrefreshes", &nowhere);
+    sleep(POLL * 40).await;
+    assert!(
+        attack.world.exr("orders")["status"]["schedules"][0]["taskId"].is_string(),
+        "nobody waits for it"
+    );
+    assert!(!attack.world.server.remove("tableausites", NAMESPACE, "acme").unwrap(), "it waits");
+    attack
+        .world
+        .until("it goes", |world| world.server.object("tableausites", NAMESPACE, "acme").is_none())
+        .await;
 }

@@ -21,6 +21,7 @@ mod properties;
 mod reached;
 mod remote;
 mod reports;
+mod reports_of_others;
 mod residues;
 mod rest;
 mod running;

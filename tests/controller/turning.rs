@@ -26,9 +26,9 @@ struct Two {
 }
 
 #[derive(Clone)]
-struct Evil {
+pub struct Evil {
     prefect: Arc<FakePrefect>,
-    tableau: Arc<FakeTableau>,
+    pub tableau: Arc<FakeTableau>,
 }
 
 impl Services for Two {
@@ -49,15 +49,15 @@ impl Services for Two {
 
 /// The platform's cluster, their servers, and connections of their namespace that lead there. On both sites is the data source `orders`; on the
 /// platform's also `salaries`, of others.
-struct Attack {
-    world: World,
-    evil: Evil,
+pub struct Attack {
+    pub world: World,
+    pub evil: Evil,
     salaries: Luid,
     operator: Option<Process>,
 }
 
 impl Attack {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (prefect, tableau) = allowed();
         let world = cluster(&prefect, &tableau);
         world.server.merge(SITES, "", "acme", &json!({"spec": {"edition": "Cloud"}})).unwrap();
@@ -101,7 +101,7 @@ impl Attack {
         self.operator = Some(world.operator_with("one", "feedwater", Some(services)));
     }
 
-    fn merge(&self, plural: &str, spec: &Value) {
+    pub fn merge(&self, plural: &str, spec: &Value) {
         self.world.server.merge(plural, NAMESPACE, "orders", &json!({ "spec": spec })).unwrap();
     }
 
@@ -112,7 +112,7 @@ impl Attack {
     }
 }
 
-fn to_the_cluster() -> Value {
+pub fn to_the_cluster() -> Value {
     json!({"siteRef": {"kind": "ClusterTableauSite", "name": "acme"}})
 }
 

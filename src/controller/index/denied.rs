@@ -1,6 +1,7 @@
 //! Who is not allowed what it asks of a connection: nothing is read for it, but for what is under way.
 
 use super::{Dependent, Facts, Index, Inner};
+use crate::model::ids::ObjectName;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
@@ -28,20 +29,22 @@ impl Index {
         admitted
     }
 
-    /// Whether anything is read at a site for a resource: not for one that is not allowed what it declares and has nothing under way.
-    pub fn reads_at_site(&self, who: &Dependent) -> bool {
+    /// Whether anything is read at a site for a resource: not for one that is not allowed what it declares and has nothing under way there.
+    pub fn reads_at_site(&self, who: &Dependent, site: &ObjectName) -> bool {
         let inner = self.read();
-        inner.entries.get(who).is_some_and(|(_, facts)| inner.reads(who, facts))
+        inner.entries.get(who).is_some_and(|(_, facts)| inner.reads(who, facts, site))
     }
 }
 
 impl Inner {
-    /// Whether what a resource declares itself is read.
-    pub(super) fn reads(&self, who: &Dependent, facts: &Facts) -> bool {
+    /// Whether what a resource declares itself is read through this connection.
+    pub(super) fn reads(&self, who: &Dependent, facts: &Facts, at: &ObjectName) -> bool {
         let under_way = match who {
             // What a change of ours cost is made good.
             Dependent::Flow(_) => facts.active,
-            Dependent::Refresh(_) => facts.attempting,
+            Dependent::Refresh(_) => {
+                facts.attempting.as_ref().is_some_and(|under_way| under_way.at.as_ref() == Some(at))
+            }
         };
         // Who goes takes away what it made while it was allowed.
         facts.deleting || under_way || !self.denied.get(who).is_some_and(|denied| denied.itself)
@@ -57,7 +60,6 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::controller::index::{Key, Waiting};
-    use crate::model::ids::ObjectName;
     use kube::runtime::watcher::Event;
     use serde_json::{Value, json};
 
@@ -106,7 +108,7 @@ mod tests {
             (
                 feeds.len(),
                 feeds.values().filter(|meant| meant.is_some()).count(),
-                index.reads_at_site(&extract),
+                index.reads_at_site(&extract, &name("acme")),
             )
         };
         assert_eq!(read(&at_rest), (1, 1, true));
@@ -125,14 +127,24 @@ mod tests {
         busy.judged(&flow, itself());
         busy.judged(&extract, Denied { itself: true, ..upstream() });
         assert_eq!(read(&busy), (1, 0, true), "what it costs is made good, and a refresh is followed");
-        assert_eq!(busy.dependents(&Key::Site(name("acme"))), [extract], "it depends on it as before");
+        assert!(busy.dependents(&Key::Site(name("acme"))).contains(&extract), "it depends on it as before");
+        // One that is under way elsewhere is read there.
+        let away = index(&json!({}), &attempt_at("evil"));
+        away.judged(&extract, itself());
+        let at = |site: &str| away.reads_at_site(&extract, &name(site));
+        assert_eq!((at("acme"), at("evil")), (false, true));
         let mut waiting = Waiting::default();
         busy.waiting(&name("prod"), jiff::Timestamp::UNIX_EPOCH, &mut waiting);
         assert_eq!(waiting, Waiting::default());
     }
 
     fn attempt() -> Value {
+        attempt_at("acme")
+    }
+
+    fn attempt_at(site: &str) -> Value {
         json!({"attempt": {
+            "site": site,
             "id": "1", "phase": "Submitted", "intendedAt": "2026-11-24T10:00:00Z", "fence": "2026-11-24T10:00:00Z",
             "siteLuid": "s", "kind": "Datasource", "luid": "l", "refreshType": "Full", "jobId": "job-1",
         }})

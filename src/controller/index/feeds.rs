@@ -56,7 +56,7 @@ impl Index {
                     Dependent::Refresh(_) => (vec![who], key.clone()),
                 };
                 // Its deployment is looked at, whether anybody counts its runs or not.
-                if matches!(who, Dependent::Flow(_)) && inner.reads(who, of_it) {
+                if matches!(who, Dependent::Flow(_)) && inner.reads(who, of_it, workspace) {
                     out.entry(feed.clone()).or_default();
                 }
                 for reader in readers {
@@ -91,7 +91,7 @@ impl Index {
             };
             let asks = |who: &&Dependent| {
                 inner.entries.get(*who).is_some_and(|(_, facts)| {
-                    facts.asks_until.is_some_and(|until| until > now) && inner.reads(who, facts)
+                    facts.asks_until.is_some_and(|until| until > now) && inner.reads(who, facts, workspace)
                 })
             };
             let asking: Vec<&Dependent> = direct.chain(readers.into_iter().flatten()).filter(asks).collect();

@@ -6,11 +6,12 @@
 mod teller;
 
 use super::context::Context;
+use super::index::Key;
 use super::tenants;
 use crate::api::{ExtractRefreshStatus, PrefectWorkspace};
-use crate::model::connection::DesiredWorkspace;
+use crate::model::connection::{DesiredSite, DesiredWorkspace};
 use crate::model::ids::{ConnectionName, FlowId, JobId, ObjectName, RunId};
-use crate::model::reports::{KEPT, Phase, Place, Report, reports};
+use crate::model::reports::{KEPT, Phase, Place, Report, identity, reports};
 use crate::model::time::Moment;
 use crate::runtime::metrics::Reported;
 use futures::FutureExt;
@@ -103,14 +104,14 @@ struct Memory {
     /// What is behind the workspace.
     server: String,
     flow: Option<FlowId>,
-    runs: HashMap<JobId, Progress>,
+    runs: HashMap<(String, JobId), Progress>,
 }
 
 impl Memory {
-    fn remember(&mut self, job: &JobId, progress: Option<Progress>) {
+    fn remember(&mut self, report: &Report, progress: Option<Progress>) {
         match progress {
-            Some(progress) => self.runs.insert(job.clone(), progress),
-            None => self.runs.remove(job),
+            Some(progress) => self.runs.insert(report.key(), progress),
+            None => self.runs.remove(&report.key()),
         };
     }
 }
@@ -161,7 +162,7 @@ impl Reports {
             if outbox.forbidden_until.is_some_and(|until| now < until) {
                 return Some(Reported::Forbidden);
             }
-            let same = |waiting: &&mut Entry| waiting.report.job == entry.report.job;
+            let same = |waiting: &&mut Entry| waiting.report.key() == entry.report.key();
             if let Some(waiting) = outbox.waiting.iter_mut().find(same) {
                 waiting.report = entry.report;
             } else if outbox.waiting.len() < MOST {
@@ -193,7 +194,7 @@ pub fn hand_over(ctx: &Context, refresh: &ObjectName, status: &ExtractRefreshSta
     }
     let before = before.unwrap_or_default();
     let server = |workspace: &str| server(ctx, refresh, workspace);
-    let news = reports(refresh, status, &before, server, now);
+    let news = reports(refresh, status, &before, server, |beside| site(ctx, refresh, beside), now);
     for report in news.iter().filter(|report| !before.contains(report)) {
         tell(ctx, report);
     }
@@ -232,6 +233,18 @@ fn server(ctx: &Context, refresh: &ObjectName, workspace: &str) -> Option<String
     let object: Arc<PrefectWorkspace> = ctx.objects.workspace(&name)?;
     let spec = DesiredWorkspace::parse(&object).ok()?;
     spec.reports.then_some(spec.api_url)
+}
+
+/// The identity of the site behind what stands beside a job: where it leads, if it is let in there; else what only it is called.
+fn site(ctx: &Context, refresh: &ObjectName, beside: Option<&str>) -> String {
+    let named = ctx.objects.refreshes.get(refresh).map(|object| ConnectionName::from(&object.spec.site_ref));
+    let learnt = beside.map(ConnectionName::parse).or(named);
+    let Some(at) = learnt.map(|site| site.seen_from(&refresh.namespace)) else { return identity("") };
+    let origin = ctx.objects.site(&at).and_then(|site| Some(DesiredSite::parse(&site).ok()?.origin()));
+    let counts = |origin: &String| {
+        at.is_cluster() || ctx.let_in.counts(&Key::Site(at.clone()), origin, ctx.clock.moment())
+    };
+    identity(&origin.filter(counts).unwrap_or_else(|| at.to_string()))
 }
 
 /// Tells what is handed over, a workspace independent of the others, until it is dropped.
@@ -281,13 +294,17 @@ async fn work(ctx: &Context, workspace: &ObjectName) {
                 sleep(wait).await;
             }
             Err(Stop::Forbidden) => forbidden(ctx, workspace, &entry),
-            Err(Stop::Refused(error)) => {
-                tracing::warn!(%workspace, refresh = %entry.report.refresh, %error, "Prefect does not take the report of a refresh");
+            Err(stop @ (Stop::Refused(_) | Stop::Theirs)) => {
+                let why = match stop {
+                    Stop::Refused(error) => error.to_string(),
+                    _ => "the run under the id of its job says that it is of another site".to_owned(),
+                };
+                tracing::warn!(%workspace, refresh = %entry.report.refresh, why, "the report of a refresh cannot be told in Prefect");
                 ctx.metrics.reported(Reported::Refused);
                 ctx.reports.outbox(workspace, |outbox| {
                     // Of one that has ended nothing more will come.
                     let known = entry.report.end.is_none().then_some(Progress::GivenUp);
-                    outbox.memory.remember(&entry.report.job, known);
+                    outbox.memory.remember(&entry.report, known);
                 });
             }
         }
@@ -299,8 +316,8 @@ async fn work(ctx: &Context, workspace: &ObjectName) {
 fn put_back(ctx: &Context, workspace: &ObjectName, entry: Entry) {
     ctx.reports.outbox(workspace, |outbox| {
         outbox.memory.flow = None;
-        outbox.memory.remember(&entry.report.job, None);
-        if outbox.waiting.iter().all(|waiting| waiting.report.job != entry.report.job) {
+        outbox.memory.remember(&entry.report, None);
+        if outbox.waiting.iter().all(|waiting| waiting.report.key() != entry.report.key()) {
             outbox.waiting.push_front(entry);
         }
     });

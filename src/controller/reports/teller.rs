@@ -29,6 +29,8 @@ pub(super) enum Stop {
     Forbidden,
     /// Prefect does not take it.
     Refused(PrefectError),
+    /// What is there under the id of its job is of another site.
+    Theirs,
 }
 
 impl From<PrefectError> for Stop {
@@ -82,7 +84,7 @@ impl Teller<'_> {
             if outbox.memory.server != server {
                 outbox.memory = super::Memory { server: server.to_owned(), ..super::Memory::default() };
             }
-            (outbox.memory.flow.clone(), outbox.memory.runs.get(&report.job).cloned())
+            (outbox.memory.flow.clone(), outbox.memory.runs.get(&report.key()).cloned())
         });
         let begun = match (known, known_flow) {
             (Some(Progress::GivenUp), _) => {
@@ -119,6 +121,7 @@ impl Teller<'_> {
         if report.end.is_some()
             && let Some(found) = self.call(client.find_run(FLOW, report.job.as_str())).await?
         {
+            self.ours(&found)?;
             let ended = Phase::told(found.state) == Phase::Ended;
             // The artifact is the last of all.
             let whole = ended && self.call(client.has_artifact(&found.id)).await?;
@@ -146,8 +149,14 @@ impl Teller<'_> {
         }
     }
 
+    /// Ids of jobs are what a server says they are: a run of another site is left alone.
+    fn ours(&self, run: &EnsuredRun) -> Result<(), Stop> {
+        if self.entry.report.is_of(run.site.as_deref()) { Ok(()) } else { Err(Stop::Theirs) }
+    }
+
     /// A run that was just made, or that somebody has told of before: a process that was killed, or this one when an answer was lost.
     async fn found(&self, run: EnsuredRun) -> Result<Begun, Stop> {
+        self.ours(&run)?;
         let told = Phase::told(run.state);
         let logged = if run.made {
             None
@@ -236,14 +245,14 @@ impl Teller<'_> {
                 });
                 Ok(told)
             }
-            Err(stop @ (Stop::Later(_) | Stop::Forbidden | Stop::Refused(_))) => Err(stop),
+            Err(stop @ (Stop::Later(_) | Stop::Forbidden | Stop::Refused(_) | Stop::Theirs)) => Err(stop),
         }
     }
 
     fn remember(&self, Begun { flow, run, .. }: &Begun, phase: Phase) {
         let progress = Progress::Told { flow: flow.clone(), run: run.clone(), phase };
         self.ctx.reports.outbox(self.workspace, |outbox| {
-            outbox.memory.remember(&self.entry.report.job, Some(progress));
+            outbox.memory.remember(&self.entry.report, Some(progress));
         });
     }
 
@@ -256,7 +265,7 @@ impl Teller<'_> {
     fn end_of_it(&self) {
         if self.entry.report.end.is_some() {
             self.ctx.reports.outbox(self.workspace, |outbox| {
-                outbox.memory.remember(&self.entry.report.job, None);
+                outbox.memory.remember(&self.entry.report, None);
             });
         }
     }

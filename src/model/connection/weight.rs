@@ -1,18 +1,20 @@
-//! Whose limits count. All connections to one place share what it bears, and the lowest limit of them holds: so it has to be the word of somebody
-//! who is let in there, or whoever may write a connection could stop all the others with it.
+//! Whose word counts for others. All connections to one place share what it bears, and the lowest limit of them holds; and who declares first what is
+//! there keeps it. So it has to be the word of somebody who is let in there, or whoever may write a connection could stop all the others with it.
 
 use super::{ConnectionState, IdentityTrouble, Trouble};
 
-/// What the limits of a connection are worth to the others.
+/// What a connection is worth to the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weight {
-    /// It has not been tried yet: they count for the moment that takes, so that nothing is overrun at a start.
+    /// It has not been tried yet.
     #[default]
     Untried,
-    /// It was let in: they count.
+    /// It was let in.
     Proven,
-    /// It is not let in, or never was: they do not count.
-    None,
+    /// It never was, and nobody has said anything against it: there was no answer.
+    Unanswered,
+    /// It is not let in.
+    Refused,
 }
 
 impl Weight {
@@ -22,8 +24,11 @@ impl Weight {
         match state {
             ConnectionState::Connected { .. } => Self::Proven,
             // An outage is nothing that a connection can do for: it is let in again when that is over.
-            ConnectionState::Failed(trouble) if passes(trouble) && self == Self::Proven => self,
-            ConnectionState::Failed(_) => Self::None,
+            ConnectionState::Failed(trouble) if passes(trouble) => match self {
+                Self::Untried => Self::Unanswered,
+                Self::Proven | Self::Unanswered | Self::Refused => self,
+            },
+            ConnectionState::Failed(_) => Self::Refused,
             ConnectionState::Connecting
             | ConnectionState::Suspended
             | ConnectionState::SecretNotFound { .. }
@@ -37,10 +42,25 @@ impl Weight {
         }
     }
 
+    /// Whether its limits count: also for the moment until it is tried, so that nothing is overrun at a start.
+    fn limits(self) -> bool {
+        matches!(self, Self::Untried | Self::Proven)
+    }
+
+    /// Whether what is declared through it stands in the way of others. `starts`: this process has just begun to act, so that many a connection that
+    /// was let in before has not been tried yet, or the place is away for a moment; whoever comes first is not to lose what is his by that.
+    pub fn claims(self, starts: bool) -> bool {
+        match self {
+            Self::Proven => true,
+            Self::Untried | Self::Unanswered => starts,
+            Self::Refused => false,
+        }
+    }
+
     /// The least of these by `and`, of those that count. Where none does nobody is let in, and it is the least of all.
     pub fn least<T: Copy>(all: impl Iterator<Item = (T, Self)>, and: impl Fn(T, T) -> T) -> Option<T> {
         let all: Vec<(T, Self)> = all.collect();
-        let counting = all.iter().filter(|(_, weight)| *weight != Self::None).map(|(value, _)| *value);
+        let counting = all.iter().filter(|(_, weight)| weight.limits()).map(|(value, _)| *value);
         counting.reduce(&and).or_else(|| all.iter().map(|(value, _)| *value).reduce(&and))
     }
 }
@@ -95,16 +115,21 @@ mod tests {
             (vec![], Weight::Untried),
             (vec![ConnectionState::Connecting], Weight::Untried),
             (vec![connected()], Weight::Proven),
-            (vec![refused()], Weight::None),
+            (vec![refused()], Weight::Refused),
             // A way that leads nowhere is no outage.
-            (vec![away()], Weight::None),
+            (vec![away()], Weight::Unanswered),
+            (vec![away(), connected()], Weight::Proven),
+            (vec![away(), refused()], Weight::Refused),
+            (vec![refused(), away()], Weight::Refused),
             (vec![connected(), away()], Weight::Proven),
-            (vec![connected(), away(), refused()], Weight::None),
+            (vec![connected(), away(), refused()], Weight::Refused),
             // Another Secret is no new chance, until it is let in.
-            (vec![refused(), ConnectionState::Connecting], Weight::None),
+            (vec![refused(), ConnectionState::Connecting], Weight::Refused),
             (vec![refused(), ConnectionState::Connecting, connected()], Weight::Proven),
             (vec![connected(), no_secret()], Weight::Proven),
-            (vec![refused(), no_secret()], Weight::None),
+            (vec![connected(), ConnectionState::Suspended], Weight::Proven),
+            (vec![refused(), no_secret()], Weight::Refused),
+            (vec![no_secret()], Weight::Untried),
         ];
         for (states, expected) in table {
             let found = states.iter().fold(Weight::default(), Weight::after);
@@ -113,13 +138,25 @@ mod tests {
     }
 
     #[test]
+    fn only_who_is_let_in_stands_in_the_way_of_others() {
+        for (weight, starting, later) in [
+            (Weight::Untried, true, false),
+            (Weight::Proven, true, true),
+            (Weight::Unanswered, true, false),
+            (Weight::Refused, false, false),
+        ] {
+            assert_eq!((weight.claims(true), weight.claims(false)), (starting, later), "{weight:?}");
+        }
+    }
+
+    #[test]
     fn the_least_of_those_that_count() {
-        use Weight::{None, Proven, Untried};
+        use Weight::{Proven, Refused, Unanswered, Untried};
         for (all, expected) in [
-            (vec![], Option::None),
-            (vec![(4, Proven), (1, None)], Some(4)),
-            (vec![(4, Proven), (2, Untried), (1, None)], Some(2)),
-            (vec![(4, None), (1, None)], Some(1)),
+            (vec![], None),
+            (vec![(4, Proven), (1, Refused)], Some(4)),
+            (vec![(4, Proven), (2, Untried), (1, Unanswered)], Some(2)),
+            (vec![(4, Refused), (1, Unanswered)], Some(1)),
         ] {
             assert_eq!(Weight::least(all.iter().copied(), usize::min), expected, "{all:?}");
         }

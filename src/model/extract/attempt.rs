@@ -60,7 +60,17 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus) {
         return;
     }
     match (&learnt, learnt::view(p.d, p.o, &learnt)) {
-        (Learnt::Here, _) | (_, SiteView::Ready { .. }) => {}
+        (Learnt::Here, _) => {}
+        // It may be anybody's server, which says for ever that the job waits, or runs.
+        (_, SiteView::Ready { .. }) if p.now >= add(given_up(p, &attempt), p.o.cleanup_deadline) => {
+            return lost(
+                p,
+                s,
+                &attempt,
+                "A refresh that was started through another connection than that of the spec did not end in time, nor by being cancelled: whether it succeeded is unknown",
+            );
+        }
+        (_, SiteView::Ready { .. }) => {}
         // Just started: the connection has not been tried yet.
         (_, SiteView::NotReady { reason }) if *reason == "Progressing" || p.now < given_up(p, &attempt) => {
             return;
@@ -211,9 +221,10 @@ fn ended(p: &mut Pass, s: &mut ExtractRefreshStatus, attempt: &Attempt, job: &Jo
 
 /// Until when a connection is waited for that the spec does not name any more: its job would have been cancelled by then.
 pub(super) fn given_up(p: &Pass, attempt: &Attempt) -> Timestamp {
-    let begun =
-        attempt.started_at.as_ref().map_or(attempt.intended_at.0, |at| at.0.max(attempt.intended_at.0));
-    add(begun, p.d.timeout)
+    let intended = attempt.intended_at.0;
+    // What is not yet is the word of a server that says what it likes.
+    let started = attempt.started_at.as_ref().map(|at| at.0).filter(|at| *at <= p.now);
+    add(started.map_or(intended, |at| at.max(intended)), p.d.timeout)
 }
 
 /// Nobody knows the job any more: whether it succeeded is unknown, so it counts as not.
@@ -279,6 +290,7 @@ fn end(
             run_count,
             job_id: attempt.job_id.clone(),
             origin: attempt.origin,
+            site: attempt.site.clone(),
             luid: attempt.luid.clone(),
             refresh_type: attempt.refresh_type,
             started_at: job.and_then(|job| job.started_at).map(Time).or(attempt.started_at),

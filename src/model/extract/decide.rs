@@ -6,8 +6,8 @@ use super::schedules::{self, Act};
 use super::target::{Look, Standing, named, standing};
 use super::{Decision, Desired, Observed, Pass, Step};
 use super::{
-    attempt, coverage, fold, freshness, gate, holds, kinds, machine, marks, native, others, recover, report,
-    retry, target, warning,
+    attempt, coverage, fold, freshness, gate, holds, kinds, learnt, machine, marks, native, others, recover,
+    report, retry, target, warning,
 };
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, ManagementPolicy, Stopped, Time};
 use crate::model::budget::Limit;
@@ -102,6 +102,7 @@ fn warn(act: warning::Act) -> Step {
 
 /// Everything that follows from what was read, before anything is done about it.
 fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
+    learnt::stamp(p.d, s);
     target::learn(p, s);
     retry::learn_generation(p, s);
     retry::learn_credential(p, s);

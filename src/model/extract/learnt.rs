@@ -3,9 +3,12 @@
 
 use super::Desired;
 use super::observed::{Observed, SiteView};
-use crate::api::{Attempt, ExtractRefreshStatus, ScheduleIntent, ScheduleStatus};
+use crate::api::{Attempt, ExtractRefreshStatus, HistoryEntry, ScheduleIntent, ScheduleStatus};
 use crate::model::ids::ConnectionName;
 use std::collections::BTreeSet;
+
+/// What stands beside an id of which nobody knows.
+const UNKNOWN: &str = "";
 
 /// Where an id in status is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,7 @@ impl Learnt {
     /// rights of others.
     pub fn of(site: Option<&str>, named: &ConnectionName) -> Self {
         match site.map(ConnectionName::parse) {
+            Some(_) if site == Some(UNKNOWN) => Self::Unknown,
             Some(site) if site == *named => Self::Here,
             Some(site) => Self::At(site),
             None if named.is_cluster() => Self::Unknown,
@@ -61,6 +65,13 @@ impl Attempt {
     }
 }
 
+impl HistoryEntry {
+    /// Through which connection it was.
+    pub fn learnt(&self, named: &ConnectionName) -> Learnt {
+        Learnt::of(self.site.as_deref(), named)
+    }
+}
+
 /// The connections other than the one that the spec names, through which something in status was learnt that is still to be looked after.
 pub fn formers(s: &ExtractRefreshStatus, named: &ConnectionName) -> BTreeSet<ConnectionName> {
     let tasks = s.schedules.iter().filter(|entry| entry.task_id.is_some()).map(|entry| entry.learnt(named));
@@ -71,6 +82,22 @@ pub fn formers(s: &ExtractRefreshStatus, named: &ConnectionName) -> BTreeSet<Con
         Learnt::Here | Learnt::Unknown => None,
     };
     tasks.chain(intent).chain(attempt).filter_map(at).collect()
+}
+
+/// An earlier build did not write it down. Where the spec is still the one that this status speaks of, it was this connection. Where not, that is
+/// written down too, since the status speaks of the new spec from then on.
+pub(super) fn stamp(d: &Desired, s: &mut ExtractRefreshStatus) {
+    let known = s.observed_generation == d.generation || !d.site.is_cluster();
+    let here = if known { d.site.to_string() } else { UNKNOWN.to_owned() };
+    if let Some(attempt) = &mut s.attempt {
+        attempt.site.get_or_insert_with(|| here.clone());
+    }
+    if let Some(intent) = &mut s.schedule_intent {
+        intent.site.get_or_insert_with(|| here.clone());
+    }
+    for entry in s.schedules.iter_mut().filter(|entry| entry.task_id.is_some()) {
+        entry.site.get_or_insert_with(|| here.clone());
+    }
 }
 
 /// How the connection stands through which something was learnt.
@@ -97,6 +124,7 @@ mod tests {
         for (beside, named, learnt) in [
             (Some("prod"), &own, Learnt::Here),
             (Some("cluster:prod"), &shared, Learnt::Here),
+            (Some(""), &own, Learnt::Unknown),
             // Of the same name, and yet not the same.
             (Some("prod"), &shared, Learnt::At(own.clone())),
             (Some("cluster:prod"), &own, Learnt::At(shared.clone())),

@@ -7,6 +7,7 @@ use crate::api::{
     Attempt, Demand, DemandKind, ExtractRefreshStatus, OnCreate, TargetKind, TargetStatus, Time,
 };
 use crate::model::ids::Luid;
+use crate::model::tenancy::Access;
 
 /// Whether an attempt is still on what the spec means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,8 @@ pub(super) fn standing(p: &Pass, s: &ExtractRefreshStatus, attempt: &Attempt) ->
         (_, Some(target)) if designates(&p.d.target, target) => {
             same((&target.site_luid, &target.luid) == (&attempt.site_luid, &attempt.luid))
         }
+        // What may not be seen is never looked up: nothing that was begun for another is held until then.
+        (TargetView::Unread, _) if matches!(p.o.access, Access::Denied(_)) => Standing::Changed,
         (TargetView::Unread, _) => Standing::Unknown,
         (
             TargetView::NotFound

@@ -2,7 +2,7 @@
 
 use super::live::{leave_alone, suspended, wait};
 use super::pass::{Drifted, Pass, Ready, unavailable};
-use super::{Decision, Step, Turn, WorkspaceView, parting};
+use super::{Decision, Step, Turn, View, WorkspaceView, parting};
 use crate::api::DeletionPolicy;
 use crate::model::connection::Standing;
 use crate::model::ids::ConnectionName;
@@ -58,10 +58,8 @@ pub(super) fn awaited(p: &Pass) -> Option<Decision> {
         Turn::Missing => missing(p, &p.d.workspace),
         Turn::Unusable => p.rest(p.with(unavailable(&p.d.workspace), Drifted::stored(p.status))),
         Turn::Refused => {
-            return Some(parting::left_behind(
-                p,
-                "the connection that the spec names now does not allow its flow",
-            ));
+            let why = "the connection that the spec names now does not allow its flow";
+            return Some(owing(p).unwrap_or_else(|| parting::left_behind(p, why)));
         }
         Turn::None | Turn::Same(_) | Turn::Elsewhere => return None,
     };
@@ -69,6 +67,17 @@ pub(super) fn awaited(p: &Pass) -> Option<Decision> {
     let repair = leave_alone(p, waiting.status);
     let again = [waiting.again, repair.again].into_iter().flatten().min();
     Some(Decision { again, ..repair })
+}
+
+/// What a change of ours made Prefect drop is made good through the former connection before the deployment is left: afterwards nobody knows of it.
+/// Not for ever: one that fails is not tried again.
+fn owing(p: &Pass) -> Option<Decision> {
+    p.status.pending_write.as_ref().filter(|_| p.o.workspace == WorkspaceView::Ready)?;
+    match &p.o.deployment {
+        View::Unread | View::Dirty => Some(wait(p)),
+        View::Absent => None,
+        View::Present(_) => Some(leave_alone(p, p.status.clone())).filter(|next| next.step != Step::Rest),
+    }
 }
 
 /// Without the connection nothing can be seen. An outage shows only where something is due.

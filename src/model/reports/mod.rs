@@ -12,12 +12,15 @@ use crate::model::ids::{JobId, ObjectName, RunId};
 use crate::model::runs::StateType;
 use crate::model::time::add;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// Flow of the runs that report refreshes: never an occasion (docs/trigger.md 2).
 pub const FLOW: &str = "tableau-extract-refresh";
 /// Label of these runs, whatever their flow.
 pub const LABEL: &str = "feedwater.dev/refresh";
+/// Label that says of which site the job is.
+pub const SITE: &str = "tableau.site";
 /// How long after its end a refresh is still told of: by a process that was started meanwhile, or to a Prefect that was not there.
 pub const KEPT: Duration = Duration::from_secs(15 * 60);
 
@@ -26,6 +29,8 @@ pub const KEPT: Duration = Duration::from_secs(15 * 60);
 pub struct Report {
     /// Its job in Tableau: at most one run each.
     pub job: JobId,
+    /// Of which site, by [`identity`]: whoever runs a server of their own can have it answer with the ids of others.
+    pub site: String,
     /// The `ExtractRefresh`.
     pub refresh: ObjectName,
     /// The extract.
@@ -92,6 +97,13 @@ pub struct End {
     pub at: Option<Timestamp>,
 }
 
+/// A site in few letters.
+pub fn identity(site: &str) -> String {
+    let mut head = [0; 8];
+    head.copy_from_slice(&Sha256::digest(site.as_bytes())[..8]);
+    format!("{:016x}", u64::from_be_bytes(head))
+}
+
 /// How far a refresh has come; a report goes only forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -152,6 +164,16 @@ pub struct Step {
 }
 
 impl Report {
+    /// What there is one run of.
+    pub fn key(&self) -> (String, JobId) {
+        (self.site.clone(), self.job.clone())
+    }
+
+    /// Whether a run that is there under the id of the job may be that of this report: one of an earlier build does not say of which site it is.
+    pub fn is_of(&self, site: Option<&str>) -> bool {
+        site.is_none_or(|site| site == self.site)
+    }
+
     /// How far it has come.
     pub fn phase(&self) -> Phase {
         match (&self.end, self.started_at) {
@@ -183,12 +205,13 @@ impl Report {
 }
 
 /// What there is to tell of a resource: the refresh under way, and the last one for a while. `before`: what was told of it last. `server`: the API
-/// behind a `PrefectWorkspace` of this name, if reports are wanted there.
+/// behind a `PrefectWorkspace` of this name, if reports are wanted there. `site`: the [`identity`] of the site behind what stands beside a job.
 pub fn reports(
     refresh: &ObjectName,
     s: &ExtractRefreshStatus,
     before: &[Report],
     server: impl Fn(&str) -> Option<String>,
+    site: impl Fn(Option<&str>) -> String,
     now: Timestamp,
 ) -> Vec<Report> {
     let attempt = s.attempt.as_ref().and_then(|attempt| Some((attempt, attempt.job_id.as_deref()?)));
@@ -197,11 +220,18 @@ pub fn reports(
     let under_way = attempt.map(|(attempt, job)| under_way(refresh, s, attempt, job));
     let ended = ended.filter(|(ended, _)| recent(ended)).map(|(entry, job)| {
         let known = before.iter().find(|report| report.job.as_str() == job);
-        known.map_or_else(|| from_history(refresh, s, entry, job), |known| ended_now(known, entry))
+        let new = || Report { site: site(entry.site.as_deref()), ..from_history(refresh, s, entry, job) };
+        known.map_or_else(new, |known| ended_now(known, entry))
     });
+    let beside = s.attempt.as_ref().and_then(|attempt| attempt.site.as_deref());
+    let under_way = under_way.map(|report| Report { site: site(beside), ..report });
     let mut reports: Vec<Report> = ended.into_iter().chain(under_way).collect();
     for report in &mut reports {
         let known = before.iter().find(|known| known.job == report.job);
+        if let Some(known) = known {
+            // Also when its connection has gone.
+            report.site.clone_from(&known.site);
+        }
         report.places = places(report, s, known.map_or(&[], |known| &known.places), &server);
     }
     // Nowhere to tell it.
@@ -219,6 +249,7 @@ fn under_way(refresh: &ObjectName, s: &ExtractRefreshStatus, attempt: &Attempt, 
     let runs = named.filter_map(|c| cause(s, &c.key, &c.run_id, c.position.at.0));
     Report {
         job: job.into(),
+        site: String::new(),
         refresh: refresh.clone(),
         extract: extract(s, &attempt.luid, Some(attempt.kind)),
         refresh_type: attempt.refresh_type,
@@ -247,6 +278,7 @@ fn from_history(refresh: &ObjectName, s: &ExtractRefreshStatus, entry: &HistoryE
     };
     let known = Report {
         job: job.into(),
+        site: String::new(),
         refresh: refresh.clone(),
         extract: extract(s, &entry.luid, None),
         refresh_type: entry.refresh_type,

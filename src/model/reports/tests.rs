@@ -90,6 +90,7 @@ fn ended(mut s: ExtractRefreshStatus, outcome: Outcome) -> ExtractRefreshStatus 
             run_count: 1,
             job_id: attempt.job_id,
             origin: attempt.origin,
+            site: attempt.site,
             luid: attempt.luid,
             refresh_type: attempt.refresh_type,
             started_at: attempt.started_at,
@@ -112,7 +113,7 @@ fn told_at(s: &ExtractRefreshStatus, before: &[Report], now: Timestamp) -> Vec<R
         "twin" => Some("https://prod".to_owned()),
         name => Some(format!("https://{name}")),
     };
-    reports(&me(), s, before, server, now)
+    reports(&me(), s, before, server, |site| site.unwrap_or("acme").to_owned(), now)
 }
 
 fn one(s: &ExtractRefreshStatus) -> Report {

@@ -1,6 +1,6 @@
 //! What a report says. Names are other people's: they are bounded, and escaped where they could be taken for markup.
 
-use super::{Cause, End, FLOW, LABEL, Phase, Report};
+use super::{Cause, End, FLOW, LABEL, Phase, Report, SITE};
 use crate::api::{JobOrigin, Outcome, RefreshType, TargetKind};
 use crate::model::ids::{RunId, TaskRunId};
 use crate::model::runs::StateType;
@@ -144,7 +144,8 @@ impl Report {
             "refreshType": refresh_type(self.refresh_type),
             "cause": self.cause,
         });
-        let labels = json!({ LABEL: self.refresh.to_string(), "tableau.job": self.job.as_str() });
+        let labels =
+            json!({ LABEL: self.refresh.to_string(), "tableau.job": self.job.as_str(), SITE: self.site });
         NewRun {
             name: self.name(),
             idempotency_key: self.job.to_string(),

@@ -2,7 +2,7 @@
 
 use super::{FakePrefect, State};
 use crate::model::ids::{FlowId, RunId, TaskRunId};
-use crate::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState};
+use crate::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState, SITE};
 use crate::model::runs::StateType;
 use crate::prefect::{EnsuredRun, PrefectError, Reporting};
 use async_trait::async_trait;
@@ -52,6 +52,11 @@ fn told<'a>(state: &'a mut State, run: &RunId) -> Result<&'a mut ToldRun, Prefec
     state.told.runs.iter_mut().find(|told| told.id == *run).ok_or(PrefectError::NotFound)
 }
 
+/// Of which site a run says to be.
+fn site(new: &NewRun) -> Option<String> {
+    new.labels.get(SITE)?.as_str().map(str::to_owned)
+}
+
 #[async_trait]
 impl Reporting for FakePrefect {
     async fn ensure_task_run(&self, new: &NewTaskRun) -> Result<TaskRunId, PrefectError> {
@@ -71,7 +76,14 @@ impl Reporting for FakePrefect {
                 |told: &&ToldRun| told.flow == *flow && told.new.idempotency_key == new.idempotency_key;
             if let Some(told) = state.told.runs.iter().find(same) {
                 let now = told.states.last().map_or(StateType::Other, |state| state.state_type);
-                return Ok(EnsuredRun { id: told.id.clone(), flow: flow.clone(), state: now, made: false });
+                let site = site(&told.new);
+                return Ok(EnsuredRun {
+                    id: told.id.clone(),
+                    flow: flow.clone(),
+                    state: now,
+                    made: false,
+                    site,
+                });
             }
             let parent = |task: &TaskRunId| {
                 let found = state.told.task_runs.iter().find(|(_, id)| *id == task);
@@ -92,7 +104,13 @@ impl Reporting for FakePrefect {
                 lines: Vec::new(),
                 artifacts: Vec::new(),
             });
-            Ok(EnsuredRun { id, flow: flow.clone(), state: new.state.state_type, made: true })
+            Ok(EnsuredRun {
+                id,
+                flow: flow.clone(),
+                state: new.state.state_type,
+                made: true,
+                site: site(new),
+            })
         })
     }
 
@@ -105,6 +123,7 @@ impl Reporting for FakePrefect {
                 flow: told.flow.clone(),
                 state: told.states.last().map_or(StateType::Other, |state| state.state_type),
                 made: false,
+                site: site(&told.new),
             }))
         })
     }

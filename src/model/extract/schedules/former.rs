@@ -81,12 +81,12 @@ impl Round {
         {
             return Departs::Settles(settled);
         }
-        let Learnt::At(site) = learnt else {
-            return Departs::Left("it is not known through which connection it was made".to_owned());
-        };
         if p.d.schedules.management == ManagementPolicy::Observe || p.d.suspend {
             return Departs::Waits(Timestamp::MAX);
         }
+        let Learnt::At(site) = learnt else {
+            return Departs::Left("it is not known through which connection it was made".to_owned());
+        };
         if p.d.schedules.deletion == DeletionPolicy::Orphan {
             return Departs::Left("spec.deletionPolicy is Orphan".to_owned());
         }
@@ -120,6 +120,51 @@ impl Round {
         let until = Some(until).filter(|until| *until < Timestamp::MAX);
         self.again = [self.again, until].into_iter().flatten().min();
     }
+}
+
+/// The connection that the spec names tells nothing, so that nobody knows what stays. Whoever deletes a former one is not kept waiting for that longer
+/// than the cleanup deadline. Returns when that is.
+pub(super) fn unheard(p: &mut Pass, s: &mut ExtractRefreshStatus) -> Option<Timestamp> {
+    if p.d.schedules.management == ManagementPolicy::Observe || p.d.suspend {
+        return None;
+    }
+    let mut again = None;
+    let mut waits = |until: Timestamp| again = again.into_iter().chain([until]).min();
+    for entry in s.schedules.iter_mut().filter(|entry| entry.task_id.is_some()) {
+        let Learnt::At(site) = entry.learnt(&p.d.site) else { continue };
+        let Time(since) = *entry.left_at.get_or_insert(Time(p.now));
+        let deadline = add(since, p.o.cleanup_deadline);
+        if !p.o.leaving.contains(&site) {
+            continue;
+        }
+        if p.now < deadline {
+            waits(deadline);
+            continue;
+        }
+        forget(entry);
+        let name = entry.name.clone();
+        orphaned(p, &name, &unheard_of(&site, &p.d.site));
+    }
+    let intent = s.schedule_intent.clone();
+    if let Some(intent) = intent
+        && let Learnt::At(site) = intent.learnt(&p.d.site)
+        && p.o.leaving.contains(&site)
+    {
+        match follow(p, &Learnt::At(site)) {
+            Followed::Lost(why) => {
+                s.schedule_intent = None;
+                orphaned(p, &intent.name, &why);
+            }
+            Followed::NeverSent => s.schedule_intent = None,
+            Followed::Later(until) => waits(until),
+            Followed::There | Followed::Here => waits(add(p.now, super::parting::LOOK)),
+        }
+    }
+    again
+}
+
+fn unheard_of(site: &ConnectionName, named: &ConnectionName) -> String {
+    format!("{} is being deleted, and {} does not tell what it has", site.site(), named.site())
 }
 
 fn gone(site: &ConnectionName) -> String {

@@ -2,6 +2,7 @@
 
 use super::super::Pass;
 use super::super::observed::{Claim, SiteView, TargetView};
+use super::former;
 use super::heir;
 use super::intent::{self, Next};
 use super::memory::About;
@@ -69,7 +70,7 @@ pub(crate) fn plan(
         let drifted =
             told::drifted(Truth::Unknown, "NotObserved", "The schedules in Tableau may not be read");
         let told = Told { ready: Some(told::unlistable()), drifted: Some(drifted) };
-        return Planned { told, ..Planned::default() };
+        return Planned { told, again: former::unheard(p, s), ..Planned::default() };
     }
     let seen = readable(p);
     let Some(seen) = seen else {
@@ -82,7 +83,7 @@ pub(crate) fn plan(
             Act::Nothing if dirty && idle => Act::Look,
             act => act,
         };
-        return Planned { told, act, again: None };
+        return Planned { told, act, again: former::unheard(p, s) };
     };
     let mut round = Round {
         target: seen.target,

@@ -101,6 +101,27 @@ fn a_refresh_that_runs_is_followed_to_its_end() {
     assert!(bench.s.attempt.is_none() && bench.s.owed.is_none());
 }
 
+/// What it means now is never looked up, so that what it has begun is not held until then: others would wait for it.
+#[test]
+fn a_refresh_that_runs_on_what_was_named_before_ends_all_the_same() {
+    for known in [true, false] {
+        let mut bench = Bench::any();
+        bench.completes("a");
+        bench.submits("job-1");
+        deny(&mut bench);
+        bench.d.target = named("HR", "Salaries");
+        bench.d.generation += 1;
+        let ended = bench.now();
+        bench.job("job-1", JobStatus::Success, Some(ended));
+        if !known {
+            bench.o.jobs.details.get_mut(&JobId::from("job-1")).unwrap().job = None;
+        }
+        bench.rest();
+        assert!(bench.s.attempt.is_none(), "{:?}", bench.s.attempt);
+        assert_eq!(bench.s.history[0].outcome, Outcome::Superseded);
+    }
+}
+
 #[test]
 fn an_upstream_that_may_not_be_seen_is_told_apart() {
     let mut bench = Bench::new();

@@ -29,7 +29,7 @@ use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
 use crate::model::parameters::Parameters;
 use crate::model::tenancy::Access;
 use crate::model::time::{Moment, add};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const SITE: &str = "site-1";
 pub(super) const LUID: &str = "luid-1";
@@ -108,6 +108,7 @@ impl Bench {
         let o = Observed {
             site: SiteView::Ready { luid: SITE.into() },
             formers: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             access: Access::Allowed,
             standing: crate::model::connection::Standing::Held,
             credential: Some("first".into()),

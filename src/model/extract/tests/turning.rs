@@ -138,8 +138,29 @@ fn a_task_that_the_new_connection_shows_on_the_target_stays() {
     }
 }
 
+/// Also one of the cluster, where the spec is still the one that it wrote about.
 #[test]
 fn what_an_earlier_build_wrote_gets_its_connection() {
+    for (named, edited, stamped) in
+        [("acme", false, true), ("cluster:acme", false, true), ("cluster:acme", true, false)]
+    {
+        let mut bench = Bench::any();
+        bench.completes("a");
+        bench.submits("job-1");
+        bench.s.attempt.as_mut().unwrap().site = None;
+        bench.d.site = ConnectionName::parse(named);
+        bench.d.generation += i64::from(edited);
+        bench.pass();
+        let site = bench.s.attempt.as_ref().and_then(|attempt| attempt.site.as_deref());
+        assert_eq!(site, stamped.then_some(named), "{named} {edited}: else it is lost");
+        let mut site = planted(None);
+        site.bench.d.site = ConnectionName::parse(named);
+        (site.bench.o.schedules.tasks, site.bench.s.observed_generation) =
+            (TasksView::Unread, site.bench.d.generation - i64::from(edited));
+        while site.pass().1 {}
+        let site = site.bench.s.schedules[0].site.clone();
+        assert_eq!(site.as_deref(), Some(if stamped { named } else { "" }), "{named} {edited}");
+    }
     let mut site = Site::new(Edition::Cloud, vec![nightly()]);
     site.settle();
     site.taken();
@@ -205,15 +226,41 @@ fn while_nothing_is_written_nothing_is_left() {
     type Edit = fn(&mut Desired);
     let edits: [Edit; 2] = [|d| d.suspend = true, |d| d.schedules.management = ManagementPolicy::Observe];
     for edit in edits {
-        let mut site = planted(Some(EVIL));
-        edit(&mut site.bench.d);
-        assert_eq!(writes(&mut site), []);
-        site.bench.wait(3600);
-        site.read();
-        assert_eq!(
-            (writes(&mut site).len(), site.bench.s.schedules[0].task_id.as_deref()),
-            (0, Some(THEIRS))
-        );
+        for learnt in [Some(EVIL), None] {
+            let mut site = planted(learnt);
+            edit(&mut site.bench.d);
+            assert_eq!(writes(&mut site), []);
+            site.bench.wait(3600);
+            site.read();
+            let left = (writes(&mut site).len(), site.bench.s.schedules[0].task_id.as_deref());
+            assert_eq!(left, (0, Some(THEIRS)), "{learnt:?}");
+        }
+    }
+}
+
+/// Whoever deletes the former connection is not kept waiting for what the new one does not tell.
+#[test]
+fn a_former_connection_that_is_deleted_waits_no_longer_than_the_deadline_for_the_new_one() {
+    for (leaves, suspended, left) in [(true, false, true), (false, false, false), (true, true, false)] {
+        for view in [TasksView::Unread, TasksView::Forbidden] {
+            let mut site = planted(Some(EVIL));
+            site.bench.d.suspend = suspended;
+            site.bench.o.schedules.tasks = view.clone();
+            if leaves {
+                site.bench.o.leaving.insert(ConnectionName::parse(EVIL));
+            }
+            while site.pass().1 {}
+            let has = |site: &Site| site.bench.s.schedules[0].task_id.is_some();
+            let until = add(site.bench.now(), Duration::from_secs(600));
+            assert_eq!((has(&site), site.bench.again() == Some(until)), (true, left), "{leaves} {view:?}");
+            site.bench.wait(600);
+            while site.pass().1 {}
+            assert_eq!(
+                (!has(&site), site.bench.notes.contains(&"Orphaned")),
+                (left, left),
+                "{leaves} {suspended} {view:?}"
+            );
+        }
     }
 }
 
@@ -307,7 +354,7 @@ fn a_job_is_followed_and_cancelled_through_its_own_connection_alone() {
     // What the cluster's connection has of that id is somebody else's.
     let started = bench.now();
     bench.job("job-1", JobStatus::InProgress, Some(started));
-    bench.wait(7200);
+    bench.wait(120);
     let step = bench.rest();
     assert!(matches!(&step, Step::Look { jobs, .. } if jobs.contains(&JobId::from("job-1"))), "{step:?}");
     assert_eq!(bench.phase(), Some(AttemptPhase::Submitted), "not cancelled by what another site says");
@@ -342,6 +389,33 @@ fn a_job_whose_connection_cannot_be_used_any_more_ends_as_one_that_vanished() {
     bench.wait(7200);
     bench.rest();
     assert_eq!(bench.s.history[0].outcome, Outcome::JobVanished);
+}
+
+/// Whoever runs the former server may have it say what it likes, and for ever.
+#[test]
+fn a_job_that_never_ends_elsewhere_is_given_up_a_while_after_it_was_to_be_cancelled() {
+    type Says = fn(&Bench) -> (JobStatus, Option<Timestamp>);
+    let says: [(&str, Says); 3] = [
+        ("it waits", |_| (JobStatus::Pending, None)),
+        ("it runs", |bench| (JobStatus::InProgress, Some(bench.now()))),
+        ("it starts next year", |bench| {
+            (JobStatus::InProgress, Some(add(bench.now(), Duration::from_secs(365 * 86_400))))
+        }),
+    ];
+    for (what, says) in says {
+        let mut bench = turned(Some(EVIL));
+        bench.o.formers.insert(ConnectionName::parse(EVIL), ready());
+        bench.o.apart.clock = bench.o.tableau_clock;
+        let (status, started) = says(&bench);
+        bench.job("job-1", status, started);
+        bench.o.apart.jobs = std::mem::take(&mut bench.o.jobs);
+        for (wait, under_way) in [(1, true), (7200, true), (590, true), (20, false)] {
+            bench.wait(wait);
+            bench.rest();
+            assert_eq!(bench.s.history.is_empty(), under_way, "{what} {wait}");
+        }
+        assert_eq!((bench.s.history[0].outcome, bench.owed().len()), (Outcome::JobVanished, 1), "{what}");
+    }
 }
 
 /// And what the other site lists of the same is not taken for it.

@@ -178,3 +178,21 @@ fn what_the_new_connection_does_not_allow_is_left_as_it_is() {
     assert_eq!((&left.step, left.notes[0].reason), (&Step::Intend, "Orphaned"));
     assert_eq!((left.status.deployment_id, left.status.full_name), (None, None));
 }
+
+#[test]
+fn what_a_change_of_ours_cost_is_made_good_before_it_is_left() {
+    let owed = PendingWrite { since: Time(now()), late: None };
+    let owing = FlowDeploymentStatus { pending_write: Some(owed), ..settled(&desired(&json!({}))) };
+    let d = into_the_cluster(&json!({"deploymentName": "allowed"}));
+    let Step::Do(writes) = decide(&d, &at(Turn::Refused), &owing, now()).step else { panic!() };
+    assert_eq!(writes[0].kind(), WriteKind::ScheduleRuns);
+    let dirty = Observed { deployment: View::Dirty, ..at(Turn::Refused) };
+    assert_eq!(decide(&d, &dirty, &owing, now()).step, Step::Rest, "what is there is read first");
+    let unusable = WorkspaceView::NotReady { reason: "Unreachable".into() };
+    let away = Observed { workspace: unusable, ..at(Turn::Refused) };
+    let gone = Observed { deployment: View::Absent, ..at(Turn::Refused) };
+    for o in [away, gone] {
+        let left = decide(&d, &o, &owing, now());
+        assert_eq!((&left.step, left.notes[0].reason), (&Step::Intend, "Orphaned"));
+    }
+}
