@@ -143,8 +143,8 @@ impl Workload {
                 resume(stage, json!({})).await
             }
             Self::Reselect => {
-                let upstream = json!({"name": "orders", "flowDeploymentRef": {"name": "orders"},
-                    "parameters": {"region": "us"}});
+                let runs = json!({"workspaceRef": {"name": "prod"}, "tags": ["crm"]});
+                let upstream = json!({"name": "orders", "prefectRuns": runs});
                 resume(stage, json!({"upstreams": [upstream]})).await
             }
             _ => stage.complete().await,
