@@ -43,7 +43,7 @@ impl Observer {
             jobs: todo.looks.jobs.difference(&interest.jobs).cloned().collect(),
             list: [interest.list, todo.looks.list].into_iter().flatten().min(),
         };
-        self.read_looks(&looks, all, news).await?;
+        self.read_looks(&looks, None, now, news).await?;
         todo.looks = Looks::default();
         if now >= self.ends_at {
             let read = |job: &&JobId| interest.jobs.contains(*job) || looks.jobs.contains(*job);
@@ -51,7 +51,7 @@ impl Observer {
                 jobs: todo.ends.jobs.iter().filter(|job| !read(job)).cloned().collect(),
                 list: todo.ends.list.filter(|since| !self.has_listed(sub(*since, QUEUED_FOR), now)),
             };
-            match self.read_looks(&ends, all, news).await {
+            match self.read_looks(&ends, all, now, news).await {
                 Ok(()) => todo.ends = Looks::default(),
                 Err(error) if is_of_one(&error) => {
                     tracing::debug!(%error, "what others have refreshed could not be read; it is tried again later");
@@ -80,15 +80,16 @@ impl Observer {
         matches!(&self.list, JobList::Read { asked, since, .. } if *asked >= after && *since <= wanted)
     }
 
-    /// `all`: how far back anybody wants the list.
+    /// `all`: how far back anybody wants the list, where nobody waits for it. `begun`: this cycle.
     async fn read_looks(
         &mut self,
         looks: &Looks,
         all: Option<Timestamp>,
+        begun: Moment,
         news: &mut News,
     ) -> Result<(), TableauError> {
         if let Some(since) = looks.list {
-            news.jobs |= self.read_list(sub(since, QUEUED_FOR), all).await?;
+            news.jobs |= self.read_list(sub(since, QUEUED_FOR), all, begun).await?;
         }
         for job in &looks.jobs {
             news.jobs |= self.read_job(job, false).await?;
@@ -101,6 +102,7 @@ impl Observer {
         self.details.clear();
         self.denied.clear();
         self.list = JobList::Unread;
+        self.last_look = None;
     }
 
     pub(super) fn is_denied(&self, job: &JobId, now: Moment) -> bool {
@@ -139,7 +141,12 @@ impl Observer {
     }
 
     /// All since then. `false`: there is nothing new.
-    async fn read_list(&mut self, wanted: Timestamp, all: Option<Timestamp>) -> Result<bool, TableauError> {
+    async fn read_list(
+        &mut self,
+        wanted: Timestamp,
+        all: Option<Timestamp>,
+        begun: Moment,
+    ) -> Result<bool, TableauError> {
         let asked = self.setup.clock.moment();
         if self.list_refused.is_some_and(|refused| asked < refused.until) {
             let told = self.list == JobList::NotAllowed;
@@ -147,7 +154,7 @@ impl Observer {
             return Ok(!told);
         }
         let mut look = Look::new(&self.list, self.last_look, wanted, all, self.client.clock(), asked);
-        self.read_old(&mut look).await?;
+        self.read_old(&mut look, begun).await?;
         let questions = Questions::default();
         let listed = self.client.jobs(look.from(), &questions).await;
         self.queried(questions.asked(), asked);
@@ -169,14 +176,18 @@ impl Observer {
     }
 
     /// Jobs that have not ended and are too old for the list to be read back to them.
-    async fn read_old(&mut self, look: &mut Look) -> Result<(), TableauError> {
+    async fn read_old(&mut self, look: &mut Look, begun: Moment) -> Result<(), TableauError> {
         for id in look.by_id() {
             let asked = self.setup.clock.moment();
-            match self.read_job(&id, false).await {
-                Err(error) if !is_of_one(&error) => return Err(error),
-                Ok(_) | Err(_) => {}
+            // One that somebody follows has been read: he is not to lose it by a second answer.
+            let is_read = self.details.get(&id).is_some_and(|answer| answer.asked >= begun);
+            if !is_read {
+                match self.read_job(&id, false).await {
+                    Err(error) if !is_of_one(&error) => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
             }
-            match self.details.get(&id).filter(|answer| answer.asked >= asked) {
+            match self.details.get(&id).filter(|answer| answer.asked >= begun) {
                 Some(answer) if !self.is_denied(&id, asked) => look.answered(&id, answer.job.as_ref()),
                 Some(_) | None => look.unanswered(&id),
             }

@@ -142,7 +142,9 @@ impl Observer {
                 }
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);
-                    let wait = self.wait(&error);
+                    // A list that fails has cost its pages, and those who are followed are to have their questions as well.
+                    let pace = self.setup.budget.pace(self.questions.max(1), self.last);
+                    let wait = self.wait(&error).max(pace.unwrap_or(LONGEST_WAIT));
                     (Health::Failed(error, self.site.clone()), wait)
                 }
             };

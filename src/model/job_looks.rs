@@ -45,7 +45,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// What has to be read for the list to hold all since `wanted`. `others`: the farthest that others want of it.
+    /// What has to be read for the list to hold all since `wanted`. `others`: the farthest that others want of it, who then are read for as well; none
+    /// where somebody waits for it, so that a longer list that cannot be read keeps nobody from the shorter one.
     pub fn new(
         list: &JobList,
         before: Option<LastLook>,
@@ -61,12 +62,13 @@ impl Look {
         let (mut open, ended): (Vec<JobRow>, Vec<JobRow>) = rows.into_iter().partition(is_open);
         open.sort_by_key(|row| row.created_at);
         let partly = partly(list, before, wanted, clock, now);
-        // All who ask read one list: if each read it for himself alone, each would take it from the others.
-        let wanted = others.map_or(wanted, |others| others.min(wanted));
-        let farthest = before.map_or(wanted, |before| before.farthest.min(wanted));
+        // All who can wait read one list: if each read it for himself alone, each would take it from the others.
+        let asked = others.map_or(wanted, |others| others.min(wanted));
+        let farthest = before.map_or(asked, |before| before.farthest.min(asked));
+        let wanted = if others.is_some() { farthest } else { wanted };
         let (mut from, since, known) = match partly {
             Some((before, since)) => (sub(before.at, LISTED_LATE).max(since), since, ended),
-            None => (farthest, farthest, Vec::new()),
+            None => (wanted, wanted, Vec::new()),
         };
         // Whoever was made lately is found by the list for nothing.
         let lately = before.map_or(from, |before| sub(before.at, QUEUED_FOR));
@@ -82,7 +84,7 @@ impl Look {
         }
         let looked = clock.map(|clock| clock.lower(now)).map(|at| match partly {
             Some((before, _)) => LastLook { at, whole: before.whole, farthest },
-            None => LastLook { at, whole: at, farthest: wanted },
+            None => LastLook { at, whole: at, farthest: asked },
         });
         Self { from, since, looked, known, old }
     }

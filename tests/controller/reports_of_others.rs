@@ -44,7 +44,7 @@ async fn what_their_own_server_says_of_a_job_is_not_told_of_that_of_others() {
     sleep(POLL * 2).await;
     // Theirs may have tried again by then, as another job.
     let all: Vec<_> = told(world).into_iter().filter(|run| run.new.idempotency_key == job).collect();
-    let states: Vec<_> = all.iter().map(|run| run.state_types()).collect();
+    let states: Vec<_> = all.iter().map(feedwater::prefect::fake::ToldRun::state_types).collect();
     assert_eq!(states, [[StateType::Pending, StateType::Running]], "{all:#?}");
     world.server.merge("extractrefreshes", NAMESPACE, "orders", &json!({"spec": {"suspend": true}})).unwrap();
     let ended = |world: &World| told(world)[0].state_types().last() == Some(&StateType::Completed);
