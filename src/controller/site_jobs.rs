@@ -43,7 +43,14 @@ impl Observer {
             jobs: todo.looks.jobs.difference(&interest.jobs).cloned().collect(),
             list: [interest.list, todo.looks.list].into_iter().flatten().min(),
         };
-        self.read_looks(&looks, None, now, news).await?;
+        let wide = all.filter(|_| now >= self.ends_at);
+        if let Err(error) = self.read_looks(&looks, wide, now, news).await {
+            // Perhaps only since others want so much of the list: they rest, so that those who wait get theirs at the next try.
+            if wide.is_some() {
+                self.ends_at = self.setup.clock.moment().plus(JOBS_EVERY);
+            }
+            return Err(error);
+        }
         todo.looks = Looks::default();
         if now >= self.ends_at {
             let read = |job: &&JobId| interest.jobs.contains(*job) || looks.jobs.contains(*job);

@@ -195,7 +195,7 @@ async fn every_page_of_the_list_counts_as_a_question() {
 
 #[tokio::test(start_paused = true)]
 async fn so_does_every_page_of_one_that_fails() {
-    let limits = Limits { per_hour: None, running: 10, queries_per_day: 10 };
+    let limits = Limits { per_hour: None, running: 10, queries_per_day: 20 };
     let rig = rig_within(limits, &[orders()], publish_orders).await;
     owes_and_waits(&rig);
     rig.tableau.state().pages_before_failure = 4;
@@ -205,7 +205,11 @@ async fn so_does_every_page_of_one_that_fails() {
     let since = rig.clock.now();
     look(&rig, Hint::JobList(since)).await;
     tokio::time::sleep(POLL * 20).await;
-    assert_eq!(lists(&rig).len(), 2, "five pages each, ten questions a day");
+    assert_eq!(
+        lists(&rig).len(),
+        2,
+        "five pages each: then half of the day's questions are used, and the rest is for those who are followed"
+    );
 }
 
 /// A refresh of a content, by whomever, that runs.

@@ -143,8 +143,11 @@ impl Observer {
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);
                     // A list that fails has cost its pages, and those who are followed are to have their questions as well.
-                    let pace = self.setup.budget.pace(self.questions.max(1), self.last);
-                    let wait = self.wait(&error).max(pace.unwrap_or(LONGEST_WAIT));
+                    let pace = match self.questions {
+                        0 => Duration::ZERO,
+                        asked => self.setup.budget.pace(asked, self.last).unwrap_or(LONGEST_WAIT),
+                    };
+                    let wait = self.wait(&error).max(pace);
                     (Health::Failed(error, self.site.clone()), wait)
                 }
             };

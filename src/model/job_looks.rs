@@ -45,8 +45,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// What has to be read for the list to hold all since `wanted`. `others`: the farthest that others want of it, who then are read for as well; none
-    /// where somebody waits for it, so that a longer list that cannot be read keeps nobody from the shorter one.
+    /// What has to be read for the list to hold all since `wanted`. `others`: the farthest that others want of it, who then are read for as well; none:
+    /// only for whom it is, since a longer list could not be read a moment ago.
     pub fn new(
         list: &JobList,
         before: Option<LastLook>,
@@ -62,7 +62,7 @@ impl Look {
         let (mut open, ended): (Vec<JobRow>, Vec<JobRow>) = rows.into_iter().partition(is_open);
         open.sort_by_key(|row| row.created_at);
         let partly = partly(list, before, wanted, clock, now);
-        // All who can wait read one list: if each read it for himself alone, each would take it from the others.
+        // All who ask read one list: if each read it for himself alone, each would take it from the others.
         let asked = others.map_or(wanted, |others| others.min(wanted));
         let farthest = before.map_or(asked, |before| before.farthest.min(asked));
         let wanted = if others.is_some() { farthest } else { wanted };

@@ -44,7 +44,7 @@ fn told(id: &str, status: JobStatus) -> Job {
 type Known = (JobList, Option<LastLook>);
 
 fn look(known: &Known, wanted: i64, now: i64) -> Look {
-    Look::new(&known.0, known.1, at(wanted), None, Some(clock(now)), Moment::default())
+    Look::new(&known.0, known.1, at(wanted), Some(at(wanted)), Some(clock(now)), Moment::default())
 }
 
 fn joined(look: Look, rows: &[JobRow]) -> Known {
@@ -140,17 +140,14 @@ fn it_is_read_whole_now_and_then_and_as_far_back_as_anybody_has_asked_meanwhile(
         assert!(narrow.from() > at(9 * DAY + HOUR));
         known = joined(narrow, &[]);
     }
-    let patient = |known: &Known, hour: i64| {
-        let (wanted, now) = (at(9 * DAY), clock(now + hour * HOUR));
-        Look::new(&known.0, known.1, wanted, Some(wanted), Some(now), Moment::default())
-    };
-    let whole = patient(&known, 7);
+    let whole = look(&known, 9 * DAY, now + 7 * HOUR);
     assert_eq!(whole.from(), at(DAY), "who has asked for more asks again");
-    // Whoever waits for it does not read for others: their longer list may be one that cannot be read.
-    assert_eq!(look(&known, 9 * DAY, now + 7 * HOUR).from(), at(9 * DAY));
+    // Where the longer list cannot be read, whoever waits reads his own.
+    let own = Look::new(&known.0, known.1, at(9 * DAY), None, Some(clock(now + 7 * HOUR)), Moment::default());
+    assert_eq!(own.from(), at(9 * DAY));
     known = joined(whole, &[row("a", DAY, Success)]);
     // Nobody did.
-    let whole = patient(&known, 14);
+    let whole = look(&known, 9 * DAY, now + 14 * HOUR);
     assert_eq!(whole.from(), at(9 * DAY));
     known = joined(whole, &[]);
     assert_eq!(ids(&known), []);
