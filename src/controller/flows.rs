@@ -328,14 +328,7 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
 fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &DeploymentName) -> Vec<Claimant> {
     let let_in: Vec<ObjectName> = let_in::same_api(ctx, at)
         .into_iter()
-        .filter(|workspace| {
-            workspace == at
-                || workspace.is_cluster()
-                || ctx.workspaces.get(workspace).is_some_and(|link| {
-                    let key = Key::Workspace(workspace.clone());
-                    ctx.let_in.counts(&key, &link.key.origin, ctx.clock.moment())
-                })
-        })
+        .filter(|workspace| workspace == at || let_in::counts(ctx, workspace))
         .collect();
     let dependents: BTreeSet<Dependent> = let_in
         .iter()
@@ -353,7 +346,10 @@ fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &Deplo
                 // The index also knows the place somebody is leaving.
                 let wants = other.deployment == *deployment && let_in.contains(&workspace);
                 let status = object.status.clone().unwrap_or_default();
-                Claimant::of(&other, &status, &access(ctx, &other), wants)
+                let claimant = Claimant::of(&other, &status, &access(ctx, &other), wants)?;
+                // Whoever is not let in stands in the way at a start at most, and is given nothing.
+                let prepared = claimant.prepared && let_in::is_proven(ctx, &workspace);
+                Some(Claimant { prepared, ..claimant })
             }
             Dependent::Flow(_) | Dependent::Refresh(_) => None,
         })

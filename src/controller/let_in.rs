@@ -48,6 +48,11 @@ impl LetIn {
         inner.weight(connection, origin).claims(inner.starts(now))
     }
 
+    /// Whether this process has seen it let in there.
+    fn is_proven(&self, connection: &Key, origin: &str) -> bool {
+        self.lock().weight(connection, origin) == Weight::Proven
+    }
+
     fn forget(&self, connection: &Key) {
         self.lock().known.remove(connection);
     }
@@ -120,6 +125,22 @@ fn wake_rivals(ctx: &Context, connection: &Key) {
         }
         Key::FlowDeployment(_) | Key::Feed(..) | Key::Content(..) | Key::ContentLuid(..) => {}
     }
+}
+
+/// Whether what is declared through this workspace stands in the way of others.
+pub fn counts(ctx: &Context, workspace: &ObjectName) -> bool {
+    let now = ctx.clock.moment();
+    asked(ctx, workspace, |key, origin| ctx.let_in.counts(key, origin, now))
+}
+
+/// Whether somebody who declares something through this workspace may be given it. Those of the cluster are the platform's.
+pub fn is_proven(ctx: &Context, workspace: &ObjectName) -> bool {
+    asked(ctx, workspace, |key, origin| ctx.let_in.is_proven(key, origin))
+}
+
+fn asked(ctx: &Context, workspace: &ObjectName, ask: impl Fn(&Key, &str) -> bool) -> bool {
+    let ask = |origin: &str| ask(&Key::Workspace(workspace.clone()), origin);
+    workspace.is_cluster() || ctx.workspaces.get(workspace).is_some_and(|link| ask(&link.key.origin))
 }
 
 /// The connection objects that lead to the same API as this one, it among them.

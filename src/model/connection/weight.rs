@@ -28,6 +28,8 @@ impl Weight {
                 Self::Untried => Self::Unanswered,
                 Self::Proven | Self::Unanswered | Self::Refused => self,
             },
+            // A proxy in front speaks like that while the place is changed; who was let in is not put out by it.
+            ConnectionState::Failed(trouble) if self == Self::Proven && may_be_a_proxy(trouble) => self,
             ConnectionState::Failed(_) => Self::Refused,
             ConnectionState::Connecting
             | ConnectionState::Suspended
@@ -63,6 +65,14 @@ impl Weight {
         let counting = all.iter().filter(|(_, weight)| weight.limits()).map(|(value, _)| *value);
         counting.reduce(&and).or_else(|| all.iter().map(|(value, _)| *value).reduce(&and))
     }
+}
+
+/// Whether it may be the word of something between us and the place.
+fn may_be_a_proxy(trouble: &Trouble) -> bool {
+    matches!(
+        trouble,
+        Trouble::WrongServer | Trouble::PermissionDenied | Trouble::Identity(IdentityTrouble::WrongServer)
+    )
 }
 
 /// Whether it says something of the place or of the way there, rather than of who wants in.
@@ -110,6 +120,7 @@ mod tests {
         let connected = || ConnectionState::Connected { version: "3.24".into() };
         let refused = || ConnectionState::Failed(Trouble::CredentialsRefused { worked_before: true });
         let away = || ConnectionState::Failed(Trouble::Unreachable);
+        let wrong = || ConnectionState::Failed(Trouble::WrongServer);
         let no_secret = || ConnectionState::SecretNotFound { name: "pat".into() };
         let table = [
             (vec![], Weight::Untried),
@@ -130,6 +141,9 @@ mod tests {
             (vec![connected(), ConnectionState::Suspended], Weight::Proven),
             (vec![refused(), no_secret()], Weight::Refused),
             (vec![no_secret()], Weight::Untried),
+            // A proxy's page.
+            (vec![connected(), wrong()], Weight::Proven),
+            (vec![wrong()], Weight::Refused),
         ];
         for (states, expected) in table {
             let found = states.iter().fold(Weight::default(), Weight::after);
