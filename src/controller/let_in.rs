@@ -23,6 +23,8 @@ pub struct LetIn(Mutex<Inner>);
 struct Inner {
     /// Since when this process acts.
     since: Option<Moment>,
+    /// That has been told of: moments of one instant differ, and whoever is woken for the end is to find it.
+    started: bool,
     /// By connection object: where it leads, and what it is worth there.
     known: HashMap<Key, (String, Weight)>,
 }
@@ -64,7 +66,7 @@ impl LetIn {
 
 impl Inner {
     fn starts(&self, now: Moment) -> bool {
-        self.since.is_none_or(|since| now.since(since) < START)
+        !self.started && self.since.is_none_or(|since| now.since(since) < START)
     }
 
     fn weight(&self, connection: &Key, origin: &str) -> Weight {
@@ -88,6 +90,7 @@ pub fn forget(ctx: &Context, connection: &Key) {
 
 /// The start is over: who was waited for that was not let in is waited for no more.
 pub fn started(ctx: &Context) {
+    ctx.let_in.lock().started = true;
     let sites = ctx.objects.all_sites().into_iter().filter_map(|site| super::index::object_name(&*site));
     let workspaces = ctx.workspaces.all().into_iter().map(|(name, _)| Key::Workspace(name));
     for connection in sites.map(Key::Site).chain(workspaces) {

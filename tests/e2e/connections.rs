@@ -145,8 +145,8 @@ async fn the_columns_of_every_kind_fit_a_terminal() {
     stage.extract("finance-fx-rates-hourly", "seen", |e| !told(e, "Ready").is_empty()).await;
     stage.connected().await;
     for (kind, columns) in [
-        ("prefectworkspaces", vec!["NAME", "URL", "VERSION", "READY", "REASON", "AGE"]),
-        ("tableausites", vec!["NAME", "URL", "SITE", "READY", "REASON", "AGE"]),
+        ("prefectworkspaces", vec!["NAME", "WORKSPACE", "READY", "REASON", "AGE"]),
+        ("tableausites", vec!["NAME", "SITE", "READY", "REASON", "AGE"]),
         ("flowdeployments", vec!["NAME", "FLOW", "POOL", "DRIFTED", "READY", "REASON", "AGE"]),
         ("extractrefreshes", vec!["NAME", "TARGET", "FRESH", "DATA", "ACTIVITY", "READY", "AGE"]),
     ] {

@@ -100,9 +100,9 @@ async fn a_limit_that_others_share_stays_as_it_is() {
         async move { prefect.call(method, &path, body).await }
     };
     let shared =
-        call(Method::POST, "v2/concurrency_limits/".into(), Some(json!({"name": name, "limit": 10})));
+        call(Method::POST, "/v2/concurrency_limits/".into(), Some(json!({"name": name, "limit": 10})));
     let shared = shared.await.unwrap()["id"].as_str().unwrap().to_owned();
-    call(Method::PATCH, format!("deployments/{id}"), Some(json!({"global_concurrency_limit_id": shared})))
+    call(Method::PATCH, format!("/deployments/{id}"), Some(json!({"global_concurrency_limit_id": shared})))
         .await
         .unwrap();
     let said =
@@ -110,7 +110,7 @@ async fn a_limit_that_others_share_stays_as_it_is() {
     stage.until::<FlowDeployment>("orders", "InSync, and Drifted", said).await;
     stage.change::<FlowDeployment>("orders", json!({"spec": {"concurrencyLimit": null}})).await;
     stage.deployed("orders").await;
-    let kept = call(Method::GET, format!("v2/concurrency_limits/{shared}"), None).await.unwrap();
+    let kept = call(Method::GET, format!("/v2/concurrency_limits/{shared}"), None).await.unwrap();
     assert_eq!(kept["limit"], 10);
     let there = prefect(&stage, "orders").await.unwrap();
     assert_eq!(there["global_concurrency_limit"]["name"], name.as_str());
