@@ -378,9 +378,10 @@ impl Workload {
             || matches!(self, Self::Occupied | Self::Native | Self::Reselect)
     }
 
-    /// Data is not stale before a minute has passed; a change need not wait for that.
+    /// Data is not stale before a minute has passed; a change need not wait for that. Nor for `reselect`, which after a kill may rightly take the run of
+    /// the former upstream into the same refresh and does not count that as the same end yet.
     pub fn takes_a_minute(self) -> bool {
-        matches!(self, Self::Warn | Self::Clear)
+        matches!(self, Self::Warn | Self::Clear | Self::Reselect)
     }
 
     /// Without an extract.
