@@ -3,6 +3,7 @@
 use crate::remote::Trouble;
 use crate::turning::Attack;
 use crate::world::{NAMESPACE, POLL, Process, World};
+use feedwater::model::ids::DeploymentId;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -383,6 +384,19 @@ async fn renamed_without_a_deployment_name_it_declares_another_deployment() {
     assert!(!state.deployments.contains_key(&old) && state.deployments.len() == 1);
 }
 
+/// `orders` becomes `renamed` in Git, which declares the same deployment, and it is still that one.
+async fn is_renamed_and_keeps(world: &World, id: &DeploymentId) {
+    let mut renamed = World::flow("renamed");
+    renamed["spec"]["flowName"] = json!("orders");
+    renamed["spec"]["deploymentName"] = json!("orders");
+    remove(world, "flowdeployments", "orders");
+    world.server.put("flowdeployments", renamed).unwrap();
+    world.settle().await;
+    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
+    assert_eq!(condition(&world.flow_object("renamed"), "Ready"), Some(("True", "InSync")));
+    assert_eq!(world.prefect.state().deployments.keys().collect::<Vec<_>>(), [id]);
+}
+
 /// What to do before such a rename: what is declared stays the same, so nothing is written to Prefect, and then the rename keeps it.
 #[tokio::test(start_paused = true)]
 async fn naming_the_deployment_first_writes_nothing_and_keeps_it() {
@@ -395,15 +409,7 @@ async fn naming_the_deployment_first_writes_nothing_and_keeps_it() {
     let seen = world.flow_object("orders");
     assert_eq!(seen["status"]["observedGeneration"], seen["metadata"]["generation"]);
     assert_eq!(world.troubles.writes(), writes);
-    let mut renamed = World::flow("renamed");
-    renamed["spec"]["flowName"] = json!("orders");
-    renamed["spec"]["deploymentName"] = json!("orders");
-    remove(&world, "flowdeployments", "orders");
-    world.server.put("flowdeployments", renamed).unwrap();
-    world.settle().await;
-    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
-    assert_eq!(condition(&world.flow_object("renamed"), "Ready"), Some(("True", "InSync")));
-    assert_eq!(world.prefect.state().deployments.keys().collect::<Vec<_>>(), [&id]);
+    is_renamed_and_keeps(&world, &id).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,15 +417,7 @@ async fn a_resource_that_is_renamed_hands_its_deployment_over_and_its_connection
     let (world, operator) = set(&["orders"], &[]).await;
     let id = world.prefect.state().deployments.keys().next().cloned().unwrap();
     let held_before = world.server.history("prefectworkspaces").len();
-    let mut renamed = World::flow("renamed");
-    renamed["spec"]["flowName"] = json!("orders");
-    renamed["spec"]["deploymentName"] = json!("orders");
-    remove(&world, "flowdeployments", "orders");
-    world.server.put("flowdeployments", renamed).unwrap();
-    world.settle().await;
-    assert_eq!(world.server.object("flowdeployments", NAMESPACE, "orders"), None);
-    assert_eq!(condition(&world.flow_object("renamed"), "Ready"), Some(("True", "InSync")));
-    assert_eq!(world.prefect.state().deployments.keys().collect::<Vec<_>>(), [&id]);
+    is_renamed_and_keeps(&world, &id).await;
     assert_eq!(world.server.history("prefectworkspaces").len(), held_before, "it is not let go in between");
     // Then everything goes at once: it is the heir's to delete.
     remove(&world, "prefectworkspaces", "prod");

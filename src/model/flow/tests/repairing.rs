@@ -87,6 +87,7 @@ fn acks(writes: &[Write]) -> Vec<Ack> {
     writes.iter().map(ack).collect()
 }
 
+/// What is there has a schedule of ours that the spec no longer declares.
 fn with_one_that_goes() -> (Desired, Observed, FlowDeploymentStatus) {
     let gone = Schedule {
         id: ScheduleId::new("s"),
@@ -261,20 +262,7 @@ fn nobody_sends_us_away_for_a_day() {
 
 #[test]
 fn what_a_deleted_schedule_drops_of_the_others_is_written_down_first() {
-    let gone = Schedule {
-        id: ScheduleId::new("s"),
-        slug: Some("gone".into()),
-        active: true,
-        rule: Map::new(),
-        parameters: Map::new(),
-        max_scheduled_runs: None,
-    };
-    let d = Desired { generation: 2, ..desired(&json!({})) };
-    let o = seen(View::Present(Deployment { schedules: vec![gone], ..there(&json!({})) }));
-    let before = FlowDeploymentStatus {
-        applied_fields: vec!["schedules/gone".into()],
-        ..settled(&desired(&json!({})))
-    };
+    let (d, o, before) = with_one_that_goes();
     let announced = decide(&d, &o, &before, later(1));
     let Step::Do(look) = decide(&d, &o, &announced.status, later(1)).step else { panic!() };
     assert_eq!(look.iter().map(Write::kind).collect::<Vec<_>>(), [WriteKind::SeeLate]);
