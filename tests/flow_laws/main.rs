@@ -254,8 +254,9 @@ fn hands_schedule() -> Schedule {
     }
 }
 
-/// Nothing disturbs any more: rounds until a whole round rests. Then rests forever.
+/// Nothing disturbs any more: rounds until two in a row rest, since a wait that time ends writes nothing before it is over. Then rests forever.
 fn settle(world: &mut World) {
+    let mut rested = false;
     for round in 0.. {
         assert!(round < 60, "does not converge: {:?} {:?}", world.status(0), world.status(1));
         world.now = add(world.now, Duration::from_secs(7200));
@@ -263,9 +264,11 @@ fn settle(world: &mut World) {
         let before = (world.status_writes, world.calls);
         let steps = [world.pass(0, &Fault::None), world.pass(1, &Fault::None)];
         let rests = steps.iter().flatten().all(|s| *s == Step::Rest);
-        if rests && before == (world.status_writes, world.calls) {
+        let rests = rests && before == (world.status_writes, world.calls);
+        if rests && rested {
             break;
         }
+        rested = rests;
     }
     let before = (world.status_writes, world.calls);
     for _ in 0..3 {
