@@ -22,12 +22,12 @@ const OWED_FOR_LONG: Duration = Duration::from_secs(11);
 
 impl Workload {
     /// What the extract declares beside the rest.
-    pub(super) fn declare_refresh(self, spec: &mut Value) {
+    pub(super) fn declare_refresh(self, stage: &Stage, spec: &mut Value) {
         match self {
             Self::Cancel => spec["timeout"] = "1m".into(),
             Self::Incremental => spec["refreshType"] = "IncrementalOrFull".into(),
             Self::Runs => {
-                let runs = json!({"workspaceRef": {"name": "prod"}, "tags": ["crm"]});
+                let runs = json!({"workspaceRef": {"name": "prod"}, "tags": [tag(stage)]});
                 spec["upstreams"] =
                     json!([{"name": "crm", "prefectRuns": runs, "parameters": {"region": "eu"}}]);
                 spec["trigger"] = json!({"debounce": {"quiet": "3s"}});
@@ -143,7 +143,7 @@ impl Workload {
                 resume(stage, json!({})).await
             }
             Self::Reselect => {
-                let runs = json!({"workspaceRef": {"name": "prod"}, "tags": ["crm"]});
+                let runs = json!({"workspaceRef": {"name": "prod"}, "tags": [tag(stage)]});
                 let upstream = json!({"name": "orders", "prefectRuns": runs});
                 resume(stage, json!({"upstreams": [upstream]})).await
             }
@@ -211,6 +211,11 @@ async fn resume(stage: &Stage, mut spec: Value) -> Result<(), FaultsError> {
     stage.admin.merge(&extract, json!({"spec": spec})).await
 }
 
+/// The tag of this run's runs: a Prefect server serves one run of the matrix after the other, and keeps what they left.
+fn tag(stage: &Stage) -> String {
+    format!("{}-crm", stage.namespace)
+}
+
 fn orders(stage: &Stage) -> String {
     stage.simulator.add_datasource(SITE, PROJECT, "Orders", true)
 }
@@ -238,7 +243,7 @@ async fn complete_running(stage: &Stage) -> Result<(), FaultsError> {
 /// A run of the flow without its deployment, with the tag that is watched.
 async fn complete_tagged(stage: &Stage, region: &str) -> Result<(), FaultsError> {
     let flow = stage.prefect.ensure_flow(&format!("{}-orders", stage.namespace)).await?;
-    let run = json!({"flow_id": flow, "tags": ["nightly", "crm"],
+    let run = json!({"flow_id": flow, "tags": ["nightly", tag(stage)],
         "parameters": {"region": region}, "state": {"type": "PENDING"}});
     let run = stage.prefect.call(Method::POST, "/flow_runs/", Some(run)).await?;
     let run = run["id"].as_str().unwrap_or_default().to_owned();

@@ -261,7 +261,7 @@ impl Workload {
             other["spec"]["schedules"] = json!([{"name": "nightly", "frequency": "Daily", "start": "03:00"}]);
             objects.push(other);
         }
-        self.declare_refresh(&mut extract["spec"]);
+        self.declare_refresh(stage, &mut extract["spec"]);
         if self == Self::TakeOver {
             flow["spec"]["adoptionPolicy"] = "Adopt".into();
             flow["spec"]["managementPolicy"] = "Observe".into();
@@ -378,10 +378,9 @@ impl Workload {
             || matches!(self, Self::Occupied | Self::Native | Self::Reselect)
     }
 
-    /// Data is not stale before a minute has passed; a change need not wait for that. Nor for `reselect`, which after a kill may rightly take the run of
-    /// the former upstream into the same refresh and does not count that as the same end yet.
+    /// Data is not stale before a minute has passed; a change need not wait for that.
     pub fn takes_a_minute(self) -> bool {
-        matches!(self, Self::Warn | Self::Clear | Self::Reselect)
+        matches!(self, Self::Warn | Self::Clear)
     }
 
     /// Without an extract.
