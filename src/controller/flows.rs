@@ -236,7 +236,7 @@ fn observe(
         access: access(ctx, desired),
         turn: turn(ctx, desired, stored, place, at),
         standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
-        cloud: ctx.workspaces.get(at).is_some_and(|link| is_cloud(&link.key.origin)),
+        cloud: leads_to_cloud(ctx, desired),
         values,
         claim: flow::claim(desired, &deployment, &others),
         heir: heirs::heir(ctx, desired, place, at, &others),
@@ -245,6 +245,13 @@ fn observe(
         cleanup_deadline: ctx.cleanup_deadline,
         memory: ctx.memory.lock().unwrap_or_else(PoisonError::into_inner).get(&desired.name).cloned(),
     }
+}
+
+/// Whether the connection that the spec names is one to Prefect Cloud; also where nobody knows yet.
+fn leads_to_cloud(ctx: &Context, desired: &Desired) -> bool {
+    let named = ctx.objects.workspace(&desired.workspace.seen_from(&desired.name.namespace));
+    let spec = named.and_then(|object| DesiredWorkspace::parse(&object).ok());
+    spec.is_none_or(|spec| is_cloud(&spec.api_url))
 }
 
 /// Whether the connection that the spec names allows what the spec asks of it.
@@ -367,11 +374,11 @@ async fn send(
     let at = |part: Part| move |error: PrefectError| (part, error);
     let done = match write {
         Write::Create { flow, new } => {
-            // The server overwrites an existing deployment on POST and drops its schedules: look first, past every snapshot.
+            let flow = client.ensure_flow(&flow).await.map_err(at(Part::Flow))?;
+            // The server overwrites an existing deployment on POST and drops its schedules: look past every snapshot, and right before.
             if client.deployment(name).await.map_err(at(Part::Look))?.is_some() {
                 return Ok(Ack::AlreadyThere);
             }
-            let flow = client.ensure_flow(&flow).await.map_err(at(Part::Flow))?;
             let made = client.create_deployment(&flow, &new).await;
             return made.map(Ack::Created).map_err(at(Part::Write));
         }

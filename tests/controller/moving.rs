@@ -95,6 +95,30 @@ async fn a_workspace_that_is_renamed_in_git_costs_no_deployment() {
     }
 }
 
+/// What only Prefect Cloud knows is judged by the connection that the spec names, not by the one that is left.
+#[tokio::test(start_paused = true)]
+async fn a_move_to_cloud_takes_what_is_for_cloud_only_along() {
+    const CLOUD: &str = "https://api.prefect.cloud/api/accounts/a/workspaces/w";
+    let world = with_one(None);
+    let _operator = world.operator("one");
+    world.settle().await;
+    world.secret(NAMESPACE, "key", &[("apiKey", "value")]);
+    let mut cloud = resources::prefect_workspace(NAMESPACE, "cloud", CLOUD);
+    cloud["spec"]["auth"] = json!({"apiKey": {"secretRef": {"name": "key"}}});
+    world.server.put("prefectworkspaces", cloud).unwrap();
+    let info = json!({"type": "vcs:git", "version": "abc"});
+    let moved = json!({"spec": {"workspaceRef": {"name": "cloud"}, "versionInfo": info}});
+    world.server.merge("flowdeployments", NAMESPACE, "orders", &moved).unwrap();
+    world.settle().await;
+    assert_eq!(settled(&world)["workspace"], "cloud");
+    // And back: it is refused before anything is left.
+    let before = there(&world);
+    name_it(&world, "prod");
+    world.settle().await;
+    assert_eq!(condition(&world.flow_object("orders"), "Ready"), Some(("False", "UnsupportedSpec")));
+    assert_eq!(there(&world), before);
+}
+
 /// To another credential, too: another session, which has read nothing yet.
 #[tokio::test(start_paused = true)]
 async fn a_change_on_the_way_is_written_once_and_through_the_new_connection() {

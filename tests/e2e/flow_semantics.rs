@@ -227,7 +227,7 @@ async fn schedules_of_others_go_where_that_is_declared_and_a_paused_deployment_g
     stage.apply(&[flow.clone()]).await;
     stage.deployed("orders").await;
     assert_eq!(prefect(&stage, "orders").await.unwrap()["paused"], true);
-    Runs::read(&stage, &id).await.none();
+    Runs::scheduled(&stage, &id).await.none();
     flow["spec"]["paused"] = false.into();
     stage.apply(&[flow]).await;
     stage.deployed("orders").await;

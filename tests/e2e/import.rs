@@ -46,10 +46,13 @@ fn unmarked(stage: &Stage, mut there: Value) -> Value {
     there
 }
 
-/// The deployment but for what any write changes.
+/// The deployment but for what any write changes, and a run that falls due and is taken by the worker.
 fn untouched(mut there: Value) -> Value {
     for field in ["updated", "updated_by", "status", "last_polled"] {
         there.as_object_mut().unwrap().remove(field);
+    }
+    if let Some(limit) = there["global_concurrency_limit"].as_object_mut() {
+        limit.retain(|field, _| !["active_slots", "updated"].contains(&field.as_str()));
     }
     there["schedules"].as_array_mut().unwrap().sort_by_key(|schedule| schedule["id"].to_string());
     there

@@ -62,17 +62,26 @@ pub async fn drift_events(stage: &Stage, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The scheduled runs of a deployment: (schedule, time due) and how many.
+/// The runs of a deployment: (schedule, time due) and how many.
 #[derive(Debug, Clone)]
 pub struct Runs(BTreeMap<(String, String), usize>);
 
 impl Runs {
-    /// As they are now.
+    /// All of them, also those that have fallen due meanwhile and that the worker has taken.
     pub async fn read(stage: &Stage, deployment: &str) -> Self {
+        Self::found(stage, deployment, &json!({})).await
+    }
+
+    /// Those that are still to come, or late.
+    pub async fn scheduled(stage: &Stage, deployment: &str) -> Self {
+        Self::found(stage, deployment, &json!({"state": {"type": {"any_": ["SCHEDULED"]}}})).await
+    }
+
+    async fn found(stage: &Stage, deployment: &str, which: &Value) -> Self {
         let mut runs = BTreeMap::new();
         for offset in (0..).step_by(200) {
             let filter = json!({
-                "deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+                "deployments": {"id": {"any_": [deployment]}}, "flow_runs": which,
                 "sort": "ID_DESC", "limit": 200, "offset": offset,
             });
             let page = stage.prefect.call(Method::POST, "/flow_runs/filter", Some(filter)).await.unwrap();
@@ -97,7 +106,7 @@ impl Runs {
             .call(Method::POST, &format!("/deployments/{deployment}/schedule"), Some(json!({})))
             .await
             .unwrap();
-        let mut runs = Self::read(stage, deployment).await;
+        let mut runs = Self::scheduled(stage, deployment).await;
         // The last of each schedule lies at the horizon, which moves with the clock: whether it is made is chance.
         let all = runs.0.clone();
         runs.0.retain(|(by, due), _| all.keys().any(|(other, later)| other == by && later > due));

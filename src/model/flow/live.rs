@@ -2,7 +2,7 @@
 
 use super::claim::{Owner, is_written, owner};
 use super::diff::{self, Diff};
-use super::pass::{Drifted, Pass, Ready, cut, drift, listed, set, told, warned};
+use super::pass::{Drifted, Pass, Ready, cut, drift, forget, listed, set, told, warned};
 use super::repair::{self, repair};
 use super::{Claim, Decision, Desired, Observed, Step, View, WorkspaceView, Write, contest, values, way};
 use crate::api::{DeletionPolicy, DriftMode, FlowDeploymentStatus};
@@ -25,6 +25,15 @@ const MOST_PAID: u32 = 5;
 const NOTHING: i64 = 0;
 
 pub(super) fn decide(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, now: Timestamp) -> Decision {
+    let mut decision = judge(d, o, status, now);
+    if !d.observes {
+        // A plan is of one who only observes.
+        decision.status.plan.clear();
+    }
+    decision
+}
+
+fn judge(d: &Desired, o: &Observed, status: &FlowDeploymentStatus, now: Timestamp) -> Decision {
     const RULES: [fn(&Pass) -> Option<Decision>; 12] = [
         finalizer,
         way::denied,
@@ -96,6 +105,10 @@ fn observed(p: &Pass) -> Option<Decision> {
             format!("create deployment `{name}`, or adopt what is there"),
         ],
         View::Unread | View::Dirty => return Some(wait(p)),
+        _ if p.o.claim == Claim::Unresolved => return Some(wait(p)),
+        _ if let Claim::Taken { by } | Claim::TakenByLeaving { by } = &p.o.claim => {
+            vec![format!("nothing: FlowDeployment {by} keeps deployment `{name}`")]
+        }
         View::Absent => vec![format!("create deployment `{name}`")],
         View::Present(there) => match owner(p.d, p.status, there) {
             Owner::Us => changes(p, there).collect(),
@@ -161,9 +174,9 @@ fn foreign(p: &Pass) -> Option<Decision> {
     let (name, mark) = (&p.d.deployment, &p.d.mark);
     let ready = match owner(p.d, p.status, there) {
         // Our mark, and status knows of no write: we took it over once and let it go again, or status is lost.
-        Owner::Us if p.d.adopts && p.status.full_name.is_none() => return adopt(p),
+        Owner::Us if p.d.adopts && p.status.full_name.is_none() => return adopt(p, there),
         Owner::Us => return None,
-        Owner::Nobody | Owner::Gone(_) if p.d.adopts => return adopt(p),
+        Owner::Nobody | Owner::Gone(_) if p.d.adopts => return adopt(p, there),
         Owner::Nobody => Ready::stalled(
             "AdoptionRequired",
             format!(
@@ -189,11 +202,15 @@ fn foreign(p: &Pass) -> Option<Decision> {
 }
 
 /// It becomes ours: written down before its mark is set, so that its deletion policy is known from then on.
-fn adopt(p: &Pass) -> Option<Decision> {
-    if p.status.adopted == Some(true) {
+fn adopt(p: &Pass, there: &Deployment) -> Option<Decision> {
+    let is_known = p.status.deployment_id.is_none() || !another(p, there);
+    if p.status.adopted == Some(true) && is_known {
         return None;
     }
     let mut next = p.status.clone();
+    // What was set, changed and owed there was in another deployment of that name: nothing of it speaks of this one.
+    forget(&mut next);
+    (next.full_name, next.workspace) = (p.status.full_name.clone(), p.status.workspace.clone());
     next.adopted = Some(true);
     next.in_sync_generation = Some(NOTHING);
     let note =
@@ -227,7 +244,8 @@ fn create(p: &Pass) -> Decision {
     announce_or(p, next, "Creates the deployment in Prefect", vec![create])
 }
 
-/// The deployment we had is gone: somebody deleted it in Prefect. The next pass creates it anew, and that one is ours from the beginning.
+/// The deployment we had is gone: somebody deleted it in Prefect, or the connection leads to another server now. The next pass creates it anew, and
+/// that one is ours from the beginning.
 fn vanished(p: &Pass) -> Decision {
     let mut next = p.status.clone();
     (next.deployment_id, next.pending_write, next.adopted) = (None, None, None);
@@ -235,7 +253,10 @@ fn vanished(p: &Pass) -> Decision {
     next.last_drift = Some(drift(p.now, ["deployment".to_owned()]));
     let working = Ready::working("Progressing", "The deployment is gone from Prefect and is created again");
     set(&mut next, p.d.generation, working, Drifted::NotObserved, p.now);
-    let note = warned("DriftDetected", "The deployment was deleted in Prefect; Feedwater creates it again");
+    let note = warned(
+        "DriftDetected",
+        "The deployment is no longer in Prefect: it was deleted there, or the connection leads to another server now; Feedwater creates it again",
+    );
     Decision { notes: vec![note], ..p.decision(next, Step::Intend) }
 }
 

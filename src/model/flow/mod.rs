@@ -46,7 +46,7 @@ pub struct Observed {
     pub turn: Turn,
     /// Whether that connection waits for us when it is deleted.
     pub standing: Standing,
-    /// It leads to Prefect Cloud.
+    /// The one that the spec names leads to Prefect Cloud, or nobody knows yet.
     pub cloud: bool,
     /// What became of [`Desired::values_from`].
     pub values: Values,

@@ -1,6 +1,7 @@
 //! Taking over what is there.
 
 use super::*;
+use crate::api::Correction;
 
 /// The resource as the next pass reads it: with this status, and no finalizer.
 fn with(spec: &Value, status: &FlowDeploymentStatus) -> Desired {
@@ -68,5 +69,40 @@ fn what_is_made_in_the_place_of_what_was_taken_over_goes_with_the_resource() {
         let d = with(&spec, &gone.status);
         assert_eq!(d.deletion_policy, DeletionPolicy::Delete);
         assert_eq!(decide(&d, &seen(View::Absent), &gone.status, now()).step, Step::Hold);
+    }
+}
+
+/// Deleted by others and made again under its name before it was missed: what was set, changed and owed in the former one is not taken from this one.
+#[test]
+fn what_was_in_the_former_deployment_of_that_name_says_nothing_of_the_one_that_is_taken_over() {
+    let spec = json!({"adoptionPolicy": "Adopt"});
+    let theirs = present(&json!({"tags": ["x"], "description": "theirs"}));
+    for adopted in [None, Some(true)] {
+        let former = FlowDeploymentStatus {
+            adopted,
+            deployment_id: Some("former".into()),
+            full_name: Some("orders/nightly".into()),
+            workspace: Some("prod".into()),
+            applied_fields: vec!["description".into(), "entrypoint".into(), "schedules/nightly".into()],
+            pending_write: Some(PendingWrite { since: Time(at("2026-11-24T01:00:00Z")), late: None }),
+            corrections: vec![Correction { field: "entrypoint".into(), at: vec![Time(now())] }],
+            ..FlowDeploymentStatus::default()
+        };
+        let held = Desired { has_finalizer: adopted.is_none(), ..with(&spec, &former) };
+        let first = decide(&held, &theirs, &former, now());
+        assert_eq!((first.step, first.status.adopted), (Step::Intend, Some(true)));
+        let mut status = first.status;
+        let writes = loop {
+            let decision = decide(&with(&spec, &status), &theirs, &status, now());
+            match decision.step {
+                Step::Intend => status = decision.status,
+                Step::Do(writes) => break writes,
+                step => panic!("{step:?}"),
+            }
+        };
+        let Write::Patch { fields, .. } = &writes[0] else { panic!("{writes:?}") };
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["tags"], "{adopted:?}");
+        let owed = status.pending_write.unwrap();
+        assert!(owed.since.0 > at("2026-11-24T09:00:00Z"), "{adopted:?}: {owed:?}");
     }
 }

@@ -30,6 +30,21 @@ fn observe_says_what_would_be_written_and_writes_nothing() {
 }
 
 #[test]
+fn a_plan_says_who_keeps_the_deployment_and_goes_with_the_policy() {
+    let observing = json!({"managementPolicy": "Observe", "adoptionPolicy": "Adopt"});
+    let d = Desired { has_finalizer: false, ..desired(&observing) };
+    for claim in [Claim::Taken { by: other() }, Claim::TakenByLeaving { by: other() }] {
+        let o = Observed { claim, ..present(&json!({"tags": ["feedwater:abc/finance/other"]})) };
+        let plan = decide(&d, &o, &FlowDeploymentStatus::default(), now()).status.plan;
+        assert_eq!(plan, ["nothing: FlowDeployment finance/other keeps deployment `orders/nightly`"]);
+    }
+    let planned = FlowDeploymentStatus { plan: vec!["old".into()], ..FlowDeploymentStatus::default() };
+    let theirs = present(&json!({"tags": ["mine"]}));
+    let refused = decide(&desired(&json!({})), &theirs, &planned, now());
+    assert_eq!((ready(&refused).1, refused.status.plan.len()), ("AdoptionRequired", 0));
+}
+
+#[test]
 fn a_plan_says_that_another_place_is_left() {
     let status = settled(&desired(&json!({})));
     let observing = |mut spec: Value| {
