@@ -284,6 +284,11 @@ async fn acknowledge<S: Subject>(
         if !ctx.acts() {
             return Err(error);
         }
+        if is_refused(&error) {
+            // It would be refused for ever, and hold one of the workers so long. As after a crash the next pass finds out what was done.
+            tracing::error!(object = %name, %error, "what was acknowledged cannot be written: the API server refuses this status");
+            return Err(error);
+        }
         tracing::warn!(object = %name, %error, "what was acknowledged is not written yet");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));
@@ -291,6 +296,14 @@ async fn acknowledge<S: Subject>(
             Ok(found) => object = found.map(Arc::new),
             Err(error) => tracing::warn!(object = %name, %error, "the object cannot be read"),
         }
+    }
+}
+
+/// Whether the API server can never take what was sent: it is no valid object.
+fn is_refused(error: &Error) -> bool {
+    match error {
+        Error::Kube(error) => matches!(&**error, kube::Error::Api(status) if matches!(status.code, 400 | 422)),
+        Error::Conflict | Error::NotLeading | Error::Panic => false,
     }
 }
 

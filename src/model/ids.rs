@@ -4,6 +4,14 @@ use crate::api::{SiteKind, SiteRef, WorkspaceKind, WorkspaceRef};
 use std::fmt;
 use std::sync::Arc;
 
+/// Most characters of an id of Tableau or Prefect in a status; theirs have 36.
+pub const LONGEST: usize = 64;
+
+/// Whether such a service can have answered with this id: what a status cannot keep would be asked for anew for ever.
+pub fn is_id(text: &str) -> bool {
+    (1..=LONGEST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::PrefectHosting;
 use crate::http::{Answer, Call, Failure, Http, Method};
-use crate::model::ids::{DeploymentId, DeploymentName, FlowId, ScheduleId};
+use crate::model::ids::{DeploymentId, DeploymentName, FlowId, ScheduleId, is_id};
 use crate::model::time::ClockReading;
 use async_trait::async_trait;
 use base64::Engine;
@@ -424,7 +424,8 @@ pub(super) fn decode<T: DeserializeOwned>(answer: &Answer) -> Result<T, PrefectE
 /// The id of what was made. An answer without one leaves open what was done.
 pub(super) fn created(answer: &Answer) -> Result<String, PrefectError> {
     success(answer)?;
-    serde_json::from_slice::<IdRow>(&answer.body).map(|row| row.id).map_err(|_| PrefectError::Ambiguous)
+    let row = serde_json::from_slice::<IdRow>(&answer.body).ok();
+    row.map(|row| row.id).filter(|id| is_id(id)).ok_or(PrefectError::Ambiguous)
 }
 
 /// Prefect's own 404 is JSON; a proxy's is not, and says nothing about what exists or is gone.

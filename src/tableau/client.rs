@@ -9,7 +9,7 @@ use super::{
 };
 use crate::api::{RefreshType, TargetKind};
 use crate::http::{Answer, Call, Failure, Http, Method, Unreachable};
-use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId, WarningId};
+use crate::model::ids::{JobId, Luid, ServerScheduleId, TaskId, WarningId, is_id};
 use crate::model::time::ClockReading;
 use crate::model::timing::Timing;
 use async_trait::async_trait;
@@ -374,7 +374,8 @@ fn started(answer: &Answer) -> Result<JobId, RefreshError> {
     Err(match (answer.status.as_u16(), code.as_str()) {
         (200..=299, _) => {
             let job = serde_json::from_slice::<JobBody>(&answer.body);
-            return job.map(|body| body.job.id.into()).map_err(|_| RefreshError::Ambiguous);
+            let id = job.ok().map(|body| body.job.id).filter(|id| is_id(id));
+            return id.map(Into::into).ok_or(RefreshError::Ambiguous);
         }
         (500.., _) => RefreshError::Ambiguous,
         (429, _) => RefreshError::Throttled { retry_after: answer.retry_after },

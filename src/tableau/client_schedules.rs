@@ -5,7 +5,7 @@ use super::wire_schedules::{ScheduleRow, TaskRow, schedule, subject, task, timin
 use super::{NewTask, ServerSchedule, TableauError, Task, wire};
 use crate::api::RefreshType;
 use crate::http::{Answer, Call, Method};
-use crate::model::ids::{ServerScheduleId, TaskId};
+use crate::model::ids::{ServerScheduleId, TaskId, is_id};
 use crate::model::timing::Timing;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl TableauClient {
         success(&answer)?;
         let body: Value = serde_json::from_slice(&answer.body).map_err(|_| TableauError::Ambiguous)?;
         let id = body.get("extractRefresh").and_then(|refresh| refresh.get("id")).and_then(Value::as_str);
-        id.map(TaskId::from).ok_or(TableauError::Ambiguous)
+        id.filter(|id| is_id(id)).map(TaskId::from).ok_or(TableauError::Ambiguous)
     }
 
     pub(super) async fn change_task(&self, id: &TaskId, when: &Timing) -> Result<(), TableauError> {

@@ -170,11 +170,14 @@ pub(super) fn observe(
 }
 
 /// Closes what an earlier job contains already: nothing has to be sent for it.
-pub(super) fn settle(s: &mut ExtractRefreshStatus) {
+pub(super) fn settle(p: &Pass, s: &mut ExtractRefreshStatus) {
     let Some(owed) = &mut s.owed else { return };
     owed.occasions.retain(|o| {
         !s.marks.iter().any(|mark| {
-            mark.key == o.key && mark.covered.as_ref().is_some_and(|c| c.place() >= o.occasion.place())
+            mark.key == o.key
+                // Another upstream of the same runs may be content with less.
+                && kinds::suffices(Some(kinds::of_mark(p, mark)), kinds::of_owed(p, o))
+                && mark.covered.as_ref().is_some_and(|c| c.place() >= o.occasion.place())
         })
     });
     if owed.occasions.is_empty() && owed.demands.is_empty() {

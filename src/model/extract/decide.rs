@@ -109,7 +109,7 @@ fn learn(p: &mut Pass, s: &mut ExtractRefreshStatus) {
     marks::learn(p, s);
     kinds::learn(p, s);
     gate::replay(p, s);
-    coverage::settle(s);
+    coverage::settle(p, s);
     s.data_time = freshness::data_time(p, s).or(s.data_time);
     attempt::advance(p, s);
     others::learn_ends(p, s);

@@ -100,8 +100,8 @@ fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
         Answer::NotFound => (TARGET_NOT_FOUND, None),
         Answer::SignInRefused | Answer::NotSent => (CONNECTION_UNAVAILABLE, None),
         Answer::Throttled(told) => (HELD_BY_BUDGET, Some(told.unwrap_or(THROTTLED))),
-        // A bad request, where nothing but the type can be bad.
-        Answer::Rejected { code } if incremental && code.starts_with("400") => {
+        // A bad request, where nothing but the type can be bad; Tableau's own codes have six digits, and what stands before it says 400 alone.
+        Answer::Rejected { code } if incremental && code.starts_with("400") && code != "400" => {
             s.attempt = None;
             kinds::fall_back(s);
             return p.warn(

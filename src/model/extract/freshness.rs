@@ -6,20 +6,26 @@ use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::time::add;
 use jiff::Timestamp;
 
-/// Start of the oldest run that the extract contains. Upstreams of which it contains none, and those that do not count, are left out.
+/// Start of the oldest run that the extract contains. Upstreams that never completed one, and those that do not count, are left out. As long as the
+/// extract contains none of one that did (an edit says so of what was contained), the data is no younger than it was.
 pub(super) fn data_time(p: &Pass, s: &ExtractRefreshStatus) -> Option<Time> {
-    oldest(p, s).map(|(at, _)| at)
+    let oldest = oldest(p, s).map(|(at, _)| at);
+    match s.data_time {
+        Some(before) if waits(p, s) => oldest.map(|at| at.min(before)),
+        Some(_) | None => oldest,
+    }
+}
+
+/// Whether an upstream that counts has completed, and nothing of it is contained.
+fn waits(p: &Pass, s: &ExtractRefreshStatus) -> bool {
+    let mut counting = s.marks.iter().filter(|mark| counts(p, mark));
+    counting.any(|mark| mark.seen.is_some() && mark.covered.is_none())
 }
 
 /// The same after a refresh that succeeded: it counts from its own start where no upstream that counts has ever completed. Where one has, and is
 /// not contained, nothing is claimed.
 pub(super) fn after(p: &Pass, s: &ExtractRefreshStatus, started: Time) -> Option<Time> {
-    let waiting = s
-        .marks
-        .iter()
-        .filter(|mark| counts(p, mark))
-        .any(|mark| mark.seen.is_some() && mark.covered.is_none());
-    data_time(p, s).or(if waiting { s.data_time } else { Some(started) })
+    data_time(p, s).or(if waits(p, s) { s.data_time } else { Some(started) })
 }
 
 fn counts(p: &Pass, mark: &Mark) -> bool {

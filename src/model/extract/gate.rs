@@ -79,7 +79,12 @@ fn owe(p: &Pass, s: &mut ExtractRefreshStatus, new: OwedOccasion) {
                 if kinds::of_owed(p, old) == RefreshType::Full { old.refresh_type } else { new.refresh_type };
             *old = OwedOccasion { refresh_type, ..new };
         }
-        Some(_) => {}
+        // Two upstreams may mean the same runs.
+        Some(old) => {
+            if kinds::of_owed(p, &new) == RefreshType::Full {
+                old.refresh_type = new.refresh_type;
+            }
+        }
         None => owed.occasions.push(new),
     }
 }

@@ -78,7 +78,8 @@ pub(super) fn learn(p: &Pass, s: &mut ExtractRefreshStatus) {
         };
         let before = of_mark(p, mark);
         mark.refresh_type = upstream.refresh_type;
-        if of_mark(p, mark) != before {
+        // A full refresh contains what an incremental one would.
+        if !suffices(Some(before), of_mark(p, mark)) {
             mark.covered = None;
         }
     }

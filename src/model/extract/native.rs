@@ -70,7 +70,7 @@ pub(super) fn learn(p: &Pass, s: &mut ExtractRefreshStatus) {
             coverage::observe(p, s, row.refresh_type, job.started_at);
         }
     }
-    coverage::settle(s);
+    coverage::settle(p, s);
 }
 
 /// What has to be looked at, and else when.

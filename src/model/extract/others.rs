@@ -200,6 +200,8 @@ fn adopt(
     let Some(proof) = coverage::contains_all(p, s, attempt, answer, job, sent) else { return false };
     let adopted = Attempt {
         phase: AttemptPhase::Submitted,
+        // What it contains later on, too, it contains as what it is, not as what we would have started.
+        refresh_type: kind.filter(|_| attempt.refresh_type == RefreshType::Full).unwrap_or(RefreshType::Incremental),
         job_id: Some(job.id.as_str().to_owned()),
         origin: Some(JobOrigin::Adopted),
         seen: proof.seen,
