@@ -215,7 +215,7 @@ impl Sim {
             self.process.tableau_clock.map(|(date, at)| ClockReading { date, sent: at, received: at });
         let process = &self.process;
         let wanted = sub(since, QUEUED_FOR);
-        let mut look = Look::new(&process.kept, process.last_look, wanted, None, reading, asked);
+        let mut look = Look::new(&process.kept, process.last_look.as_ref(), wanted, None, reading, asked);
         let part = matches!(&process.kept, JobList::Read { since, .. } if look.from() > *since);
         self.reached.one(if part { "List/Part" } else { "List/Whole" });
         let mut reads = Vec::new();
