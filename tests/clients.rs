@@ -25,6 +25,8 @@ mod stub;
 mod tableau;
 #[path = "clients/tableau_golden.rs"]
 mod tableau_golden;
+#[path = "clients/tableau_reached.rs"]
+mod tableau_reached;
 #[path = "clients/tableau_session.rs"]
 mod tableau_session;
 #[path = "clients/tableau_tasks.rs"]

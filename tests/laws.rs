@@ -3,7 +3,10 @@
 //! `PROPTEST_CASES` sets how many worlds are tried. A world that breaks a law is printed as the operations that led there.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::too_many_lines, clippy::struct_field_names)]
+#![allow(clippy::struct_excessive_bools)]
 
+#[path = "laws/jobs.rs"]
+mod jobs;
 #[path = "laws/operator.rs"]
 mod operator;
 #[path = "laws/ops.rs"]
@@ -15,13 +18,17 @@ mod reached;
 #[path = "laws/world.rs"]
 mod world;
 
-use feedwater::api::{ExtractRefreshStatus, OnCreate, RefreshMode, RefreshType};
+use feedwater::api::{
+    ExtractRefreshStatus, OnCreate, RefreshMode, RefreshType, RefreshWindow, ScheduleStatus, WindowPolicy,
+};
 use feedwater::model::extract::{
     Backoff, Claim, Debounce, DeclaredSchedules, Desired, Found, Freshness, ProjectPath, Require, Retry,
-    SiteView, Source, Target, TargetView, Upstream,
+    Selection, SiteView, Source, Target, TargetView, Upstream,
 };
 use feedwater::model::feeds::{Feed, Selector};
 use feedwater::model::ids::{ConnectionName, DeploymentName, ObjectName};
+use feedwater::model::parameters::Parameters;
+use feedwater::model::windows::Window;
 use jiff::Timestamp;
 use operator::{Crash, InFlight, Process, Trouble};
 use ops::Op;
@@ -29,9 +36,10 @@ use oracle::{Oracle, Posted};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use reached::Reached;
+use serde_json::json;
 use std::cell::RefCell;
 use std::time::Duration;
-use world::{Clock, KIND, NAMES, Prefect, SITE, Tableau};
+use world::{Clock, EXCLUDES, KIND, MATCHES, NAMES, Prefect, SITE, Tableau};
 
 /// A law that was broken.
 #[derive(Debug)]
@@ -68,7 +76,7 @@ pub enum Lookup {
 
 impl Cluster {
     pub fn key(index: usize) -> String {
-        Self::feed(index).key(&ConnectionName::parse("prod"))
+        Self::upstream(index).key(&ConnectionName::parse("prod"), &Self::feed(index))
     }
     fn feed(index: usize) -> Feed {
         if index == 3 {
@@ -86,7 +94,9 @@ impl Cluster {
         } else {
             Source::Prefect { workspace: ConnectionName::parse("prod"), feed: Self::feed(index) }
         };
-        Upstream::new(format!("u{index}"), source)
+        let wanted = if MATCHES[index] { parameters(false) } else { Parameters::default() };
+        let excluded = EXCLUDES[index].then(|| SKIPPED.to_owned());
+        Upstream { selection: Selection::new(wanted, excluded), ..Upstream::new(format!("u{index}"), source) }
     }
     pub fn named(content: usize) -> Target {
         Target::Named {
@@ -124,6 +134,70 @@ impl Cluster {
     }
 }
 
+/// The name that some upstreams exclude.
+pub const SKIPPED: &str = "Skipped";
+
+/// Parameters of a run, of the region that some upstreams mean, or elsewhere.
+pub fn parameters(elsewhere: bool) -> Parameters {
+    let region = if elsewhere { "us" } else { "eu" };
+    Parameters::of(json!({"region": region}).as_object().unwrap())
+}
+
+/// When a refresh may start, by the minute of the hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Windows {
+    /// At any time.
+    None,
+    /// Not in the first ten minutes of each twenty.
+    Deny,
+    /// In the first half of each hour.
+    Allow,
+}
+
+impl Windows {
+    fn parsed(self) -> Vec<Window> {
+        let (policy, schedule, duration) = match self {
+            Self::None => return Vec::new(),
+            Self::Deny => (WindowPolicy::Deny, "*/20 * * * *", "10m"),
+            Self::Allow => (WindowPolicy::Allow, "0 * * * *", "30m"),
+        };
+        let window = RefreshWindow {
+            name: "window".into(),
+            policy,
+            schedule: schedule.into(),
+            duration: feedwater::api::Duration(duration.into()),
+            time_zone: None,
+        };
+        vec![Window::parse(&window).unwrap()]
+    }
+
+    /// Told from the clock's face alone.
+    pub fn open(self, at: Timestamp) -> bool {
+        let minute = at.as_second().div_euclid(60).rem_euclid(60);
+        match self {
+            Self::None => true,
+            Self::Deny => minute % 20 >= 10,
+            Self::Allow => minute < 30,
+        }
+    }
+}
+
+/// A schedule of Tableau's own, on the target.
+fn native_schedule() -> ScheduleStatus {
+    ScheduleStatus {
+        name: "nightly".into(),
+        definition: Some("Daily 02:00".into()),
+        task_id: Some("task-1".into()),
+        site: Some("acme".into()),
+        left_at: None,
+        made_at: None,
+        next_run_at: None,
+        consecutive_failed_count: None,
+        suspended: None,
+        recreated_at: None,
+    }
+}
+
 /// The whole model.
 #[derive(Clone, Debug)]
 pub struct Sim {
@@ -133,6 +207,11 @@ pub struct Sim {
     pub cluster: Cluster,
     pub process: Process,
     pub in_flight: Vec<InFlight>,
+    pub windows: Windows,
+    /// The site's budget has no place for it.
+    pub held_by_budget: bool,
+    /// Another resource of the site reads jobs too: it follows them all, and looks so far back.
+    pub other_reads: Option<Timestamp>,
     pub again: Option<Timestamp>,
     pub posted: Vec<Posted>,
     pub oracle: Oracle,
@@ -152,6 +231,9 @@ pub struct Setup {
     pub freshness: Freshness,
     pub refresh_type: RefreshMode,
     pub limit: u32,
+    pub windows: Windows,
+    /// Tableau has a schedule of its own for it, so that its runs are looked for.
+    pub native: bool,
     pub skews: (i64, i64, i64),
 }
 
@@ -184,7 +266,7 @@ impl Sim {
             },
             timeout: Duration::from_secs(1800),
             schedules: DeclaredSchedules::nothing(),
-            windows: Vec::new(),
+            windows: setup.windows.parsed(),
             priority: 50,
             suspend: false,
             refresh_token: None,
@@ -192,7 +274,10 @@ impl Sim {
         };
         let cluster = Cluster {
             desired,
-            status: ExtractRefreshStatus::default(),
+            status: ExtractRefreshStatus {
+                schedules: setup.native.then(native_schedule).into_iter().collect(),
+                ..ExtractRefreshStatus::default()
+            },
             version: 1,
             before_edit: None,
             claim: Claim::Ours,
@@ -207,6 +292,9 @@ impl Sim {
             cluster,
             process: Process::default(),
             in_flight: Vec::new(),
+            windows: setup.windows,
+            held_by_budget: false,
+            other_reads: None,
             again: None,
             posted: Vec::new(),
             reached: Reached::default(),
@@ -297,6 +385,8 @@ fn broken_once() {
         freshness: Freshness::default(),
         refresh_type: RefreshMode::Full,
         limit: 0,
+        windows: Windows::None,
+        native: false,
         skews: (0, 0, 0),
     };
     // A lowered `seen` stood in the way of what completed after Prefect's clock had gone back.

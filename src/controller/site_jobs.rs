@@ -160,7 +160,8 @@ impl Observer {
             self.list = JobList::NotAllowed;
             return Ok(!told);
         }
-        let mut look = Look::new(&self.list, self.last_look, wanted, all, self.client.clock(), asked);
+        let mut look =
+            Look::new(&self.list, self.last_look.as_ref(), wanted, all, self.client.clock(), asked);
         self.read_old(&mut look, begun).await?;
         let questions = Questions::default();
         let listed = self.client.jobs(look.from(), &questions).await;

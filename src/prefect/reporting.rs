@@ -6,7 +6,7 @@ use super::wire::IdRow;
 use super::wire_reports as wire;
 use crate::http::Method;
 use crate::model::ids::{FlowId, RunId, TaskRunId};
-pub use crate::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState};
+pub use crate::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState, Whose};
 use crate::model::runs::StateType;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -52,8 +52,8 @@ pub struct EnsuredRun {
     pub state: StateType,
     /// Whether this call made it.
     pub made: bool,
-    /// Of which site it says to be.
-    pub site: Option<String>,
+    /// Whose it says to be.
+    pub whose: Whose,
 }
 
 #[async_trait]

@@ -3,7 +3,7 @@
 use super::EnsuredRun;
 use super::wire::state_type;
 use crate::model::ids::{FlowId, RunId};
-use crate::model::reports::{AssetEvent, LogLine, NewRun, NewTaskRun, RunState, SITE};
+use crate::model::reports::{AssetEvent, LogLine, NewRun, NewTaskRun, RunState, Whose};
 use crate::model::runs::StateType;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -88,8 +88,8 @@ pub(super) struct EnsuredRow {
 impl EnsuredRow {
     pub(super) fn into_model(self, made: bool) -> EnsuredRun {
         let state = self.state_type.as_deref().map_or(StateType::Other, state_type);
-        let site = self.labels.as_ref().and_then(|labels| labels.get(SITE)?.as_str()).map(str::to_owned);
-        EnsuredRun { id: self.id.into(), flow: self.flow_id.into(), state, made, site }
+        let whose = self.labels.as_ref().map(Whose::of).unwrap_or_default();
+        EnsuredRun { id: self.id.into(), flow: self.flow_id.into(), state, made, whose }
     }
 }
 

@@ -109,9 +109,9 @@ async fn headers_for_a_proxy_in_front_go_with_every_call_and_ours_come_first() {
     );
 }
 
-/// A Prefect behind TLS by a private authority, which answers this to every call and also speaks websocket: its port, the authority's
+/// A server behind TLS by a private authority, which answers this to every call and also speaks Prefect's websocket: its port, the authority's
 /// certificate, and the heads of the requests.
-pub async fn private(answers: &'static str) -> (u16, String, Arc<Mutex<Vec<String>>>) {
+pub async fn private(answers: impl Into<String>) -> (u16, String, Arc<Mutex<Vec<String>>>) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
@@ -119,7 +119,7 @@ pub async fn private(answers: &'static str) -> (u16, String, Arc<Mutex<Vec<Strin
     let authority = params.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().unwrap();
-    let names = ["127.0.0.1".to_owned(), "inside.test".to_owned()];
+    let names = ["127.0.0.1", "inside.test", "idp.test"].map(str::to_owned);
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let config = rustls::ServerConfig::builder()
         .with_no_client_auth()
@@ -132,10 +132,10 @@ pub async fn private(answers: &'static str) -> (u16, String, Arc<Mutex<Vec<Strin
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let heads = Arc::<Mutex<Vec<String>>>::default();
-    let log = heads.clone();
+    let (log, answers) = (heads.clone(), answers.into());
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, log) = (acceptor.clone(), log.clone());
+            let (acceptor, log, answers) = (acceptor.clone(), log.clone(), answers.clone());
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let mut first = [0; 1];
@@ -189,7 +189,7 @@ async fn welcome(mut stream: tokio_rustls::server::TlsStream<TcpStream>, head: &
     let _ = socket.next().await;
 }
 
-fn allowed(hosts: &[&str]) -> AddressPolicy {
+pub fn allowed(hosts: &[&str]) -> AddressPolicy {
     AddressPolicy::new(hosts.iter().map(|host| host.parse().unwrap()))
 }
 

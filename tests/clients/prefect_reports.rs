@@ -1,7 +1,7 @@
 //! What Prefect is told of refreshes: what is sent, against a server that takes nothing it does not know.
 
 use crate::stub::{Seen, Stub, json, text};
-use feedwater::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState};
+use feedwater::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState, Whose};
 use feedwater::prefect::{Auth, EnsuredRun, PrefectClient, PrefectError, Reporting, StateType};
 use serde_json::{Map, Value, json};
 
@@ -53,7 +53,7 @@ fn event() -> AssetEvent {
 #[tokio::test]
 async fn each_call_goes_out_as_the_reference_says() {
     let row = json!({"id": "r1", "flow_id": "f1", "state_type": "RUNNING", "name": "Orders", "state": {},
-        "labels": {"tableau.site": "s1", "tableau.job": "job"}});
+        "labels": {"tableau.site": "s1", "tableau.job": "job", "feedwater.dev/refresh": "finance/orders"}});
     let stub = Stub::start(move |seen| match seen.target.as_str() {
         "/api/task_runs/" => json(201, &json!({"id": "t1"})),
         "/api/flow_runs/" => json(201, &row),
@@ -74,9 +74,9 @@ async fn each_call_goes_out_as_the_reference_says() {
     })
     .await;
     let client = client(&stub);
-    let site = Some("s1".to_owned());
+    let whose = Whose { site: Some("s1".to_owned()), refresh: Some("finance/orders".to_owned()) };
     let found =
-        EnsuredRun { id: "r1".into(), flow: "f1".into(), state: StateType::Running, made: true, site };
+        EnsuredRun { id: "r1".into(), flow: "f1".into(), state: StateType::Running, made: true, whose };
     assert_eq!(client.ensure_task_run(&task()).await.unwrap().as_str(), "t1");
     assert_eq!(client.ensure_run(&"f1".into(), &run()).await, Ok(found.clone()));
     let known = EnsuredRun { made: false, ..found };

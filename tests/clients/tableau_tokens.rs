@@ -53,12 +53,12 @@ fn opened(jwt: &str) -> (Value, Value) {
 }
 
 /// An identity provider's token; nobody verifies it here.
-fn token(claims: &Value) -> String {
+pub fn token(claims: &Value) -> String {
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{}", part(&json!({"alg": "RS256"})), part(claims), BASE64_URL_SAFE_NO_PAD.encode(CANARY))
 }
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({"sub": "svc@acme.com", "aud": "tableau", "jti": "1", "exp": 1, "iss": "https://idp",
         "scp": ["tableau:content:read", "tableau:jobs:read", "tableau:tasks:*"]})
 }

@@ -1,19 +1,19 @@
-//! The process: what it remembers of its reads, its ledger, and the driver of DESIGN 2 in a few lines. It crashes where it is told to.
+//! The process: what it remembers of its reads, its ledger, and the driver in a few lines. It crashes where it is told to.
 
-use super::world::{Begun, Clock, Held, KIND, NAMES, SITE, State, TrueJob, UPSTREAMS, floor};
-use super::{Cluster, Law, Sim};
+use super::world::{Begun, Clock, Held, KIND, NAMES, SITE, State, UPSTREAMS, floor};
+use super::{Cluster, Law, SKIPPED, Sim, parameters};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
+use feedwater::model::budget::Limit;
 use feedwater::model::extract::{
-    Answer, Apart, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JOBS_EVERY, JobList,
-    JobsView, Observed, Schedules, Seen, Step, TargetView, Unfinished, UpstreamView, Warnings, decide, fold,
-    interest, reads_jobs, waits_for_runs,
+    Answer, Apart, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JobList, JobsView,
+    Observed, Schedules, Seen, Step, TargetView, Unfinished, Upstream, UpstreamView, Warnings, decide, fold,
+    interest, waits_for_runs,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
-use feedwater::model::job_looks::{LastLook, Look, QUEUED_FOR};
+use feedwater::model::job_looks::LastLook;
 use feedwater::model::jobs::{JobAnswer, JobStatus};
-use feedwater::model::parameters::Parameters;
 use feedwater::model::runs::StateType;
-use feedwater::model::time::{ClockReading, Moment, add, sub};
+use feedwater::model::time::{Moment, add};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,23 +22,27 @@ pub const SETTLE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default)]
 pub struct Process {
-    ledger: BTreeSet<String>,
-    sent: BTreeMap<String, Moment>,
-    sighted: BTreeMap<String, Moment>,
-    workspace: Option<Workspace>,
-    list: Option<JobList>,
+    pub ledger: BTreeSet<String>,
+    pub sent: BTreeMap<String, Moment>,
+    pub sighted: BTreeMap<String, Moment>,
+    pub workspace: Option<Workspace>,
+    pub list: Option<JobList>,
     /// As the observer keeps it, which may have read more than it has published; and when it looked last.
-    kept: JobList,
-    last_look: Option<LastLook>,
-    details: BTreeMap<JobId, JobAnswer>,
-    tableau_clock: Option<(Timestamp, Moment)>,
+    pub kept: JobList,
+    pub last_look: Option<LastLook>,
+    pub details: BTreeMap<JobId, JobAnswer>,
+    pub tableau_clock: Option<(Timestamp, Moment)>,
     pub target_read: bool,
-    wanted_jobs: BTreeSet<JobId>,
-    wanted_list: Option<Timestamp>,
+    /// The last poll failed.
+    pub failed: bool,
+    /// Jobs that may not be read, and until when they are not asked for again.
+    pub denied: BTreeMap<JobId, u64>,
+    pub wanted_jobs: BTreeSet<JobId>,
+    pub wanted_list: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Workspace {
+pub struct Workspace {
     occasions: Vec<(usize, Seen)>,
     known: BTreeSet<StateId>,
     newest_ended: [Option<(StateType, RunId)>; UPSTREAMS],
@@ -56,7 +60,7 @@ pub enum InFlight {
 
 impl Process {
     /// Jobs that are followed or asked for.
-    fn wants(&self, s: &ExtractRefreshStatus) -> BTreeSet<JobId> {
+    pub fn wants(&self, s: &ExtractRefreshStatus) -> BTreeSet<JobId> {
         interest(s).jobs.union(&self.wanted_jobs).cloned().collect()
     }
 }
@@ -104,11 +108,11 @@ pub enum Fate {
 }
 
 fn unfinished(begun: &Begun) -> Unfinished {
-    let parameters = Parameters::default();
+    let parameters = parameters(false);
     Unfinished { run: begun.run.clone(), state: begun.kind, since: begun.at, parameters }
 }
 
-fn moment(clock: &mut Clock) -> Moment {
+pub fn moment(clock: &mut Clock) -> Moment {
     let seq = clock.next();
     Moment(Duration::from_millis(clock.ms) + Duration::from_nanos(seq))
 }
@@ -146,13 +150,16 @@ impl Sim {
         }
         for run in runs {
             let kind = if run.completed { StateType::Completed } else { StateType::Crashed };
-            view.newest_ended[run.upstream] = Some((kind, run.run.clone()));
+            let upstream = Cluster::upstream(run.upstream);
+            if upstream.selection.takes(&parameters(run.elsewhere)) {
+                view.newest_ended[run.upstream] = Some((kind, run.run.clone()));
+            }
             if run.completed && view.known.insert(run.state.clone()) {
                 let seen = Seen {
                     run: run.run,
                     state: run.state,
-                    state_name: "Completed".into(),
-                    parameters: Parameters::default(),
+                    state_name: if run.skipped { SKIPPED } else { "Completed" }.into(),
+                    parameters: parameters(run.elsewhere),
                     at: run.at,
                     started_at: Some(run.started_at),
                     published: at,
@@ -164,83 +171,13 @@ impl Sim {
         view.clock = Some(clock);
     }
 
-    /// Reads the jobs that are followed or hinted at, and the list where it is wanted: whole once, and then what is needed of it.
-    pub fn poll_tableau(&mut self, slow: bool) {
-        self.process.target_read |= !self.tableau.down;
-        if self.tableau.down {
-            return;
-        }
-        let status = &self.cluster.status;
-        let attempt = status.attempt.as_ref().filter(|attempt| attempt.job_id.is_none());
-        let since = attempt.map(|attempt| attempt.fence.0).into_iter().chain(self.process.wanted_list).min();
-        let active = reads_jobs(status);
-        let wanted = self.process.wants(status);
-        let mut reads: Vec<InFlight> = wanted.iter().map(|id| self.read_job(id)).collect();
-        if let Some(since) = since {
-            reads.extend(self.read_list(since));
-        }
-        let now = moment(&mut self.clock);
-        let lately =
-            matches!(&self.process.kept, JobList::Read { asked, .. } if now.since(*asked) <= JOBS_EVERY * 2);
-        if since.is_none() && wanted.is_empty() && !(active && lately) {
-            // Nobody needs it: who does next reads it whole.
-            (self.process.kept, self.process.list) = (JobList::Unread, None);
-            self.process.details.clear();
-        }
-        let (date, at) = (floor(self.clock.tableau()), Moment(Duration::from_millis(self.clock.ms)));
-        self.process.tableau_clock = Some((date, at));
-        if slow {
-            self.in_flight.extend(reads);
-        } else {
-            for read in reads {
-                self.land(read);
-            }
-        }
-    }
-
-    fn read_job(&mut self, id: &JobId) -> InFlight {
-        let asked = moment(&mut self.clock);
-        let job = self.tableau.jobs.iter().find(|job| job.id == *id && !job.removed).map(TrueJob::told);
-        InFlight::Job(id.clone(), JobAnswer { asked, job })
-    }
-
-    /// The list, and the jobs that were asked for by their ids for it.
-    fn read_list(&mut self, since: Timestamp) -> Vec<InFlight> {
-        let asked = moment(&mut self.clock);
-        if !self.tableau.list_allowed {
-            self.process.kept = JobList::NotAllowed;
-            return vec![InFlight::List(JobList::NotAllowed)];
-        }
-        let reading =
-            self.process.tableau_clock.map(|(date, at)| ClockReading { date, sent: at, received: at });
-        let process = &self.process;
-        let wanted = sub(since, QUEUED_FOR);
-        let mut look = Look::new(&process.kept, process.last_look, wanted, None, reading, asked);
-        let part = matches!(&process.kept, JobList::Read { since, .. } if look.from() > *since);
-        self.reached.one(if part { "List/Part" } else { "List/Whole" });
-        let mut reads = Vec::new();
-        for id in look.by_id() {
-            let read = self.read_job(&id);
-            if let InFlight::Job(_, answer) = &read {
-                look.answered(&id, answer.job.as_ref());
-            }
-            self.reached.one("List/ById");
-            reads.push(read);
-        }
-        let rows = self.tableau.jobs.iter().filter(|job| !job.removed).map(TrueJob::row);
-        let rows = rows.filter(|row| row.created_at >= Some(floor(look.from()))).collect();
-        (self.process.kept, self.process.last_look) = look.joined(rows, asked, asked);
-        reads.push(InFlight::List(self.process.kept.clone()));
-        reads
-    }
-
     pub fn land_all(&mut self) {
         for read in std::mem::take(&mut self.in_flight) {
             self.land(read);
         }
     }
 
-    fn land(&mut self, read: InFlight) {
+    pub fn land(&mut self, read: InFlight) {
         match read {
             InFlight::Workspace { runs, running, clock } => self.publish_workspace(runs, running, clock),
             InFlight::Job(id, answer) => {
@@ -252,7 +189,10 @@ impl Sim {
             }
             InFlight::List(list) => {
                 // Answers about others are of no use.
-                let wanted = self.process.wants(&self.cluster.status);
+                let mut wanted = self.process.wants(&self.cluster.status);
+                if self.other_reads.is_some() {
+                    wanted.extend(self.process.details.keys().cloned());
+                }
                 if let JobList::Read { rows, .. } = &list {
                     let listed = |id: &JobId| rows.iter().any(|row| row.id == *id);
                     self.process.details.retain(|id, _| wanted.contains(id) || listed(id));
@@ -281,31 +221,37 @@ impl Sim {
         };
         let workspace = process.workspace.as_ref();
         let prefect_clock = workspace.and_then(|w| w.clock).map(|reading| bounds(reading, now));
-        let upstream = |index: usize| match (self.prefect.missing[index], workspace, prefect_clock) {
-            (true, _, _) => UpstreamView::Missing {
-                message: format!("FlowDeployment `u{index}` does not exist"),
-                reference: index.is_multiple_of(2),
-            },
-            (false, Some(view), Some(clock)) => UpstreamView::Read {
-                key: Cluster::key(index),
-                occasions: view
-                    .occasions
-                    .iter()
-                    .filter(|(upstream, _)| *upstream == index)
-                    .map(|(_, seen)| seen.clone())
-                    .collect(),
-                given_up: false,
-                newest_ended: view.newest_ended[index].clone(),
-                paused: self.prefect.paused[index],
-                running: view.running.as_ref().map(|(asked, begun)| InProgress {
-                    asked: *asked,
-                    complete: true,
-                    runs: begun.iter().filter(|begun| begun.upstream == index).map(unfinished).collect(),
-                }),
-                clock,
-            },
-            (false, ..) => UpstreamView::Unread { key: None, clock: None, stuck: false },
-        };
+        let upstream =
+            |u: &Upstream, index: usize| match (self.prefect.missing[index], workspace, prefect_clock) {
+                (true, _, _) => UpstreamView::Missing {
+                    message: format!("FlowDeployment `u{index}` does not exist"),
+                    reference: index.is_multiple_of(2),
+                },
+                (false, Some(view), Some(clock)) => UpstreamView::Read {
+                    key: Cluster::key(index),
+                    occasions: view
+                        .occasions
+                        .iter()
+                        .filter(|(upstream, seen)| *upstream == index && u.selection.counts(seen))
+                        .map(|(_, seen)| seen.clone())
+                        .collect(),
+                    given_up: false,
+                    newest_ended: view.newest_ended[index].clone(),
+                    paused: self.prefect.paused[index],
+                    running: view.running.as_ref().map(|(asked, begun)| InProgress {
+                        asked: *asked,
+                        complete: true,
+                        runs: begun
+                            .iter()
+                            .filter(|begun| begun.upstream == index)
+                            .map(unfinished)
+                            .filter(|run| u.selection.takes(&run.parameters))
+                            .collect(),
+                    }),
+                    clock,
+                },
+                (false, ..) => UpstreamView::Unread { key: None, clock: None, stuck: false },
+            };
         let content = Cluster::content(d);
         let found = Found {
             site_luid: SITE.into(),
@@ -318,14 +264,14 @@ impl Sim {
         Observed {
             access: feedwater::model::tenancy::Access::Allowed,
             standing: feedwater::model::connection::Standing::Held,
-            site: self.cluster.site_view(self.tableau.down),
+            site: self.cluster.site_view(self.tableau.down || process.failed),
             credential: Some("credential".into()),
             claim: if process.target_read { self.cluster.claim.clone() } else { Claim::Unresolved },
             target,
             upstreams: d
                 .upstreams
                 .iter()
-                .map(|u| (u.name.clone(), upstream(Cluster::index(&u.name))))
+                .map(|u| (u.name.clone(), upstream(u, Cluster::index(&u.name))))
                 .collect(),
             baseline: prefect_clock.map(|_| d.created_at + skew - SignedDuration::from_secs(1)),
             tableau_clock: process.tableau_clock.map(|reading| bounds(reading, now)),
@@ -354,10 +300,15 @@ impl Sim {
         let version = self.cluster.version - u64::from(before.is_some());
         let s = self.cluster.status.clone();
         let d = before.unwrap_or_else(|| self.cluster.desired.clone());
-        let o = self.observe(&d, &s);
+        let mut o = self.observe(&d, &s);
         let now = self.clock.ours();
         let id = format!("intent-{}", self.clock.next());
-        let decision = decide(&d, &o, &s, now, || id.clone());
+        let mut decision = decide(&d, &o, &s, now, || id.clone());
+        if decision.starts && self.held_by_budget {
+            // Asked only for what is about to start.
+            o.budget = BudgetView::Held { by: Limit::Running, until: None };
+            decision = decide(&d, &o, &s, now, || id.clone());
+        }
         let again = decide(&d, &o, &s, now, || id.clone());
         self.law(decision == again, "deciding twice gives one answer")?;
         self.reached.decision(&decision);

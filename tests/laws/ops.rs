@@ -1,8 +1,8 @@
 //! What can happen, at random.
 
 use super::operator::{Crash, Fate, Trouble};
-use super::world::UPSTREAMS;
-use super::{Cluster, Law, Lookup, Setup, Sim, Site};
+use super::world::{EXCLUDES, MATCHES, UPSTREAMS};
+use super::{Cluster, Law, Lookup, Setup, Sim, Site, Windows};
 use feedwater::api::{OnCreate, RefreshMode, RefreshType};
 use feedwater::model::extract::{Claim, Debounce, Freshness, Require};
 use feedwater::model::ids::{Luid, ObjectName};
@@ -27,6 +27,12 @@ pub enum Op {
     Pass(Trouble),
     Restart,
     Complete(usize),
+    /// The same, by a name that some exclude, or with other parameters than some mean.
+    CompleteAs {
+        upstream: usize,
+        skipped: bool,
+        elsewhere: bool,
+    },
     FailRun(usize),
     /// A run begins; so many seconds ago, for one in which nothing moves any more.
     Begin {
@@ -42,11 +48,21 @@ pub enum Op {
     /// With `true` a failure is one that a retry does not mend.
     EndJob(usize, JobStatus, bool),
     RemoveJob(usize),
+    /// A job may not be read by its id, or may again.
+    RefuseJob(usize, bool),
+    /// The list leaves out one that has not ended, or has it again.
+    LeaveOut(usize, bool),
+    ListFails(bool),
+    /// Another resource of the site begins to read jobs, so many seconds back, or ends.
+    OtherReads(Option<i64>),
+    Budget(bool),
     /// Somebody else refreshes a content, ours or another.
     Person {
         content: usize,
         kind: RefreshType,
     },
+    /// A refresh by a schedule of Tableau's own, from its start to its end.
+    NativeRun,
     ListAllowed(bool),
     TableauDown(bool),
     PrefectDown(bool),
@@ -85,6 +101,16 @@ impl Sim {
                 let upstream = self.likely(nth);
                 self.prefect.end_run(&mut self.clock, upstream, true);
             }
+            Op::CompleteAs { upstream, skipped, elsewhere } => {
+                let upstream = self.likely(upstream);
+                self.prefect.end_run_as(&mut self.clock, upstream, true, skipped, elsewhere);
+                if skipped && EXCLUDES[upstream] {
+                    self.reached.one("Occasion/Excluded");
+                }
+                if elsewhere && MATCHES[upstream] {
+                    self.reached.one("Occasion/Elsewhere");
+                }
+            }
             Op::FailRun(nth) => {
                 let upstream = self.likely(nth);
                 self.prefect.end_run(&mut self.clock, upstream, false);
@@ -110,9 +136,48 @@ impl Sim {
                     self.oracle.excuses.push("R4");
                 }
             }
+            Op::RefuseJob(nth, refused) => {
+                let mut jobs: Vec<_> =
+                    self.tableau.jobs.iter_mut().filter(|j| j.refused != refused).collect();
+                if !jobs.is_empty() {
+                    let nth = nth % jobs.len();
+                    jobs[nth].refused = refused;
+                    // Who starts a job may read it: where that does not hold, it is as if its record were gone.
+                    if refused && jobs[nth].intent.is_some() {
+                        self.oracle.excuses.push("R4");
+                    }
+                }
+            }
+            Op::LeaveOut(nth, left_out) => {
+                let may = |job: &super::world::TrueJob| job.left_out != left_out && job.active();
+                let mut jobs: Vec<_> = self.tableau.jobs.iter_mut().filter(|j| may(j)).collect();
+                if !jobs.is_empty() {
+                    let nth = nth % jobs.len();
+                    jobs[nth].left_out = left_out;
+                    if left_out && jobs[nth].intent.is_some() {
+                        self.oracle.excuses.push("R3");
+                    }
+                }
+            }
+            Op::ListFails(fails) => self.tableau.list_fails = fails,
+            Op::OtherReads(back) => {
+                let now = self.clock.tableau();
+                self.other_reads = back.map(|back| now - jiff::SignedDuration::from_secs(back));
+            }
+            Op::Budget(held) => self.held_by_budget = held,
             Op::Person { content, kind } => {
                 let luid = self.tableau.contents[content].clone();
                 self.tableau.refresh(&mut self.clock, &luid, kind, None);
+            }
+            Op::NativeRun => {
+                let luid = self.tableau.contents[Cluster::content(&self.cluster.desired)].clone();
+                if let Some(id) = self.tableau.refresh(&mut self.clock, &luid, RefreshType::Full, None) {
+                    self.advance(5_000);
+                    let (now, ms) = (self.clock.tableau(), self.clock.ms);
+                    let job = self.tableau.jobs.iter_mut().find(|job| job.id == id).unwrap();
+                    (job.started, job.ended_at) = (Some((now, ms)), Some(now));
+                    job.status = JobStatus::Success;
+                }
             }
             Op::ListAllowed(allowed) => {
                 self.tableau.list_allowed = allowed;
@@ -241,14 +306,17 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         fail_after,
         warns: false,
     });
+    let windows = prop_oneof![6 => Just(Windows::None), 1 => Just(Windows::Deny), 1 => Just(Windows::Allow)];
+    let native = proptest::bool::weighted(0.5);
     let on_create = prop_oneof![3 => Just(OnCreate::Ignore), 1 => Just(OnCreate::Refresh)];
     let trigger = (require(), within, debounce, running, on_create, freshness);
-    (upstreams, trigger, mode(), 0..3_u32, (skew(), skew(), skew())).prop_map(
+    (upstreams, trigger, mode(), 0..3_u32, (windows, native), (skew(), skew(), skew())).prop_map(
         |(
             upstreams,
             (require, within, debounce, running, on_create, freshness),
             refresh_type,
             limit,
+            (windows, native),
             skews,
         )| Setup {
             upstreams,
@@ -260,6 +328,8 @@ pub fn setup() -> impl Strategy<Value = Setup> {
             freshness,
             refresh_type,
             limit,
+            windows,
+            native,
             skews,
         },
     )
@@ -271,7 +341,7 @@ fn require() -> impl Strategy<Value = Require> {
 
 fn mode() -> impl Strategy<Value = RefreshMode> + Clone {
     use RefreshMode::{Full, Incremental, IncrementalOrFull};
-    prop_oneof![3 => Just(Full), 1 => Just(Incremental), 1 => Just(IncrementalOrFull)]
+    prop_oneof![3 => Just(Full), 1 => Just(Incremental), 2 => Just(IncrementalOrFull)]
 }
 
 fn kind() -> impl Strategy<Value = RefreshType> + Clone {
@@ -301,7 +371,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1..20_000_u64).prop_map(Fate::Held),
         1 => Just(Fate::Forbidden),
         1 => Just(Fate::ForbiddenHidingAJob),
-        2 => Just(Fate::Rejected),
+        4 => Just(Fate::Rejected),
         1 => Just(Fate::Throttled),
         1 => Just(Fate::SignInRefused),
         1 => Just(Fate::NotSent),
@@ -317,6 +387,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(crash, fate, edited, stale)| Op::Pass(Trouble { crash, fate, edited, stale })),
         1 => Just(Op::Restart),
         12 => (0..12_usize).prop_map(Op::Complete),
+        2 => (0..12_usize, any::<bool>(), any::<bool>())
+            .prop_map(|(upstream, skipped, elsewhere)| Op::CompleteAs { upstream, skipped, elsewhere }),
         2 => (0..12_usize).prop_map(Op::FailRun),
         4 => (0..12_usize, begun, prop_oneof![4 => Just(0), 1 => Just(90_000_i64)])
             .prop_map(|(upstream, kind, ago)| Op::Begin { upstream, kind, ago }),
@@ -326,11 +398,17 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(nth, status, lasting)| Op::EndJob(nth, status, lasting)),
         3 => (prop_oneof![4 => Just(0), 1 => Just(1_usize)], kind()).prop_map(|(content, kind)| Op::Person { content, kind }),
         2 => Just(Op::Token),
+        5 => Just(Op::NativeRun),
     ];
     let rare = prop_oneof![
         // Until what is listed is of no interest any more, and what runs has run for longer than a list is read back.
         3 => (3_600_000..180_000_000_u64).prop_map(Op::Wait),
         3 => any::<usize>().prop_map(Op::RemoveJob),
+        3 => (any::<usize>(), proptest::bool::weighted(0.6)).prop_map(|(nth, refused)| Op::RefuseJob(nth, refused)),
+        3 => (any::<usize>(), proptest::bool::weighted(0.6)).prop_map(|(nth, left_out)| Op::LeaveOut(nth, left_out)),
+        3 => proptest::bool::weighted(0.5).prop_map(Op::ListFails),
+        3 => proptest::option::weighted(0.7, 0..800_000_i64).prop_map(Op::OtherReads),
+        3 => proptest::bool::weighted(0.5).prop_map(Op::Budget),
         3 => proptest::bool::weighted(0.6).prop_map(Op::ListAllowed),
         3 => proptest::bool::weighted(0.3).prop_map(Op::TableauDown),
         2 => proptest::bool::weighted(0.3).prop_map(Op::PrefectDown),

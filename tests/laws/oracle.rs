@@ -1,5 +1,6 @@
 //! What must hold, told from the truth alone: naive on purpose, and without the machine's own functions.
 
+use super::jobs::ASK_AGAIN_MS;
 use super::operator::Trouble;
 use super::world::{Clock, State, TrueJob};
 use super::{Cluster, Law, Lookup, Sim, Site};
@@ -104,6 +105,7 @@ impl Sim {
                 self.law(false, "nothing is done about schedules where none are declared")?;
             }
             Step::Intend { id } => {
+                self.law(!self.held_by_budget, "an intent has its place in the budget")?;
                 let written = decision.status.attempt.as_ref().is_some_and(|a| a.id == *id);
                 self.law(written, "an intent is in the status that is written")?;
             }
@@ -120,6 +122,7 @@ impl Sim {
             self.law(self.cluster.claim == Claim::Ours, "only the holder of the target POSTs")?;
             self.law(self.clock.tableau() >= attempt.fence.0, "a POST waits for the fence")?;
             self.check_waited(d, s)?;
+            self.law(self.windows.open(self.clock.ours()), "a POST goes out only where the windows let it")?;
             let named = |key: &str| attempt.seen.iter().find(|c| c.key == key).map(|c| place(&c.position));
             let young = attempt.intended_at.0 + jiff::SignedDuration::from_secs(10) > self.clock.ours();
             for mark in s.marks.iter().filter(|mark| mark.removed_at.is_none() && young) {
@@ -171,6 +174,13 @@ impl Sim {
                 )?;
             }
         }
+        let nobodys = |s: &ExtractRefreshStatus| s.attempt.is_none() && s.owed.is_none();
+        let moved =
+            |mark: &feedwater::api::Mark| covered(before, &mark.key) < mark.covered.as_ref().map(place);
+        if nobodys(before) && after.attempt.is_none() && after.marks.iter().any(moved) {
+            self.reached.one("Credit/Native");
+        }
+        let after = &self.cluster.status;
         if !self.oracle.clock_back {
             self.check_order(before, after)?;
         }
@@ -253,6 +263,14 @@ impl Sim {
     pub fn come_to_rest(&mut self) -> Result<(), Law> {
         self.tableau.down = false;
         self.tableau.list_allowed = true;
+        self.tableau.list_fails = false;
+        for job in &mut self.tableau.jobs {
+            (job.refused, job.left_out) = (false, false);
+        }
+        self.held_by_budget = false;
+        self.other_reads = None;
+        // What was refused is asked for again by then.
+        self.advance(ASK_AGAIN_MS);
         self.prefect.down = false;
         self.prefect.missing = Default::default();
         self.cluster.claim = Claim::Ours;
@@ -274,7 +292,7 @@ impl Sim {
             }
             quiet = if before == (self.writes, self.posted.len()) { quiet + 1 } else { 0 };
             if quiet >= 3
-                && (round > 62 || self.cluster.status.owed.is_none())
+                && self.cluster.status.owed.is_none()
                 && self.again.is_none_or(|at| at > self.clock.ours())
             {
                 break;
@@ -382,7 +400,7 @@ impl Sim {
         let d = &self.cluster.desired;
         let wanted: Vec<usize> = d.upstreams.iter().map(|u| Cluster::index(&u.name)).collect();
         let mut ordered: Vec<&State> =
-            states.iter().filter(|s| s.completed && wanted.contains(&s.upstream)).collect();
+            states.iter().filter(|s| s.counts() && wanted.contains(&s.upstream)).collect();
         ordered.sort_by_key(|s| (s.at, s.state.clone()));
         let (mut new, mut used): (BTreeMap<usize, State>, BTreeMap<usize, State>) = Default::default();
         for state in ordered {

@@ -8,14 +8,14 @@ use std::fmt;
 #[derive(Clone, Debug, Default)]
 pub struct Reached(BTreeMap<String, u64>);
 
-/// Every condition and reason of API.md 4 that this issue can show, every step, every event, and what worlds have to go through.
+/// Every condition and reason that the machine can show here, every step, every event, and what worlds have to go through.
 const ALL: &str = "
 Ready/InSync Ready/Suspended Ready/Progressing Ready/DependencyNotFound Ready/ConnectionUnavailable Ready/TargetConflict
 Ready/TargetNotFound Ready/TargetAmbiguous Ready/NoExtract Ready/PermissionDenied Ready/RemoteRejected
 Reconciling/Progressing Reconciling/DependencyNotFound Reconciling/ConnectionUnavailable Stalled/TargetConflict
 Fresh/UpToDate Fresh/NotYetRefreshed Fresh/Late Fresh/Stale
 Refreshing/Queued Refreshing/Running Refreshing/UpToDate Refreshing/WaitingForUpstreams Refreshing/HeldByBudget Refreshing/Debouncing
-Refreshing/UpstreamRunning
+Refreshing/UpstreamRunning Refreshing/HeldByWindow
 Refreshing/ConnectionUnavailable Refreshing/Recovering Refreshing/WaitingForOtherJob Refreshing/JobListUnavailable
 Refreshing/Retrying Refreshing/RetriesExhausted Refreshing/NotRetried Refreshing/Cancelled Refreshing/Suspended
 LastRefreshSucceeded/Succeeded LastRefreshSucceeded/Failed LastRefreshSucceeded/Cancelled LastRefreshSucceeded/TimedOut
@@ -25,7 +25,8 @@ LastRefreshSucceeded/NotYetRefreshed
 UpstreamsHealthy/AllHealthy UpstreamsHealthy/NoUpstreams UpstreamsHealthy/UpstreamNotFound UpstreamsHealthy/UpstreamFailing
 UpstreamsHealthy/UpstreamPaused UpstreamsHealthy/NotObserved
 Step/Rest Step/Intend Step/Post Step/Look Step/Cancel
-List/Whole List/Part List/ById
+List/Whole List/Part List/ById List/Failed List/LeftOut List/OthersReadMore Job/Refused Job/GivenUp
+Occasion/Excluded Occasion/Elsewhere Credit/Native
 Note/RefreshStarted Note/RefreshSucceeded Note/RefreshFailed Note/RefreshCancelled Note/RefreshTimedOut Note/JobVanished
 Note/RefreshSuperseded Note/RetriesExhausted Note/NotRetried Note/RefreshRecovered Note/RefreshAdopted Note/RefreshRefused Note/Republished
 Note/TargetMoved Note/RefreshQueuedLong Note/ClockWentBack Note/Late Note/Stale Note/FellBackToFull Note/UpstreamStuck

@@ -8,6 +8,9 @@ use feedwater::model::runs::StateType;
 use jiff::{SignedDuration, Timestamp};
 
 pub const UPSTREAMS: usize = 4;
+/// Upstreams of which a completion named `Skipped` does not count, and of which only runs with `region: eu` are meant.
+pub const EXCLUDES: [bool; UPSTREAMS] = [false, true, false, true];
+pub const MATCHES: [bool; UPSTREAMS] = [false, false, true, true];
 pub const SITE: &str = "site-1";
 
 /// True time, in milliseconds, and a sequence that makes moments unique.
@@ -55,6 +58,19 @@ pub struct State {
     /// When it came to be, in true time.
     pub true_ms: u64,
     pub completed: bool,
+    /// The state has the name that some exclude.
+    pub skipped: bool,
+    /// The run is of another region.
+    pub elsewhere: bool,
+}
+
+impl State {
+    /// Whether it is an occasion of its upstream.
+    pub fn counts(&self) -> bool {
+        self.completed
+            && !(self.skipped && EXCLUDES[self.upstream])
+            && !(self.elsewhere && MATCHES[self.upstream])
+    }
 }
 
 /// A run in progress.
@@ -83,9 +99,20 @@ pub struct Prefect {
 
 impl Prefect {
     pub fn end_run(&mut self, clock: &mut Clock, upstream: usize, completed: bool) {
+        self.end_run_as(clock, upstream, completed, false, false);
+    }
+
+    pub fn end_run_as(
+        &mut self,
+        clock: &mut Clock,
+        upstream: usize,
+        completed: bool,
+        skipped: bool,
+        elsewhere: bool,
+    ) {
         let n = clock.next();
         let at = clock.prefect();
-        let begun = self.begun.iter().position(|begun| begun.upstream == upstream);
+        let begun = self.begun.iter().position(|begun| begun.upstream == upstream && !elsewhere);
         let begun = begun.map(|index| self.begun.remove(index).run);
         self.put(State {
             upstream,
@@ -95,6 +122,8 @@ impl Prefect {
             started_at: at - SignedDuration::from_secs(60),
             true_ms: clock.ms,
             completed,
+            skipped,
+            elsewhere,
         });
     }
 
@@ -110,7 +139,14 @@ impl Prefect {
         let old = self.runs.remove(index);
         let n = clock.next();
         let state = StateId::new(format!("state-{n:06}"));
-        self.put(State { state, at: clock.prefect(), true_ms: clock.ms, completed, ..old.clone() });
+        self.put(State {
+            state,
+            at: clock.prefect(),
+            true_ms: clock.ms,
+            completed,
+            skipped: false,
+            ..old.clone()
+        });
         Some(old)
     }
 
@@ -138,6 +174,10 @@ pub struct TrueJob {
     /// The intent of our POST that made it.
     pub intent: Option<String>,
     pub removed: bool,
+    /// It may not be read by its id (403).
+    pub refused: bool,
+    /// The list leaves it out.
+    pub left_out: bool,
 }
 
 impl TrueJob {
@@ -185,6 +225,8 @@ pub struct Tableau {
     /// LUIDs of the contents `Orders` and `Stock`; republishing changes one.
     pub contents: [Luid; 2],
     pub list_allowed: bool,
+    /// Only the list: no answer to it.
+    pub list_fails: bool,
     pub down: bool,
 }
 
@@ -194,7 +236,14 @@ pub const KIND: TargetKind = TargetKind::Datasource;
 impl Tableau {
     pub fn new() -> Self {
         let contents = [Luid::from("luid-a1"), Luid::from("luid-b1")];
-        Self { jobs: Vec::new(), held: Vec::new(), contents, list_allowed: true, down: false }
+        Self {
+            jobs: Vec::new(),
+            held: Vec::new(),
+            contents,
+            list_allowed: true,
+            list_fails: false,
+            down: false,
+        }
     }
 
     /// A refresh, if no other of the content is queued or running.
@@ -222,6 +271,8 @@ impl Tableau {
             lasting: false,
             intent,
             removed: false,
+            refused: false,
+            left_out: false,
         });
         Some(id)
     }

@@ -11,7 +11,7 @@ use super::tenants;
 use crate::api::{ExtractRefreshStatus, PrefectWorkspace};
 use crate::model::connection::{DesiredSite, DesiredWorkspace};
 use crate::model::ids::{ConnectionName, FlowId, JobId, ObjectName, RunId};
-use crate::model::reports::{KEPT, Phase, Place, Report, identity, reports};
+use crate::model::reports::{KEPT, Phase, Place, Report, Site, identity, reports};
 use crate::model::time::Moment;
 use crate::runtime::metrics::Reported;
 use futures::FutureExt;
@@ -236,16 +236,22 @@ fn server(ctx: &Context, refresh: &ObjectName, workspace: &str) -> Option<String
     spec.reports.then_some(spec.api_url)
 }
 
-/// The identity of the site behind what stands beside a job: where it leads, if it is let in there; else what only it is called.
-fn site(ctx: &Context, refresh: &ObjectName, beside: Option<&str>) -> String {
+/// The site behind what stands beside a job: where it leads, if it is let in there; else what only it is called.
+fn site(ctx: &Context, refresh: &ObjectName, beside: Option<&str>) -> Site {
     let named = ctx.objects.refreshes.get(refresh).map(|object| ConnectionName::from(&object.spec.site_ref));
     let learnt = beside.map(ConnectionName::parse).or(named);
-    let Some(at) = learnt.map(|site| site.seen_from(&refresh.namespace)) else { return identity("") };
+    let Some(at) = learnt.map(|site| site.seen_from(&refresh.namespace)) else {
+        return Site { identity: identity(""), otherwise: None };
+    };
     let origin = ctx.objects.site(&at).and_then(|site| Some(DesiredSite::parse(&site).ok()?.origin()));
     let counts = |origin: &String| {
         at.is_cluster() || ctx.let_in.counts(&Key::Site(at.clone()), origin, ctx.clock.moment())
     };
-    identity(&origin.filter(counts).unwrap_or_else(|| at.to_string()))
+    let by_name = identity(&at.to_string());
+    match origin {
+        Some(origin) if counts(&origin) => Site { identity: identity(&origin), otherwise: Some(by_name) },
+        origin => Site { identity: by_name, otherwise: origin.as_deref().map(identity) },
+    }
 }
 
 /// Tells what is handed over, a workspace independent of the others, until it is dropped.

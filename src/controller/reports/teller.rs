@@ -151,7 +151,7 @@ impl Teller<'_> {
 
     /// Ids of jobs are what a server says they are: a run of another site is left alone.
     fn ours(&self, run: &EnsuredRun) -> Result<(), Stop> {
-        if self.entry.report.is_of(run.site.as_deref()) { Ok(()) } else { Err(Stop::Theirs) }
+        if self.entry.report.is_of(&run.whose) { Ok(()) } else { Err(Stop::Theirs) }
     }
 
     /// A run that was just made, or that somebody has told of before: a process that was killed, or this one when an answer was lost.

@@ -12,6 +12,7 @@ use crate::model::ids::{JobId, ObjectName, RunId};
 use crate::model::runs::StateType;
 use crate::model::time::add;
 use jiff::Timestamp;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ pub const KEPT: Duration = Duration::from_secs(15 * 60);
 pub struct Report {
     /// Its job in Tableau: at most one run each.
     pub job: JobId,
-    /// Of which site, by [`identity`]: whoever runs a server of their own can have it answer with the ids of others.
-    pub site: String,
+    /// Of which site: whoever runs a server of their own can have it answer with the ids of others.
+    pub site: Site,
     /// The `ExtractRefresh`.
     pub refresh: ObjectName,
     /// The extract.
@@ -95,6 +96,32 @@ pub struct End {
     pub outcome: Option<Outcome>,
     /// When.
     pub at: Option<Timestamp>,
+}
+
+/// The site of a job, as report runs name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// What a run that is made now says.
+    pub identity: String,
+    /// What one says that was made when the connection was let in at that site, and is not now; or the other way round.
+    pub otherwise: Option<String>,
+}
+
+/// Whose a report run says to be, by its labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// The [`identity`] of the site; a run of an earlier build does not say.
+    pub site: Option<String>,
+    /// The `ExtractRefresh`.
+    pub refresh: Option<String>,
+}
+
+impl Whose {
+    /// What these labels say.
+    pub fn of(labels: &Map<String, Value>) -> Self {
+        let label = |name: &str| labels.get(name)?.as_str().map(str::to_owned);
+        Self { site: label(SITE), refresh: label(LABEL) }
+    }
 }
 
 /// A site in few letters.
@@ -166,12 +193,16 @@ pub struct Step {
 impl Report {
     /// What there is one run of.
     pub fn key(&self) -> (String, JobId) {
-        (self.site.clone(), self.job.clone())
+        (self.site.identity.clone(), self.job.clone())
     }
 
-    /// Whether a run that is there under the id of the job may be that of this report: one of an earlier build does not say of which site it is.
-    pub fn is_of(&self, site: Option<&str>) -> bool {
-        site.is_none_or(|site| site == self.site)
+    /// Whether a run that is there under the id of the job may be that of this report: one of an earlier build does not say of which site it is. What
+    /// the connection would be called otherwise is believed of a run of the same resource only: a connection that is not let in at a site
+    /// must not be told of what others refresh there.
+    pub fn is_of(&self, run: &Whose) -> bool {
+        let Some(site) = &run.site else { return true };
+        let same = run.refresh.as_ref().is_some_and(|refresh| *refresh == self.refresh.to_string());
+        *site == self.site.identity || same && Some(site) == self.site.otherwise.as_ref()
     }
 
     /// How far it has come.
@@ -205,13 +236,13 @@ impl Report {
 }
 
 /// What there is to tell of a resource: the refresh under way, and the last one for a while. `before`: what was told of it last. `server`: the API
-/// behind a `PrefectWorkspace` of this name, if reports are wanted there. `site`: the [`identity`] of the site behind what stands beside a job.
+/// behind a `PrefectWorkspace` of this name, if reports are wanted there. `site`: the site behind what stands beside a job.
 pub fn reports(
     refresh: &ObjectName,
     s: &ExtractRefreshStatus,
     before: &[Report],
     server: impl Fn(&str) -> Option<String>,
-    site: impl Fn(Option<&str>) -> String,
+    site: impl Fn(Option<&str>) -> Site,
     now: Timestamp,
 ) -> Vec<Report> {
     let attempt = s.attempt.as_ref().and_then(|attempt| Some((attempt, attempt.job_id.as_deref()?)));
@@ -249,7 +280,7 @@ fn under_way(refresh: &ObjectName, s: &ExtractRefreshStatus, attempt: &Attempt, 
     let runs = named.filter_map(|c| cause(s, &c.key, &c.run_id, c.position.at.0));
     Report {
         job: job.into(),
-        site: String::new(),
+        site: Site::default(),
         refresh: refresh.clone(),
         extract: extract(s, &attempt.luid, Some(attempt.kind)),
         refresh_type: attempt.refresh_type,
@@ -278,7 +309,7 @@ fn from_history(refresh: &ObjectName, s: &ExtractRefreshStatus, entry: &HistoryE
     };
     let known = Report {
         job: job.into(),
-        site: String::new(),
+        site: Site::default(),
         refresh: refresh.clone(),
         extract: extract(s, &entry.luid, None),
         refresh_type: entry.refresh_type,

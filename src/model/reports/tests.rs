@@ -75,6 +75,10 @@ fn submitted(marks: Vec<Mark>) -> ExtractRefreshStatus {
     ExtractRefreshStatus { marks, attempt: Some(attempt), target: Some(target), ..Default::default() }
 }
 
+fn named(identity: &str, otherwise: Option<&str>) -> Site {
+    Site { identity: identity.to_owned(), otherwise: otherwise.map(str::to_owned) }
+}
+
 fn started(mut s: ExtractRefreshStatus) -> ExtractRefreshStatus {
     s.attempt.as_mut().unwrap().started_at = Some(Time(at(60)));
     s
@@ -113,7 +117,7 @@ fn told_at(s: &ExtractRefreshStatus, before: &[Report], now: Timestamp) -> Vec<R
         "twin" => Some("https://prod".to_owned()),
         name => Some(format!("https://{name}")),
     };
-    reports(&me(), s, before, server, |site| site.unwrap_or("acme").to_owned(), now)
+    reports(&me(), s, before, server, |site| named(site.unwrap_or("acme"), None), now)
 }
 
 fn one(s: &ExtractRefreshStatus) -> Report {
@@ -286,6 +290,27 @@ fn what_was_logged_is_told_by_the_logger_whatever_the_lines_say() {
         Phase::logged(&["feedwater.running".into(), "feedwater".into()], Phase::Queued),
         Some(Phase::Running)
     );
+}
+
+#[test]
+fn a_run_that_was_made_when_its_site_was_called_otherwise_is_ones_own_and_that_of_others_is_not() {
+    let report = one(&submitted(vec![mark("a", "prod", 10, None)]));
+    // Begun where the connection was let in; after a restart it is refused there.
+    let report = Report { site: named("finance/acme", Some("https://tableau.acme.example")), ..report };
+    let run = |site: &str, refresh: &str| Whose { site: Some(site.into()), refresh: Some(refresh.into()) };
+    for (whose, ours) in [
+        (run("finance/acme", "finance/orders.v2"), true),
+        (run("https://tableau.acme.example", "finance/orders.v2"), true),
+        // Two resources may follow one job; but who is refused at a site is not told of what others do there.
+        (run("finance/acme", "finance/fx"), true),
+        (run("https://tableau.acme.example", "finance/fx"), false),
+        (run("https://evil.example", "finance/orders.v2"), false),
+        (Whose::default(), true),
+    ] {
+        assert_eq!(report.is_of(&whose), ours, "{whose:?}");
+    }
+    let said = Whose::of(&report.new_run(None).labels);
+    assert_eq!(said, run("finance/acme", "finance/orders.v2"));
 }
 
 #[test]

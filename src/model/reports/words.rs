@@ -144,8 +144,7 @@ impl Report {
             "refreshType": refresh_type(self.refresh_type),
             "cause": self.cause,
         });
-        let labels =
-            json!({ LABEL: self.refresh.to_string(), "tableau.job": self.job.as_str(), SITE: self.site });
+        let labels = json!({ LABEL: self.refresh.to_string(), "tableau.job": self.job.as_str(), SITE: self.site.identity });
         NewRun {
             name: self.name(),
             idempotency_key: self.job.to_string(),

@@ -2,7 +2,7 @@
 
 use super::{FakePrefect, State};
 use crate::model::ids::{FlowId, RunId, TaskRunId};
-use crate::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState, SITE};
+use crate::model::reports::{Artifact, AssetEvent, LogLine, NewRun, NewTaskRun, RunState, Whose};
 use crate::model::runs::StateType;
 use crate::prefect::{EnsuredRun, PrefectError, Reporting};
 use async_trait::async_trait;
@@ -52,11 +52,6 @@ fn told<'a>(state: &'a mut State, run: &RunId) -> Result<&'a mut ToldRun, Prefec
     state.told.runs.iter_mut().find(|told| told.id == *run).ok_or(PrefectError::NotFound)
 }
 
-/// Of which site a run says to be.
-fn site(new: &NewRun) -> Option<String> {
-    new.labels.get(SITE)?.as_str().map(str::to_owned)
-}
-
 #[async_trait]
 impl Reporting for FakePrefect {
     async fn ensure_task_run(&self, new: &NewTaskRun) -> Result<TaskRunId, PrefectError> {
@@ -76,13 +71,13 @@ impl Reporting for FakePrefect {
                 |told: &&ToldRun| told.flow == *flow && told.new.idempotency_key == new.idempotency_key;
             if let Some(told) = state.told.runs.iter().find(same) {
                 let now = told.states.last().map_or(StateType::Other, |state| state.state_type);
-                let site = site(&told.new);
+                let whose = Whose::of(&told.new.labels);
                 return Ok(EnsuredRun {
                     id: told.id.clone(),
                     flow: flow.clone(),
                     state: now,
                     made: false,
-                    site,
+                    whose,
                 });
             }
             let parent = |task: &TaskRunId| {
@@ -109,7 +104,7 @@ impl Reporting for FakePrefect {
                 flow: flow.clone(),
                 state: new.state.state_type,
                 made: true,
-                site: site(new),
+                whose: Whose::of(&new.labels),
             })
         })
     }
@@ -123,7 +118,7 @@ impl Reporting for FakePrefect {
                 flow: told.flow.clone(),
                 state: told.states.last().map_or(StateType::Other, |state| state.state_type),
                 made: false,
-                site: site(&told.new),
+                whose: Whose::of(&told.new.labels),
             }))
         })
     }

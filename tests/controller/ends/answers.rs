@@ -3,6 +3,7 @@
 use super::{Play, Scene, page, table};
 use crate::remote::Trouble;
 use feedwater::api::RefreshType;
+use feedwater::model::ids::JobId;
 use feedwater::tableau::{JobStatus, RefreshError, TableauError};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -56,6 +57,33 @@ fn busy() -> Vec<Row> {
                 })
             },
         ),
+        row(
+            "409093, and a run of Tableau's own schedule that began before, and a job of another tool that is queued: that contains what is owed and is followed",
+            FOLLOWED,
+            |s| {
+                Box::pin(async move {
+                    let (_, queued) = two_at_once(s);
+                    s.completes();
+                    assert_eq!(s.follows().await, queued);
+                })
+            },
+        ),
+        row(
+            "409093, and a run of Tableau's own schedule and one of another tool are under way that began before",
+            ("False/WaitingForOtherJob", "True/InSync"),
+            |s| {
+                Box::pin(async move {
+                    let (_, tools) = two_at_once(s);
+                    s.ends(&tools, JobStatus::InProgress);
+                    s.completes();
+                    s.says("Refreshing", "False/WaitingForOtherJob").await;
+                    let waits = |world: &crate::world::World| {
+                        world.exr("orders")["status"]["attempt"]["waitsForJob"].is_string()
+                    };
+                    s.world.until("one is waited for", waits).await;
+                })
+            },
+        ),
         row("409093, and no job is seen", ("False/WaitingForOtherJob", "True/InSync"), |s| {
             Box::pin(async move {
                 refused(s, RefreshError::AlreadyQueued);
@@ -78,6 +106,20 @@ fn busy() -> Vec<Row> {
             })
         }),
     ]
+}
+
+/// A run of Tableau's own schedule, and the job of another tool that is queued beside it: whether they exclude each other depends on their types.
+fn two_at_once(s: &Scene) -> (JobId, JobId) {
+    let native = s.world.tableau.start_elsewhere(&s.luid, RefreshType::Full).unwrap();
+    let tools: JobId = "job-of-a-tool".into();
+    {
+        let mut state = s.world.tableau.state();
+        let mut beside = state.jobs.iter().find(|found| found.job.id == native).unwrap().clone();
+        beside.job.id = tools.clone();
+        state.jobs.push(beside);
+    }
+    s.ends(&native, JobStatus::InProgress);
+    (native, tools)
 }
 
 /// There is none.

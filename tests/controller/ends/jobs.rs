@@ -1,9 +1,10 @@
 //! How jobs end.
 
-use super::{Play, Scene, TIMEOUT, page, table, word};
+use super::{Play, Scene, TIMEOUT, TWIN, page, publish, table, word};
+use crate::world::{NAMESPACE, World};
 use feedwater::api::RefreshType;
 use feedwater::model::failures::Lasting;
-use feedwater::tableau::{JobStatus, RefreshError};
+use feedwater::tableau::{JobStatus, RefreshError, TableauError};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -38,6 +39,14 @@ fn rows() -> Vec<Row> {
             ("False/SourceCredentialsInvalid", "False/NotRetried"),
             |s| Box::pin(fails_for_good(s)),
         ),
+        Row {
+            spec: |spec| spec["refreshType"] = json!("IncrementalOrFull"),
+            ..row(
+                "an incremental one fails and asks for a full one, under `IncrementalOrFull`: that is started",
+                ("False/Failed", "True/Queued"),
+                |s| Box::pin(wants_full(s)),
+            )
+        },
         row("a person cancels it in Tableau", ("False/Cancelled", "False/Cancelled"), |s| {
             Box::pin(async move { s.ends(&s.running().await, JobStatus::Cancelled) })
         }),
@@ -46,6 +55,7 @@ fn rows() -> Vec<Row> {
             ("False/TimedOut", "False/Retrying"),
             |s| Box::pin(async move { drop(s.running().await) }),
         ),
+        row("the same, and it succeeds before the cancel arrives", DONE, |s| Box::pin(too_late(s))),
         row(
             "its record is gone from Tableau before its end was read",
             ("False/JobVanished", "False/Retrying"),
@@ -61,6 +71,16 @@ fn rows() -> Vec<Row> {
             "the target is edited while it runs; then it succeeds",
             ("False/Superseded", "True/Queued"),
             |s| Box::pin(superseded(s)),
+        ),
+        row(
+            "the target is published anew while it runs (another LUID); then it succeeds",
+            ("False/Superseded", "True/Queued"),
+            |s| Box::pin(republished(s)),
+        ),
+        row(
+            "the spec names another connection to the site, and the former is deleted before its end was read",
+            ("False/JobVanished", "False/Retrying"),
+            |s| Box::pin(without_its_connection(s)),
         ),
         row("the answer to its start is lost, and it is found; then it succeeds", DONE, |s| {
             Box::pin(async move {
@@ -107,11 +127,64 @@ pub(super) async fn fails_for_good(s: &Scene) {
     s.ends(&job, JobStatus::Failed);
 }
 
+/// Our job fails, and says that only a full refresh helps.
+async fn wants_full(s: &Scene) {
+    let job = s.running().await;
+    for found in s.world.tableau.state().jobs.iter_mut().filter(|found| found.job.id == job) {
+        assert_eq!(found.refresh_type, RefreshType::Incremental);
+        found.job.wants_full = true;
+    }
+    s.ends(&job, JobStatus::Failed);
+    s.says("LastRefreshSucceeded", "False/Failed").await;
+    let full = s.follows().await;
+    let started = s.world.jobs().into_iter().find(|found| found.job.id == full).unwrap();
+    assert_eq!(started.refresh_type, RefreshType::Full);
+}
+
+/// Tableau knows nothing to cancel any more.
+async fn too_late(s: &Scene) {
+    let job = s.running().await;
+    s.world.tableau.fail("cancel", TableauError::NotFound("404".into()));
+    let asked = |world: &World| world.tableau.operations().contains(&"cancel".to_owned());
+    s.world.until("it is to be cancelled", asked).await;
+    s.ends(&job, JobStatus::Success);
+}
+
+async fn republished(s: &Scene) {
+    let job = s.running().await;
+    s.world.tableau.state().contents.retain(|content| content.luid != s.luid);
+    let anew = publish(&s.world, TWIN);
+    let found = |world: &World| world.exr("orders")["status"]["target"]["luid"] == anew.as_str();
+    s.world.until("it is found", found).await;
+    s.ends(&job, JobStatus::Success);
+    s.says("LastRefreshSucceeded", "False/Superseded").await;
+    s.follows().await;
+}
+
+async fn without_its_connection(s: &Scene) {
+    let job = s.running().await;
+    let mut site = s.world.server.object("tableausites", NAMESPACE, "acme").unwrap();
+    site["metadata"] = json!({"name": "acme-by-another-name", "namespace": NAMESPACE});
+    site.as_object_mut().unwrap().remove("status");
+    s.world.server.put("tableausites", site).unwrap();
+    s.edit(|exr| exr["spec"]["siteRef"]["name"] = json!("acme-by-another-name"));
+    let taken = |world: &World| {
+        let exr = world.exr("orders");
+        exr["status"]["observedGeneration"] == exr["metadata"]["generation"]
+    };
+    s.world.until("the edit is taken", taken).await;
+    s.says("Ready", "True/InSync").await;
+    assert_eq!(word(&s.exr(), "Refreshing"), "True/Running", "it is followed through the former");
+    s.world.server.remove("tableausites", NAMESPACE, "acme").unwrap();
+    s.says("LastRefreshSucceeded", "False/JobVanished").await;
+    s.ends(&job, JobStatus::Success);
+}
+
 async fn superseded(s: &Scene) {
     s.world.publish("orders v2");
     let job = s.running().await;
     s.edit(|exr| exr["spec"]["target"]["name"] = json!("orders v2"));
-    let taken = |world: &crate::world::World| world.exr("orders")["status"]["target"]["name"] == "orders v2";
+    let taken = |world: &World| world.exr("orders")["status"]["target"]["name"] == "orders v2";
     s.world.until("the edit is taken", taken).await;
     s.ends(&job, JobStatus::Success);
     s.says("LastRefreshSucceeded", "False/Superseded").await;

@@ -170,6 +170,29 @@ impl Scene {
         if words.is_empty() { "none".into() } else { words.join(", ") }
     }
 
+    /// Ours waits for jobs of others, which end one after the other.
+    async fn after_others(&self) -> String {
+        let sent = self.world.truth.log().posts.len();
+        let others = |world: &World| {
+            let state = world.tableau.state();
+            state.jobs.iter().filter(|found| found.job.completed_at.is_none()).count()
+        };
+        let many = others(&self.world);
+        for left in (0..many).rev() {
+            let waits = |world: &World| world.exr("orders")["status"]["attempt"]["waitsForJob"].clone();
+            let unfinished = |world: &World, id: &str| {
+                let state = world.tableau.state();
+                state.jobs.iter().any(|found| found.job.id.as_str() == id && found.job.completed_at.is_none())
+            };
+            let waits_for_one = |world: &World| waits(world).as_str().is_some_and(|id| unfinished(world, id));
+            self.world.until("one is waited for", waits_for_one).await;
+            assert_eq!((others(&self.world), self.world.truth.log().posts.len()), (left + 1, sent));
+            self.ends(&JobId::from(waits(&self.world).as_str().unwrap()), JobStatus::Success);
+        }
+        self.world.until("ours is started", |world| world.truth.log().posts.len() > sent).await;
+        if many == 1 { "when that job has ended".into() } else { "when both have ended".into() }
+    }
+
     /// When the next refresh is started, if nobody does anything.
     async fn then(&self) -> String {
         let (from, sent) = (self.world.now(), self.world.truth.log().posts.len());
@@ -178,10 +201,8 @@ impl Scene {
         if attempt["jobId"].is_string() {
             return "followed to its end".into();
         }
-        if let Some(other) = attempt["waitsForJob"].as_str() {
-            self.ends(&JobId::from(other), JobStatus::Success);
-            self.world.until("ours is started", |world| sent_of(world) > sent).await;
-            return "when that job has ended".into();
+        if attempt["waitsForJob"].is_string() {
+            return self.after_others().await;
         }
         for _ in 0..LONG {
             if sent_of(&self.world) > sent {

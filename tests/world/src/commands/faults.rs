@@ -13,9 +13,8 @@ use super::{Failure, say, until_interrupted};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only this workload: create, edit, rotate, trigger, retry, schedule, delete, tasks, shared, settings,
-    /// take-over, rename, foreign, cancel, vanish, incremental, runs, warn, clear or wait
-    #[arg(long, value_parser = workload)]
+    // Its help names all there are.
+    #[arg(long, value_parser = workload, help = format!("Only this workload: {}", workloads()))]
     workload: Vec<Workload>,
     /// A fixed part of the runs
     #[arg(long, value_enum)]
@@ -87,5 +86,26 @@ async fn runs(arguments: Arguments, progress: &Progress) -> Result<world::faults
 
 fn workload(text: &str) -> Result<Workload, String> {
     let found = Workload::ALL.into_iter().find(|workload| workload.to_string() == text);
-    found.ok_or_else(|| "there is no such workload".to_owned())
+    found.ok_or_else(|| format!("there is no such workload, only {}", workloads()))
+}
+
+fn workloads() -> String {
+    let names: Vec<String> = Workload::ALL.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn the_help_names_every_workload() {
+        let help = Arguments::augment_args(clap::Command::new("faults")).render_long_help().to_string();
+        let named = help.lines().find(|line| line.contains("Only this workload: ")).unwrap_or_default();
+        for workload in Workload::ALL {
+            assert!(named.contains(&workload.to_string()), "{workload}: {named}");
+        }
+        assert!(workload("occupied").is_ok() && workload("nothing").is_err());
+    }
 }
