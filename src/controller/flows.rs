@@ -1,5 +1,6 @@
 //! `FlowDeployment`: what is observed of it, and how it acts on Prefect.
 
+use super::ahead;
 use super::context::{Context, Objects};
 use super::heirs;
 use super::index::{Denied, Dependent, Key};
@@ -13,10 +14,9 @@ use super::workspace::{DeploymentView, Health, WorkspaceSession};
 use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
 use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
-use crate::model::deployments::Deployment;
 use crate::model::feeds::Feed;
 use crate::model::flow::{
-    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, View, WorkspaceView,
+    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView,
     Write, WriteKind,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
@@ -222,12 +222,7 @@ fn observe(
     values: Values,
     stored: &FlowDeploymentStatus,
 ) -> Observed {
-    let deployment = match session.map(|s| s.deployment(&place.deployment)) {
-        None | Some(DeploymentView::Unread) => View::Unread,
-        Some(DeploymentView::Dirty) => View::Dirty,
-        Some(DeploymentView::Absent) => View::Absent,
-        Some(DeploymentView::Present(there)) => View::Present(Deployment::clone(&there)),
-    };
+    let deployment = ahead::view(session, &place.deployment);
     let others = claimants(ctx, &desired.name, at, &place.deployment);
     let moment = ctx.clock.moment();
     let workspace = ctx.objects.workspace(at);
@@ -235,6 +230,7 @@ fn observe(
         workspace: workspace_view(ctx, at),
         access: access(ctx, desired),
         turn: turn(ctx, desired, stored, place, at),
+        ahead: ahead::ahead(ctx, desired, place),
         standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
         cloud: leads_to_cloud(ctx, desired),
         values,
@@ -332,7 +328,12 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
 }
 
 /// Other `FlowDeployment`s that declare the same deployment, or leave it, in any workspace object that leads to the same API and is let in there.
-fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &DeploymentName) -> Vec<Claimant> {
+pub(super) fn claimants(
+    ctx: &Context,
+    me: &ObjectName,
+    at: &ObjectName,
+    deployment: &DeploymentName,
+) -> Vec<Claimant> {
     let let_in: Vec<ObjectName> = let_in::same_api(ctx, at)
         .into_iter()
         .filter(|workspace| workspace == at || let_in::counts(ctx, workspace))

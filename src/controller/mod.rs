@@ -1,5 +1,6 @@
 //! The controller: reads (observers), decides (model), acts, publishes. DESIGN.md 2 of the agreement.
 
+mod ahead;
 pub mod apiclock;
 pub mod budgets;
 pub mod cache;
