@@ -16,8 +16,8 @@ use crate::model::conditions;
 use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
 use crate::model::feeds::Feed;
 use crate::model::flow::{
-    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView,
-    Write, WriteKind,
+    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView, Write,
+    WriteKind,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::pace::Load;
@@ -167,14 +167,16 @@ impl Subject for Flows {
                     }
                     let (kind, slug) = (write.kind(), slug(&write));
                     // No longer than the lease was asked for; given up, it may or may not have been done.
-                    let began = ctx.clock.moment();
+                    let (began, under_write) = (ctx.clock.moment(), session.writes(&name));
                     let sent = tokio::time::timeout(WRITE_DEADLINE, send(&session, &name, write)).await;
                     let result = sent.unwrap_or(Err((Part::Write, PrefectError::TimedOut)));
                     if let Some(load) = load(result.as_ref().err().map(|(_, error)| error)) {
                         session.lane.told(load, began);
                     }
-                    // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
-                    session.wrote(&name, ctx.clock.moment());
+                    drop(under_write);
+                    for (_, other) in ctx.workspaces.all() {
+                        other.session.was_written(&name, &session);
+                    }
                     let ack = result.unwrap_or_else(|(part, error)| {
                         Ack::Failed(kind, failure(kind, part, slug.as_deref(), error))
                     });
@@ -300,7 +302,7 @@ fn turn_to(ctx: &Context, desired: &Desired, stored: &FlowDeploymentStatus, plac
     if stored.workspace.as_deref() != Some(&desired.workspace.to_string())
         && let Some(link) = ctx.workspaces.get(&desired.workspace.seen_from(&desired.name.namespace))
     {
-        link.session.wrote(&place.deployment, ctx.clock.moment());
+        link.session.wrote(&place.deployment);
     }
 }
 

@@ -53,3 +53,4 @@ mod workspace_access;
 mod workspace_events;
 mod workspace_observer;
 pub mod workspaces;
+mod written;
