@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::flows::{claimants, workspace_view};
 use super::workspace::{DeploymentView, WorkspaceSession};
-use crate::model::connection::{Standing, standing};
+use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
 use crate::model::deployments::Deployment;
 use crate::model::flow::{self, Ahead, Claim, Desired, Place, View};
 use crate::model::ids::DeploymentName;
@@ -30,6 +30,13 @@ pub fn ahead(ctx: &Context, desired: &Desired, place: &Place) -> Option<Ahead> {
         claim,
         given,
     })
+}
+
+/// Whether the connection that the spec names is one to Prefect Cloud; also where nobody knows yet.
+pub fn leads_to_cloud(ctx: &Context, desired: &Desired) -> bool {
+    let named = ctx.objects.workspace(&desired.workspace.seen_from(&desired.name.namespace));
+    let spec = named.and_then(|object| DesiredWorkspace::parse(&object).ok());
+    spec.is_none_or(|spec| is_cloud(&spec.api_url))
 }
 
 /// What a session knows of a deployment.

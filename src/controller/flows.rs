@@ -13,7 +13,7 @@ use super::values;
 use super::workspace::{DeploymentView, Health, WorkspaceSession};
 use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
-use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
+use crate::model::connection::{DesiredWorkspace, Standing, standing};
 use crate::model::feeds::Feed;
 use crate::model::flow::{
     self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView, Write,
@@ -234,7 +234,7 @@ fn observe(
         turn: turn(ctx, desired, stored, place, at),
         ahead: ahead::ahead(ctx, desired, place),
         standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
-        cloud: leads_to_cloud(ctx, desired),
+        cloud: ahead::leads_to_cloud(ctx, desired),
         values,
         claim: flow::claim(desired, &deployment, &others),
         heir: heirs::heir(ctx, desired, place, at, &others),
@@ -243,13 +243,6 @@ fn observe(
         cleanup_deadline: ctx.cleanup_deadline,
         memory: ctx.memory.lock().unwrap_or_else(PoisonError::into_inner).get(&desired.name).cloned(),
     }
-}
-
-/// Whether the connection that the spec names is one to Prefect Cloud; also where nobody knows yet.
-fn leads_to_cloud(ctx: &Context, desired: &Desired) -> bool {
-    let named = ctx.objects.workspace(&desired.workspace.seen_from(&desired.name.namespace));
-    let spec = named.and_then(|object| DesiredWorkspace::parse(&object).ok());
-    spec.is_none_or(|spec| is_cloud(&spec.api_url))
 }
 
 /// Whether the connection that the spec names allows what the spec asks of it.
