@@ -389,10 +389,14 @@ async fn nothing_is_deleted_for_a_place_that_cannot_be_had() {
         ),
         (
             "another's",
-            |world| drop(world.server.put("flowdeployments", declares("other", "hourly")).unwrap()),
+            |world| {
+                world.server.put("flowdeployments", declares("other", "hourly")).unwrap();
+            },
             json!({"deploymentName": "hourly"}),
             ("False", "TargetConflict"),
-            |world| drop(world.server.remove("flowdeployments", NAMESPACE, "other").unwrap()),
+            |world| {
+                world.server.remove("flowdeployments", NAMESPACE, "other").unwrap();
+            },
         ),
     ];
     for (what, prepare, spec, told, mend) in cases {

@@ -213,7 +213,7 @@ fn a_name_that_a_resource_has_already_is_given_to_no_other_deployment() {
     assert!(apart(&given[0]), "{given:?}");
     assert_eq!(names(&server, &[0], Some("finance")), ["a-b-c"], "its own");
     let given = names(&server, &[0, 1], Some("finance"));
-    assert_eq!((&*given[0], apart(&given[1])), ("a-b-c", true), "{given:?}");
+    assert_eq!((apart(&given[0]), &*given[1]), (true, "a-b-c"), "`a-b/c` comes first: {given:?}");
     let given = names(&server, &[1], None);
     assert!(apart(&given[0]), "{given:?}");
     // One that was renamed in Git keeps the name it has there.
