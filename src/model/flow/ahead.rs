@@ -25,9 +25,11 @@ pub struct Ahead {
 
 /// What the status says as long as there can be no new deployment; none: the former one may go.
 pub(super) fn hindered(p: &Pass) -> Option<FlowDeploymentStatus> {
-    let waits = || Some(p.waiting(p.status.clone()));
+    let waits = || Some(still(p).unwrap_or_else(|| p.waiting(p.status.clone())));
     let Some(ahead) = &p.o.ahead else { return waits() };
     let ready = match (&ahead.workspace, &ahead.deployment, &ahead.claim) {
+        // Just started: it has not been tried yet.
+        (WorkspaceView::NotReady { reason }, ..) if reason == "Progressing" => return waits(),
         (WorkspaceView::Missing | WorkspaceView::NotReady { .. }, ..) => unavailable(&p.d.workspace),
         (WorkspaceView::Ready, ..) if ahead.standing == Standing::Leaving => way::closing(p),
         (WorkspaceView::Ready, View::Unread | View::Dirty, _)
@@ -57,6 +59,12 @@ pub(super) fn hindered(p: &Pass) -> Option<FlowDeploymentStatus> {
         former.deployment, former.workspace
     );
     Some(p.with(ready.and(&until), Drifted::NotObserved))
+}
+
+/// What was in the way is so until it is known otherwise: a start of the operator changes nothing about it.
+pub(super) fn still(p: &Pass) -> Option<FlowDeploymentStatus> {
+    let hindered = ["AdoptionRequired", "ConnectionUnavailable", "TargetConflict"];
+    p.ready().filter(|ready| hindered.contains(&ready.reason.as_str())).map(|_| p.status.clone())
 }
 
 /// Another one keeps it.

@@ -1,6 +1,6 @@
 //! Rules for leaving a deployment: its resource is deleted, or its spec names another place.
 
-use super::ahead::hindered;
+use super::ahead::{hindered, still};
 use super::claim::{Owner, is_written, owner};
 use super::live::leave_alone;
 use super::pass::{Drifted, Pass, Ready, forget, part_of, set, warned};
@@ -97,7 +97,7 @@ pub(super) fn leave(p: &Pass) -> Decision {
             memory: Some(awaiting(p)),
             ..p.rest_until(p.working(p.status.clone(), MESSAGE), add(p.now, LOOK))
         },
-        Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
+        Next::See => p.rest(still(p).unwrap_or_else(|| p.working(p.status.clone(), MESSAGE))),
         Next::Blocked { cause: _, until } => {
             let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
             let status = match refused {

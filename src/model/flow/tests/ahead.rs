@@ -45,6 +45,12 @@ fn nothing_is_deleted_for_a_place_that_cannot_be_had() {
             assert_eq!(d.place(&kept.status), d.place(&status), "{ahead:?}");
             let again = decide(&d, &before(ahead.clone()), &kept.status, later(9000));
             assert_eq!((again.step, &again.status), (Step::Rest, &kept.status), "{ahead:?}");
+            // A start of the operator, which has read nothing yet, changes nothing about it.
+            let started = WorkspaceView::NotReady { reason: "Progressing".into() };
+            let unread = Observed { deployment: View::Unread, ..before(ahead.clone()) };
+            for o in [unread, before(Ahead { workspace: started, ..ahead.clone() })] {
+                assert_eq!(ready(&decide(&d, &o, &kept.status, later(9000))).1, *reason, "{ahead:?}");
+            }
             // What a write of ours made Prefect drop there is made good all the same.
             let owed = Some(PendingWrite { since: Time(now()), late: None });
             let owing = FlowDeploymentStatus { pending_write: owed, ..kept.status };
