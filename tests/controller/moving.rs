@@ -335,11 +335,13 @@ fn by_key(world: &World, name: &str, spec: &Value) {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_deleted_for_a_place_that_cannot_be_had() {
     type Change = fn(&World);
+    /// How it is prepared, what is declared, what is told, and how it is mended.
+    type Case = (&'static str, Change, Value, (&'static str, &'static str), Change);
     const ID: &str = "0b0e7cf0-4f3c-4f0e-9d5b-3a3f3f1d6a01";
     const ELSEWHERE: &str = "https://prefect.other.example/api";
     let to = |workspace: &str| json!({"workspaceRef": {"name": workspace}});
     let unused: Change = |_| {};
-    let cases: [(&str, Change, Value, (&str, &str), Change); 5] = [
+    let cases: [Case; 5] = [
         (
             "the Cloud, without the Secret",
             |world| by_key(world, "cloud", &json!({"cloud": {"accountId": ID, "workspaceId": ID}})),
