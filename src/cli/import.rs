@@ -86,7 +86,14 @@ pub async fn run(
         names: args.names.clone(),
         work_pools: args.work_pools.clone(),
     };
-    let mut found = client(&args.reach, environment)?.find(&filter).await.map_err(|error| at(args, error))?;
+    let client = client(&args.reach, environment)?;
+    // Also what is not imported has names, or gives some at another time.
+    let server = client.find(&Filter::default()).await.map_err(|error| at(args, error))?;
+    let mut found = if filter == Filter::default() {
+        server.clone()
+    } else {
+        client.find(&filter).await.map_err(|error| at(args, error))?
+    };
     let all = found.len();
     if all == 0 && filter != Filter::default() {
         return Err(ImportError::Nothing);
@@ -96,7 +103,7 @@ pub async fn run(
     }
     let kept = all - found.len();
     let into = ImportInto { namespace: args.namespace.clone(), workspace: args.workspace.clone() };
-    let imported = render(&found, &into, out, told)?;
+    let imported = render(&found, &server, &into, out, told)?;
     writeln!(
         told,
         "feedwater: {all} deployments: {imported} imported, {} not, {kept} passed over that a Feedwater keeps already",
@@ -117,6 +124,7 @@ fn at(args: &ImportArgs, error: PrefectError) -> ImportError {
 /// How many became resources.
 fn render(
     found: &[Found],
+    server: &[Found],
     into: &ImportInto,
     out: &mut impl Write,
     told: &mut impl Write,
@@ -126,7 +134,7 @@ fn render(
         "# Written by `feedwater import prefect`. Applied, each takes over the deployment that is there, and changes nothing but its mark."
     )?;
     let mut count = 0;
-    for one in import(found, into) {
+    for one in import(found, server, into) {
         let Imported { deployment, resource, mut notes } = one;
         let deployment = line(&deployment);
         let text = resource.as_ref().map(yaml::document);
@@ -187,7 +195,7 @@ mod tests {
         let all = [found("a", &good), found("b\nkind: Secret", &json!({})), found("c", &long)];
         let (mut out, mut told) = (Vec::new(), Vec::new());
         let into = ImportInto { namespace: None, workspace: "prod".into() };
-        assert_eq!(render(&all, &into, &mut out, &mut told).unwrap(), 1);
+        assert_eq!(render(&all, &all, &into, &mut out, &mut told).unwrap(), 1);
         let (out, told) = (String::from_utf8(out).unwrap(), String::from_utf8(told).unwrap());
         let documents = yaml::documents(&out).unwrap();
         assert_eq!(documents.len(), 1, "{out}");

@@ -12,6 +12,7 @@ use super::site::SiteSession;
 use super::tenants::Tenants;
 use super::wakes::{Wakes, reference};
 use super::workspace::WorkspaceSession;
+use super::written::Apis;
 use crate::api::{
     ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
     TableauSite,
@@ -66,6 +67,8 @@ pub struct Context {
     pub workspaces: Connections<WorkspaceSession>,
     /// Write slots of Prefect servers.
     pub lanes: Lanes,
+    /// What is written to Prefect just now.
+    pub written: Apis,
     /// Tableau sites in use.
     pub sites: Connections<SiteSession>,
     /// Which connections are let in.

@@ -1,5 +1,6 @@
 //! `FlowDeployment`: what is observed of it, and how it acts on Prefect.
 
+use super::ahead;
 use super::context::{Context, Objects};
 use super::heirs;
 use super::index::{Denied, Dependent, Key};
@@ -12,12 +13,11 @@ use super::values;
 use super::workspace::{DeploymentView, Health, WorkspaceSession};
 use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
-use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
-use crate::model::deployments::Deployment;
+use crate::model::connection::{DesiredWorkspace, Standing, standing};
 use crate::model::feeds::Feed;
 use crate::model::flow::{
-    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, View, WorkspaceView,
-    Write, WriteKind,
+    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView, Write,
+    WriteKind,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::pace::Load;
@@ -167,14 +167,16 @@ impl Subject for Flows {
                     }
                     let (kind, slug) = (write.kind(), slug(&write));
                     // No longer than the lease was asked for; given up, it may or may not have been done.
-                    let began = ctx.clock.moment();
+                    let (began, under_write) = (ctx.clock.moment(), session.writes(&name));
                     let sent = tokio::time::timeout(WRITE_DEADLINE, send(&session, &name, write)).await;
                     let result = sent.unwrap_or(Err((Part::Write, PrefectError::TimedOut)));
                     if let Some(load) = load(result.as_ref().err().map(|(_, error)| error)) {
                         session.lane.told(load, began);
                     }
-                    // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
-                    session.wrote(&name, ctx.clock.moment());
+                    drop(under_write);
+                    for (_, other) in ctx.workspaces.all() {
+                        other.session.was_written(&name, &session);
+                    }
                     let ack = result.unwrap_or_else(|(part, error)| {
                         Ack::Failed(kind, failure(kind, part, slug.as_deref(), error))
                     });
@@ -222,12 +224,7 @@ fn observe(
     values: Values,
     stored: &FlowDeploymentStatus,
 ) -> Observed {
-    let deployment = match session.map(|s| s.deployment(&place.deployment)) {
-        None | Some(DeploymentView::Unread) => View::Unread,
-        Some(DeploymentView::Dirty) => View::Dirty,
-        Some(DeploymentView::Absent) => View::Absent,
-        Some(DeploymentView::Present(there)) => View::Present(Deployment::clone(&there)),
-    };
+    let deployment = ahead::view(session, &place.deployment);
     let others = claimants(ctx, &desired.name, at, &place.deployment);
     let moment = ctx.clock.moment();
     let workspace = ctx.objects.workspace(at);
@@ -235,8 +232,9 @@ fn observe(
         workspace: workspace_view(ctx, at),
         access: access(ctx, desired),
         turn: turn(ctx, desired, stored, place, at),
+        ahead: ahead::ahead(ctx, desired, place),
         standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
-        cloud: leads_to_cloud(ctx, desired),
+        cloud: ahead::leads_to_cloud(ctx, desired),
         values,
         claim: flow::claim(desired, &deployment, &others),
         heir: heirs::heir(ctx, desired, place, at, &others),
@@ -245,13 +243,6 @@ fn observe(
         cleanup_deadline: ctx.cleanup_deadline,
         memory: ctx.memory.lock().unwrap_or_else(PoisonError::into_inner).get(&desired.name).cloned(),
     }
-}
-
-/// Whether the connection that the spec names is one to Prefect Cloud; also where nobody knows yet.
-fn leads_to_cloud(ctx: &Context, desired: &Desired) -> bool {
-    let named = ctx.objects.workspace(&desired.workspace.seen_from(&desired.name.namespace));
-    let spec = named.and_then(|object| DesiredWorkspace::parse(&object).ok());
-    spec.is_none_or(|spec| is_cloud(&spec.api_url))
 }
 
 /// Whether the connection that the spec names allows what the spec asks of it.
@@ -304,7 +295,7 @@ fn turn_to(ctx: &Context, desired: &Desired, stored: &FlowDeploymentStatus, plac
     if stored.workspace.as_deref() != Some(&desired.workspace.to_string())
         && let Some(link) = ctx.workspaces.get(&desired.workspace.seen_from(&desired.name.namespace))
     {
-        link.session.wrote(&place.deployment, ctx.clock.moment());
+        link.session.wrote(&place.deployment);
     }
 }
 
@@ -332,7 +323,12 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
 }
 
 /// Other `FlowDeployment`s that declare the same deployment, or leave it, in any workspace object that leads to the same API and is let in there.
-fn claimants(ctx: &Context, me: &ObjectName, at: &ObjectName, deployment: &DeploymentName) -> Vec<Claimant> {
+pub(super) fn claimants(
+    ctx: &Context,
+    me: &ObjectName,
+    at: &ObjectName,
+    deployment: &DeploymentName,
+) -> Vec<Claimant> {
     let let_in: Vec<ObjectName> = let_in::same_api(ctx, at)
         .into_iter()
         .filter(|workspace| workspace == at || let_in::counts(ctx, workspace))

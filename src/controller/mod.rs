@@ -1,5 +1,6 @@
 //! The controller: reads (observers), decides (model), acts, publishes. DESIGN.md 2 of the agreement.
 
+mod ahead;
 pub mod apiclock;
 pub mod budgets;
 pub mod cache;
@@ -52,3 +53,4 @@ mod workspace_access;
 mod workspace_events;
 mod workspace_observer;
 pub mod workspaces;
+mod written;

@@ -24,6 +24,7 @@ use super::tenants::{self, Tenants};
 use super::wakes::{Wakes, Wakeups};
 use super::watches;
 use super::workspaces::Workspaces;
+use super::written::Apis;
 use crate::clock::Clock;
 use crate::runtime::lease::{Ended, Leading, Terms, elect};
 use crate::runtime::lease_store::KubeLease;
@@ -136,6 +137,7 @@ pub async fn operate(parts: Parts) -> Result<(), OperatorError> {
         wakes,
         workspaces: Connections::default(),
         lanes: Lanes::default(),
+        written: Apis::default(),
         sites: Connections::default(),
         let_in: LetIn::default(),
         budgets: Budgets::default(),

@@ -6,6 +6,7 @@ pub use super::known_runs::Runs;
 use super::lanes::Lane;
 use super::running::Known;
 use super::wakes::Wakes;
+use super::written::Written;
 use crate::clock::Clock;
 use crate::guards::{Guard, holds};
 use crate::model::connection::POLL_INTERVAL;
@@ -14,7 +15,7 @@ use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::time::Moment;
 use crate::prefect::{Deployment, Prefect, PrefectError, RunEvent, Server};
 use crate::runtime::metrics::Metrics;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +29,8 @@ pub struct WorkspaceSession {
     pub lane: Arc<Lane>,
     snapshot: watch::Receiver<Arc<WorkspaceSnapshot>>,
     hints: mpsc::UnboundedSender<Hint>,
-    wrote: Mutex<HashMap<DeploymentName, Moment>>,
+    written: Arc<Written>,
+    clock: Clock,
     live: Arc<Mutex<Option<bool>>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -91,7 +93,7 @@ const ABSENT: u32 = 2;
 pub enum DeploymentView {
     /// Not read yet.
     Unread,
-    /// Written by us; no read begun since has come back.
+    /// Being written by us, or written; no read begun since has come back.
     Dirty,
     /// Absent from two complete reads in a row.
     Absent,
@@ -110,22 +112,14 @@ impl WorkspaceSession {
             running: Known::new(),
         };
         let (out, snapshot) = watch::channel(Arc::new(first));
-        let lane = setup.lane.clone();
+        let (lane, written, clock) = (setup.lane.clone(), setup.written.clone(), setup.clock.clone());
         let live = Arc::default();
         let events =
             super::workspace_events::Events::new(client.clone(), hints.clone(), setup.clone(), &live);
         let events = tokio::spawn(events.run());
         let observer = super::workspace_observer::Observer::new(client.clone(), setup, out);
         let observer = tokio::spawn(observer.run(hints_rx));
-        Arc::new(Self {
-            client,
-            lane,
-            snapshot,
-            hints,
-            wrote: Mutex::default(),
-            live,
-            tasks: vec![events, observer],
-        })
+        Arc::new(Self { client, lane, snapshot, hints, written, clock, live, tasks: vec![events, observer] })
     }
 
     /// The newest snapshot.
@@ -144,23 +138,31 @@ impl WorkspaceSession {
         let _ = self.hints.send(hint);
     }
 
-    /// To be called with a stamp taken after the answer to a write of ours (or after giving up waiting for it).
-    pub fn wrote(&self, name: &DeploymentName, at: Moment) {
-        self.wrote.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), at);
+    /// A write of ours is about to go out. It lasts until what is returned is dropped: when its answer is there, or is not waited for any more.
+    pub fn writes<'a>(&'a self, name: &'a DeploymentName) -> UnderWrite<'a> {
+        self.written.begin(name);
+        UnderWrite { session: self, name }
+    }
+
+    /// What was read of it so far may lack what was written.
+    pub fn wrote(&self, name: &DeploymentName) {
+        self.written.by(name, self.clock.moment());
         self.hint(Hint::Wrote(name.clone()));
+    }
+
+    /// Somebody else has written it, perhaps by another credential.
+    pub fn was_written(&self, name: &DeploymentName, by: &Self) {
+        let same = !std::ptr::eq(self, by) && Arc::ptr_eq(&self.written, &by.written);
+        if same && self.snapshot().deployments.contains_key(name) {
+            self.hint(Hint::Wrote(name.clone()));
+        }
     }
 
     /// What is known of a deployment.
     pub fn deployment(&self, name: &DeploymentName) -> DeploymentView {
         let snapshot = self.snapshot();
-        let mut wrote = self.wrote.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = snapshot.deployments.get(name);
-        if row.is_some_and(|row| wrote.get(name).is_some_and(|at| *at < row.read_from)) {
-            wrote.remove(name);
-        }
-        let wrote = wrote.get(name).copied();
-        match row {
-            Some(row) if wrote.is_some_and(|at| at >= row.read_from) && holds(Guard::DirtyKeys) => {
+        match snapshot.deployments.get(name) {
+            Some(row) if self.written.is_past(name, row.read_from) && holds(Guard::DirtyKeys) => {
                 DeploymentView::Dirty
             }
             Some(Row { found: Ok(deployment), .. }) => DeploymentView::Present(deployment.clone()),
@@ -176,6 +178,20 @@ impl WorkspaceSession {
         for task in &self.tasks {
             task.abort();
         }
+    }
+}
+
+/// A write that is under way.
+pub struct UnderWrite<'a> {
+    session: &'a WorkspaceSession,
+    name: &'a DeploymentName,
+}
+
+impl Drop for UnderWrite<'_> {
+    fn drop(&mut self) {
+        // Known to have changed, or not known: either way the snapshot is no longer to be trusted.
+        self.session.written.end(self.name, self.session.clock.moment());
+        self.session.hint(Hint::Wrote(self.name.clone()));
     }
 }
 
@@ -204,6 +220,8 @@ pub struct Setup {
     pub users: Arc<Users>,
     /// Write slots of the server.
     pub lane: Arc<Lane>,
+    /// What is written to the API, also through other sessions.
+    pub written: Arc<Written>,
     /// Cycles are counted here.
     pub metrics: Arc<Metrics>,
     /// Whether completions may have been missed before the oldest that will be read.

@@ -194,6 +194,7 @@ fn connect(ctx: &Context, name: &ObjectName, spec: &DesiredWorkspace, leaving: b
                 wakes: ctx.wakes.clone(),
                 users,
                 lane: ctx.lanes.of(&payer(&spec.api_url), &ctx.clock),
+                written: ctx.written.of(&spec.api_url),
                 gap: Arc::new(move || before.gap()),
                 cursor: Arc::new(move |at, users| cursors.keep(at, users)),
                 connected: Arc::new(move |up| {

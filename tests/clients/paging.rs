@@ -119,6 +119,7 @@ async fn session(names: &[&str]) -> (Arc<WorkspaceSession>, Arc<Mutex<Table>>, S
         wakes: Wakes::new().0,
         users,
         lane: Lane::adaptive(clock),
+        written: Arc::default(),
         metrics: Arc::new(Metrics::default()),
         gap: Arc::new(|| false),
         cursor: Arc::new(|_, _| {}),

@@ -1,7 +1,8 @@
 //! A `PrefectWorkspace` gets another name in Git, or the resources another one: what is there stays where it is the same Prefect.
 
+use crate::remote::Trouble;
 use crate::world::{INSTANCE, NAMESPACE, POLL, World};
-use feedwater::prefect::Deployment;
+use feedwater::prefect::{Deployment, NewDeployment, Prefect};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -320,4 +321,143 @@ async fn who_is_only_expected_takes_nothing_from_others() {
     world.server.remove("flowdeployments", NAMESPACE, "orders").unwrap();
     sleep(POLL).await;
     assert_eq!(there(&world).len(), 1, "nobody declares it there");
+}
+
+/// A connection that signs in with the Secret `key`.
+fn by_key(world: &World, name: &str, spec: &Value) {
+    let mut connection = resources::prefect_workspace(NAMESPACE, name, URL);
+    connection["spec"] = spec.clone();
+    connection["spec"]["auth"] = json!({"apiKey": {"secretRef": {"name": "key"}}});
+    world.server.put("prefectworkspaces", connection).unwrap();
+}
+
+/// What is there goes on until there can be a new one, and goes then.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_for_a_place_that_cannot_be_had() {
+    type Change = fn(&World);
+    /// How it is prepared, what is declared, what is told, and how it is mended.
+    type Case = (&'static str, Change, Value, (&'static str, &'static str), Change);
+    const ID: &str = "0b0e7cf0-4f3c-4f0e-9d5b-3a3f3f1d6a01";
+    const ELSEWHERE: &str = "https://prefect.other.example/api";
+    let to = |workspace: &str| json!({"workspaceRef": {"name": workspace}});
+    let unused: Change = |_| {};
+    let cases: [Case; 5] = [
+        (
+            "the Cloud, without the Secret",
+            |world| by_key(world, "cloud", &json!({"cloud": {"accountId": ID, "workspaceId": ID}})),
+            json!({"workspaceRef": {"name": "cloud"}, "versionInfo": {"type": "vcs:git", "version": "abc"}}),
+            ("Unknown", "ConnectionUnavailable"),
+            |world| world.secret(NAMESPACE, "key", &[("apiKey", "value")]),
+        ),
+        (
+            "a connection that is suspended",
+            |world| {
+                workspace(world, "staging", ELSEWHERE);
+                let spec = json!({"spec": {"suspend": true}});
+                world.server.merge("prefectworkspaces", NAMESPACE, "staging", &spec).unwrap();
+            },
+            to("staging"),
+            ("Unknown", "ConnectionUnavailable"),
+            |world| {
+                let spec = json!({"spec": {"suspend": false}});
+                world.server.merge("prefectworkspaces", NAMESPACE, "staging", &spec).unwrap();
+            },
+        ),
+        (
+            "a connection that is being deleted",
+            |world| {
+                let mut connection = resources::prefect_workspace(NAMESPACE, "staging", ELSEWHERE);
+                connection["metadata"]["finalizers"] = json!(["example.com/other"]);
+                world.server.put("prefectworkspaces", connection).unwrap();
+                remove(world, "staging");
+            },
+            to("staging"),
+            ("Unknown", "ConnectionUnavailable"),
+            |world| {
+                let none = json!({"metadata": {"finalizers": []}});
+                world.server.merge("prefectworkspaces", NAMESPACE, "staging", &none).unwrap();
+                workspace(world, "staging", ELSEWHERE);
+            },
+        ),
+        (
+            "somebody else's",
+            unused,
+            json!({"deploymentName": "manual"}),
+            ("False", "AdoptionRequired"),
+            |world| {
+                let spec = json!({"spec": {"adoptionPolicy": "Adopt"}});
+                world.server.merge("flowdeployments", NAMESPACE, "orders", &spec).unwrap();
+            },
+        ),
+        (
+            "another's",
+            |world| {
+                world.server.put("flowdeployments", declares("other", "hourly")).unwrap();
+            },
+            json!({"deploymentName": "hourly"}),
+            ("False", "TargetConflict"),
+            |world| {
+                world.server.remove("flowdeployments", NAMESPACE, "other").unwrap();
+            },
+        ),
+    ];
+    for (what, prepare, spec, told, mend) in cases {
+        let world = with_one(None);
+        let _operator = world.operator("one");
+        let flow = world.prefect.ensure_flow("orders").await.unwrap();
+        let manual = NewDeployment { name: "manual".into(), fields: serde_json::Map::new().into() };
+        world.prefect.create_deployment(&flow, &manual).await.unwrap();
+        prepare(&world);
+        world.settle().await;
+        let before = there(&world);
+        world.server.merge("flowdeployments", NAMESPACE, "orders", &json!({ "spec": spec })).unwrap();
+        sleep(POLL * 20).await;
+        let flow = world.flow_object("orders");
+        assert_eq!((condition(&flow, "Ready"), there(&world)), (Some(told), before.clone()), "{what}");
+        assert_eq!(flow["status"]["fullName"], "orders/orders", "{what}");
+        mend(&world);
+        world.settle().await;
+        let status = settled(&world);
+        let wanted = spec["deploymentName"].as_str().unwrap_or("orders");
+        assert_eq!(status["fullName"], format!("orders/{wanted}"), "{what}");
+        let former = before.iter().find(|one| one.name == World::deployment("orders")).unwrap();
+        assert!(there(&world).iter().all(|one| one.id != former.id), "{what}: the former one is gone");
+        let mark = format!("feedwater:{INSTANCE}/{NAMESPACE}/orders");
+        let marked = there(&world).iter().filter(|one| one.tags.contains(&mark)).count();
+        assert_eq!(marked, 1, "{what}");
+    }
+}
+
+/// Seconds pass until Prefect has done what it is told, and the heir has a connection of its own: what it has read says nothing of that.
+#[tokio::test(start_paused = true)]
+async fn an_heir_that_goes_while_it_is_given_a_deployment_leaves_nothing_behind() {
+    for renamed in [false, true] {
+        let world = with_one(None);
+        let _operator = world.operator("one");
+        world.secret(NAMESPACE, "key", &[("apiKey", "value")]);
+        by_key(&world, "production", &json!({"apiUrl": URL}));
+        world.settle().await;
+        let mut other = declares("other", "orders");
+        other["spec"]["workspaceRef"]["name"] = json!("production");
+        world.server.put("flowdeployments", other).unwrap();
+        world.settle().await;
+        assert_eq!(condition(&world.flow_object("other"), "Ready"), Some(("False", "TargetConflict")));
+        world.troubles.once("patch_deployment", Trouble::Delay(Duration::from_secs(6)));
+        world.server.remove("flowdeployments", NAMESPACE, "orders").unwrap();
+        world
+            .until("it is being given", |world| {
+                world.troubles.log().iter().any(|call| call.operation == "patch_deployment")
+            })
+            .await;
+        if renamed {
+            let spec = json!({"spec": {"deploymentName": "hourly"}});
+            world.server.merge("flowdeployments", NAMESPACE, "other", &spec).unwrap();
+        } else {
+            world.server.remove("flowdeployments", NAMESPACE, "other").unwrap();
+        }
+        world.settle().await;
+        let left: Vec<_> = there(&world).into_iter().map(|one| one.name.to_string()).collect();
+        let expected: &[&str] = if renamed { &["orders/hourly"] } else { &[] };
+        assert_eq!(left, expected);
+    }
 }

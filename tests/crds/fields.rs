@@ -177,6 +177,7 @@ fn writes(deployment: View<Deployment>) -> Vec<Write> {
         workspace: WorkspaceView::Ready,
         access: Access::Allowed,
         turn: Turn::None,
+        ahead: None,
         standing: Standing::Held,
         cloud: true,
         values: Values::Put(std::collections::BTreeMap::new()),

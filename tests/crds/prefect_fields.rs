@@ -100,7 +100,7 @@ pub const LEFT_OUT: &[(&[&str], &str, &str)] = &[
     (
         SCHEDULE,
         "replaces",
-        "Not a property but a verb: it renames a slug. Here another slug is another schedule, and the one that left the spec is deleted.",
+        "Not a property but a verb: it renames a slug. Here a schedule that only gets another slug in the spec keeps its id, and any other one that left it is deleted.",
     ),
 ];
 

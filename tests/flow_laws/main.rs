@@ -317,7 +317,11 @@ fn judge(world: &World) {
             let owner = world.resources[n].as_ref();
             let declares = owner.is_some_and(|r| {
                 let d = desired(&r.object);
-                d.deployment == there.name || d.suspend
+                // Where it cannot have what it declares now, it keeps what it had.
+                let kept = d.place(&world.status(n)).deployment == there.name;
+                d.deployment == there.name
+                    || d.suspend
+                    || (kept && world.ready(n).as_deref() != Some("InSync"))
             });
             assert!(declares || world.orphaned[n], "`{mark}` on {} is leaked", there.name);
         }

@@ -5,8 +5,8 @@ use feedwater::api::{DeletionPolicy, FINALIZER, FlowDeployment, FlowDeploymentSt
 use feedwater::model::conditions::reason_of;
 use feedwater::model::deployments::Deployment;
 use feedwater::model::flow::{
-    Ack, Claimant, Decision, Desired, Failure, Memory, NoValue, Observed, Place, Step, Turn, Values, View,
-    WorkspaceView, Write, WriteKind, claim, decide, fold, heir,
+    Ack, Ahead, Claim, Claimant, Decision, Desired, Failure, Memory, NoValue, Observed, Place, Step, Turn,
+    Values, View, WorkspaceView, Write, WriteKind, claim, decide, fold, heir,
 };
 use feedwater::model::ids::{DeploymentId, DeploymentName};
 use feedwater::model::tenancy::Access;
@@ -141,28 +141,50 @@ impl World {
         reason_of(&self.status(n), "Ready").map(str::to_owned)
     }
 
-    fn observe(&self, n: usize, d: &Desired, place: &Place) -> Observed {
-        let deployment = match &self.seen {
+    fn view(&self, place: &Place) -> View<Deployment> {
+        match &self.seen {
             _ if self.dirty.contains(&place.deployment) => View::Dirty,
             None => View::Unread,
             Some(seen) => {
                 seen.iter().find(|s| s.name == place.deployment).cloned().map_or(View::Absent, View::Present)
             }
-        };
-        let others: Vec<Claimant> = (0..2)
+        }
+    }
+
+    fn claimants(&self, n: usize, place: &Place) -> Vec<Claimant> {
+        let others = (0..2)
             .filter(|m| *m != n)
-            .filter_map(|m| Some((desired(&self.resources[m].as_ref()?.object), self.status(m))))
+            .filter_map(|m| Some((desired(&self.resources[m].as_ref()?.object), self.status(m))));
+        others
             .filter(|(other, status)| other.wanted_place() == *place || other.place(status) == *place)
             .filter_map(|(other, status)| {
                 Claimant::of(&other, &status, &Access::Allowed, other.wanted_place() == *place)
             })
-            .collect();
+            .collect()
+    }
+
+    fn ahead(&self, n: usize, d: &Desired, workspace: WorkspaceView) -> Ahead {
+        let place = d.wanted_place();
+        let deployment = self.view(&place);
+        let claim = claim(d, &deployment, &self.claimants(n, &place));
+        let deleted = |r: &Resource| r.object.metadata.deletion_timestamp.is_some();
+        let given = matches!(claim, Claim::TakenByLeaving { .. })
+            && self.resources[1 - n].as_ref().is_some_and(deleted);
+        let standing = feedwater::model::connection::Standing::Held;
+        Ahead { workspace, standing, deployment, claim, given }
+    }
+
+    fn observe(&self, n: usize, d: &Desired, place: &Place) -> Observed {
+        let deployment = self.view(place);
+        let others = self.claimants(n, place);
+        let workspace = match self.away {
+            Some(Away::Missing) => WorkspaceView::Missing,
+            Some(Away::NotReady) => WorkspaceView::NotReady { reason: "Unreachable".into() },
+            Some(Away::SecretGone) | None => WorkspaceView::Ready,
+        };
         Observed {
-            workspace: match self.away {
-                Some(Away::Missing) => WorkspaceView::Missing,
-                Some(Away::NotReady) => WorkspaceView::NotReady { reason: "Unreachable".into() },
-                Some(Away::SecretGone) | None => WorkspaceView::Ready,
-            },
+            ahead: (*place != d.wanted_place()).then(|| self.ahead(n, d, workspace.clone())),
+            workspace,
             access: Access::Allowed,
             turn: Turn::None,
             standing: feedwater::model::connection::Standing::Held,
@@ -341,6 +363,10 @@ impl World {
             | WriteKind::ScheduleRuns
             | WriteKind::Delete => {}
         }
+        let d = desired(&resource.object);
+        if let (Write::Delete { .. }, None) = (write, d.deleting) {
+            self.check_ahead(n, &d);
+        }
         if let Write::PutSchedule { schedule, new, .. } = write {
             let seen = self.seen.iter().flatten().flat_map(|d| &d.schedules).find(|s| s.id == *schedule);
             let kept = seen.is_some_and(|s| s.parameters == new.parameters);
@@ -351,6 +377,18 @@ impl World {
                 assert!(resource.declared.contains(field), "`{field}` was never declared");
             }
         }
+    }
+
+    /// Who moves deletes the former one only for a place that he can have: nothing is there that is not his, unless it is given up.
+    fn check_ahead(&self, n: usize, d: &Desired) {
+        let seen = self.seen.as_ref().expect("it has been read").iter().find(|s| s.name == d.deployment);
+        let Some(there) = seen.filter(|there| !there.tags.contains(&d.mark)) else { return };
+        let other = self.resources[1 - n].as_ref().map(|other| desired(&other.object));
+        let given_up = |other: &Desired| {
+            let leaves = other.deleting.is_some() || other.deployment != d.deployment;
+            leaves && there.tags.contains(&other.mark)
+        };
+        assert!(other.is_some_and(|other| given_up(&other)), "{there:?} is in the way of {n}");
     }
 }
 

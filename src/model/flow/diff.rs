@@ -194,30 +194,36 @@ impl Diff {
     fn schedules(&mut self, d: &Desired, there: &Deployment, applied: &[String]) {
         let had: BTreeMap<&str, &Schedule> =
             there.schedules.iter().filter_map(|s| Some((s.slug.as_deref()?, s))).collect();
-        for (slug, want) in &d.schedules {
+        let mut coming: Vec<(&str, &DesiredSchedule)> = Vec::new();
+        for (slug, declared) in &d.schedules {
             if self.left.contains(SCHEDULES) || self.left.contains(&schedule_name(slug)) {
                 continue;
             }
-            let no_longer = want.parameters.is_none() && applied.contains(&parameters_name(slug));
-            let cleared = no_longer.then(|| DesiredSchedule { parameters: Some(Map::new()), ..want.clone() });
-            let want = cleared.as_ref().unwrap_or(want);
+            let no_longer = declared.parameters.is_none() && applied.contains(&parameters_name(slug));
+            let cleared = no_longer.then(|| bare(declared));
+            let want = cleared.as_ref().unwrap_or(declared);
             match had.get(slug.as_str()) {
                 Some(have) if rule::same(want, have) => continue,
                 Some(have) => self.put.push((have.id.clone(), rule::whole(slug, want, Some(have)))),
-                None => self.add.push(rule::whole(slug, want, None)),
+                None => coming.push((slug, declared)),
             }
             self.names.extend(no_longer.then(|| parameters_name(slug)));
             self.names.insert(schedule_name(slug));
         }
+        let mut leaving: Vec<(&str, &Schedule)> = Vec::new();
         for (slug, have) in had {
             let name = schedule_name(slug);
             let kept =
                 d.schedules.contains_key(slug) || self.left.contains(SCHEDULES) || self.left.contains(&name);
-            if !kept && (d.remove_foreign || applied.contains(&name)) {
+            if !kept && applied.contains(&name) {
+                leaving.push((slug, have));
+                self.names.insert(name);
+            } else if !kept && d.remove_foreign {
                 self.delete.push(have.id.clone());
                 self.names.insert(name);
             }
         }
+        self.renamed(&coming, &leaving, applied);
         if d.remove_foreign && !self.left.contains(FOREIGN) && !self.left.contains(SCHEDULES) {
             let nameless: Vec<_> =
                 there.schedules.iter().filter(|s| s.slug.is_none()).map(|s| s.id.clone()).collect();
@@ -227,6 +233,42 @@ impl Diff {
             }
         }
     }
+
+    /// A schedule that only gets another slug keeps its id: by that Prefect knows its runs, and a worker may have taken the next one already, which a
+    /// schedule of another id would make once more.
+    fn renamed(
+        &mut self,
+        coming: &[(&str, &DesiredSchedule)],
+        leaving: &[(&str, &Schedule)],
+        applied: &[String],
+    ) {
+        let mut stay = BTreeSet::new();
+        for (slug, want) in coming {
+            let mut formers = leaving.iter().filter(|(_, have)| rule::goes_on(want, have));
+            let former = match (formers.next(), formers.next()) {
+                (Some(one), None) => Some(one),
+                (None | Some(_), _) => None,
+            };
+            // Of two that may be it, nobody knows which one is.
+            let is_only =
+                |have: &Schedule| coming.iter().filter(|(_, other)| rule::goes_on(other, have)).count() == 1;
+            let Some((was, have)) = former.filter(|(_, have)| is_only(have)) else {
+                self.add.push(rule::whole(slug, want, None));
+                continue;
+            };
+            stay.insert(*was);
+            let no_longer = want.parameters.is_none() && applied.contains(&parameters_name(was));
+            let want = if no_longer { &bare(want) } else { *want };
+            self.put.push((have.id.clone(), rule::whole(slug, want, Some(have))));
+        }
+        let gone = leaving.iter().filter(|(was, _)| !stay.contains(was));
+        self.delete.extend(gone.map(|(_, have)| have.id.clone()));
+    }
+}
+
+/// With the parameters that it had taken off.
+fn bare(schedule: &DesiredSchedule) -> DesiredSchedule {
+    DesiredSchedule { parameters: Some(Map::new()), ..schedule.clone() }
 }
 
 /// What the spec declares, by the names of `status.appliedFields`.

@@ -226,6 +226,52 @@ fn schedules_go_by_slug_and_those_of_others_stay() {
     assert_eq!(new.slug, "new");
 }
 
+/// By its id Prefect knows the runs of a schedule: a new one would make the run again that a worker has taken already.
+#[test]
+fn a_schedule_that_gets_another_slug_keeps_its_id() {
+    let mut had = there(&json!({}));
+    let schedule = |id: &str, at: &str, most: Option<i64>| Schedule {
+        id: ScheduleId::new(id),
+        slug: Some(id.into()),
+        active: true,
+        rule: Map::from_iter([("cron".into(), json!(at)), ("timezone".into(), Value::Null)]),
+        parameters: Map::from_iter([("x".into(), json!(2))]),
+        max_scheduled_runs: most,
+    };
+    let of = |slugs: &[&str]| {
+        let cron = |slug: &&str| json!({"slug": slug, "cron": {"expression": "3 3 * * *"}});
+        desired(&json!({"schedules": slugs.iter().map(cron).collect::<Vec<_>>()}))
+    };
+    let parts = |d: &Desired, had: &Deployment, applied: &[&str]| {
+        let applied: Vec<String> = applied.iter().map(|a| (*a).to_owned()).collect();
+        let diff = Diff::between(d, had, &applied);
+        (diff.put, diff.add.len(), diff.delete.len())
+    };
+    had.schedules = vec![schedule("a", "3 3 * * *", None)];
+    let (put, added, deleted) = parts(&of(&["b"]), &had, &["schedules/a"]);
+    let [(id, new)] = put.as_slice() else { panic!("{put:?}") };
+    assert_eq!((id.as_str(), &*new.slug, added, deleted), ("a", "b", 0, 0));
+    assert_eq!(new.parameters["x"], json!(2), "those of others stay");
+    let names = Diff::between(&of(&["b"]), &had, &["schedules/a".to_owned()]).names;
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["schedules/a", "schedules/b"]);
+    let (put, ..) = parts(&of(&["b"]), &had, &["schedules/a", "scheduleParameters/a"]);
+    assert!(put[0].1.parameters.is_empty(), "ours are declared no longer");
+    // Somebody else's, of another rule, with a bound that cannot be taken off, or one of two: no renaming.
+    let counts = |d: &Desired, had: &Deployment, applied: &[&str]| {
+        let (put, added, deleted) = parts(d, had, applied);
+        (put.len(), added, deleted)
+    };
+    assert_eq!(counts(&of(&["b"]), &had, &[]), (0, 1, 0));
+    assert_eq!(counts(&of(&["b", "c"]), &had, &["schedules/a"]), (0, 2, 1));
+    had.schedules = vec![schedule("a", "4 4 * * *", None)];
+    assert_eq!(counts(&of(&["b"]), &had, &["schedules/a"]), (0, 1, 1));
+    had.schedules = vec![schedule("a", "3 3 * * *", Some(5))];
+    assert_eq!(counts(&of(&["b"]), &had, &["schedules/a"]), (0, 1, 1));
+    had.schedules = vec![schedule("a", "3 3 * * *", None), schedule("c", "3 3 * * *", None)];
+    assert_eq!(counts(&of(&["b"]), &had, &["schedules/a", "schedules/c"]), (0, 1, 2));
+    assert_eq!(counts(&of(&["b", "c"]), &had, &["schedules/a", "schedules/c"]), (1, 0, 0));
+}
+
 #[test]
 fn what_is_owed_from_long_ago_is_made_good_by_the_old_rules_and_by_itself() {
     let d = desired(&json!({"schedules": [{"slug": "nightly", "cron": {"expression": "0 3 * * *"}}]}));

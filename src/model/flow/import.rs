@@ -7,6 +7,7 @@ use super::diff::Diff;
 use super::{Desired, rule};
 use crate::api::{FlowDeployment, GROUP, VERSION};
 use crate::model::deployments::{Deployment, Found, Schedule};
+use crate::model::ids::DeploymentId;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,20 +38,63 @@ pub fn is_marked(there: &Deployment) -> bool {
     there.tags.iter().any(|tag| tag.starts_with(MARK_PREFIX))
 }
 
-/// One entry per deployment, by flow and deployment name.
-pub fn import(found: &[Found], into: &ImportInto) -> Vec<Imported> {
+/// One entry per deployment, by flow and deployment name. `server`: all that Prefect has, whatever is imported of it; their names differ from those of
+/// resources that keep something there already, and from those that another import gives.
+pub fn import(found: &[Found], server: &[Found], into: &ImportInto) -> Vec<Imported> {
     let mut found: Vec<&Found> = found.iter().collect();
     found.sort_by_key(|f| (f.deployment.name.to_string(), f.deployment.id.as_str().to_owned()));
-    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
-    for one in &found {
-        *uses.entry(plain_name(&one.deployment)).or_default() += 1;
+    let names = Names::of(server, into);
+    found.into_iter().map(|one| imported(one, &names.give(&one.deployment), into)).collect()
+}
+
+/// Which names are had already, and how often each would be given.
+struct Names<'a> {
+    uses: BTreeMap<String, usize>,
+    /// Of resources that keep a deployment: by name in the namespace of the import, which deployments.
+    kept: BTreeMap<String, BTreeSet<&'a DeploymentId>>,
+}
+
+impl<'a> Names<'a> {
+    fn of(server: &'a [Found], into: &ImportInto) -> Self {
+        let mut names = Self { uses: BTreeMap::new(), kept: BTreeMap::new() };
+        for Found { deployment: there, .. } in server {
+            *names.uses.entry(first_choice(there)).or_default() += 1;
+            for (namespace, name) in there.tags.iter().filter_map(|tag| keeper(tag)) {
+                // Where they are applied to is not known: perhaps there.
+                if into.namespace.as_deref().is_none_or(|into| into == namespace) {
+                    names.kept.entry(name.to_owned()).or_default().insert(&there.id);
+                }
+            }
+        }
+        names
     }
-    let name_of = |there: &Deployment| {
-        let plain = plain_name(there);
-        let unique = uses.get(&plain) == Some(&1) && !plain.is_empty();
-        if unique { plain } else { told_apart(&plain, &there.name.to_string()) }
-    };
-    found.into_iter().map(|one| imported(one, &name_of(&one.deployment), into)).collect()
+
+    fn give(&self, there: &Deployment) -> String {
+        let (first, full) = (first_choice(there), there.name.to_string());
+        let keepers = |name: &str| self.kept.get(name).into_iter().flatten();
+        let is_its_own = |name: &str| keepers(name).copied().eq([&there.id]);
+        let unique = self.uses.get(&first) == Some(&1) && keepers(&first).next().is_none();
+        if !first.is_empty() && (unique || is_its_own(&first)) {
+            return first;
+        }
+        let apart = |n: usize| if n == 0 { full.clone() } else { format!("{full}#{n}") };
+        let free = |name: &String| keepers(name).next().is_none() || is_its_own(name);
+        // There are no more that keep something than there are names here.
+        let mut others = (0..=self.kept.len()).map(|n| told_apart(&first, &apart(n)));
+        others.find(free).unwrap_or_else(|| told_apart(&first, &full))
+    }
+}
+
+/// The namespace and the name of the resource whose mark this is.
+fn keeper(tag: &str) -> Option<(&str, &str)> {
+    let (whose, name) = tag.strip_prefix(MARK_PREFIX)?.rsplit_once('/')?;
+    Some((whose.rsplit_once('/')?.1, name))
+}
+
+/// The name of the resource that keeps it, else one made of its own.
+fn first_choice(there: &Deployment) -> String {
+    let kept_by = there.tags.iter().find_map(|tag| keeper(tag));
+    kept_by.map_or_else(|| plain_name(there), |(_, name)| name.to_owned())
 }
 
 /// `<flow>-<deployment>` in what Kubernetes takes for names.

@@ -33,7 +33,8 @@ fn schedule(slug: Option<&str>, rule: &Value) -> Schedule {
 
 fn one(found: &Found) -> Imported {
     let into = ImportInto { namespace: Some("finance".into()), workspace: "prod".into() };
-    import(std::slice::from_ref(found), &into).remove(0)
+    let found = std::slice::from_ref(found);
+    import(found, found, &into).remove(0)
 }
 
 fn spec(found: &Found) -> Value {
@@ -178,7 +179,7 @@ fn names_are_valid_unique_and_do_not_depend_on_the_order() {
     let into = ImportInto { namespace: None, workspace: "prod".into() };
     let names = |all: &[Found]| -> Vec<String> {
         let text = |i: Imported| i.resource.unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
-        import(all, &into).into_iter().map(text).collect()
+        import(all, all, &into).into_iter().map(text).collect()
     };
     let first = names(&all);
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), all.len(), "{first:?}");
@@ -189,4 +190,43 @@ fn names_are_valid_unique_and_do_not_depend_on_the_order() {
     all.reverse();
     assert_eq!(names(&all), first);
     assert!(spec(&all[0]).get("deploymentName").is_some());
+}
+
+/// Applied, a resource with the name of one that is there already would name another deployment to that one.
+#[test]
+fn a_name_that_a_resource_has_already_is_given_to_no_other_deployment() {
+    let with = |flow: &str, name: &str, mark: Option<&str>| {
+        let mut one = found(flow, name, &json!({}));
+        one.deployment.tags = mark.map(|mark| format!("feedwater:test/{mark}")).into_iter().collect();
+        one
+    };
+    let names = |server: &[Found], chosen: &[usize], namespace: Option<&str>| -> Vec<String> {
+        let into = ImportInto { namespace: namespace.map(str::to_owned), workspace: "prod".into() };
+        let chosen: Vec<Found> = chosen.iter().map(|n| server[*n].clone()).collect();
+        let text = |i: Imported| i.resource.unwrap()["metadata"]["name"].as_str().unwrap().to_owned();
+        import(&chosen, server, &into).into_iter().map(text).collect()
+    };
+    let apart = |name: &str| name.len() == "a-b-c-".len() + 8 && name.starts_with("a-b-c-");
+    // Kept by a resource of that name: here, elsewhere, and perhaps where it is applied.
+    let server = [with("a", "b-c", Some("finance/a-b-c")), with("a-b", "c", None)];
+    let given = names(&server, &[1], Some("finance"));
+    assert!(apart(&given[0]), "{given:?}");
+    assert_eq!(names(&server, &[0], Some("finance")), ["a-b-c"], "its own");
+    let given = names(&server, &[0, 1], Some("finance"));
+    assert_eq!((apart(&given[0]), &*given[1]), (true, "a-b-c"), "`a-b/c` comes first: {given:?}");
+    let given = names(&server, &[1], None);
+    assert!(apart(&given[0]), "{given:?}");
+    // One that was renamed in Git keeps the name it has there.
+    let server = [with("a", "b", Some("finance/c-d")), with("c", "d", None), with("e", "f", None)];
+    let given = names(&server, &[0, 1, 2], Some("finance"));
+    assert_eq!((&*given[0], &*given[2]), ("c-d", "e-f"));
+    assert!(given[1].starts_with("c-d-"), "{given:?}");
+    // Two runs with different filters.
+    let server = [with("a", "b-c", None), with("a-b", "c", None)];
+    let (one, two) = (names(&server, &[0], None), names(&server, &[1], None));
+    assert!(apart(&one[0]) && apart(&two[0]) && one != two, "{one:?} {two:?}");
+    // Two of one name in two other namespaces.
+    let server = [with("a", "b", Some("x/n")), with("c", "d", Some("y/n"))];
+    let given = names(&server, &[0, 1], Some("finance"));
+    assert!(given[0] != given[1] && given.iter().all(|name| name.starts_with("n-")), "{given:?}");
 }

@@ -1,5 +1,6 @@
 //! Rules for a resource that stays: the first that has something to say decides.
 
+use super::ahead;
 use super::claim::{Owner, is_written, owner};
 use super::diff::{self, Diff};
 use super::pass::{Drifted, Pass, Ready, cut, drift, forget, listed, set, told, warned};
@@ -140,29 +141,18 @@ fn contested(p: &Pass) -> Option<Decision> {
     if matches!(p.o.deployment, View::Unread | View::Dirty) {
         return Some(wait(p));
     }
-    let deployment = &p.d.deployment;
     let ready = match &p.o.claim {
         Claim::Ours => return None,
         Claim::Unresolved => return Some(wait(p)),
-        Claim::Taken { by } => Ready::stalled(
-            "TargetConflict",
-            format!(
-                "FlowDeployment {by} already keeps deployment `{deployment}`; delete one of the two or name another deployment"
-            ),
-        ),
-        Claim::TakenByLeaving { by } => Ready::working(
-            "Progressing",
-            format!(
-                "Waits for FlowDeployment {by}, which is deleted or names another one now, to let go of deployment `{deployment}`"
-            ),
-        ),
+        Claim::Taken { by } => ahead::taken(p, by),
+        Claim::TakenByLeaving { by } => ahead::yielding(p, by),
     };
     // The holder may hand it over at any moment: be prepared, so that it is never ours unnoticed.
     if let Some(hold) = hold(p) {
         return Some(hold);
     }
     let mut status = p.status.clone();
-    status.full_name = Some(deployment.to_string());
+    status.full_name = Some(p.d.deployment.to_string());
     status.workspace = Some(p.d.workspace.to_string());
     set(&mut status, p.d.generation, ready, Drifted::NotObserved, p.now);
     Some(leave_alone(p, status))
@@ -171,32 +161,11 @@ fn contested(p: &Pass) -> Option<Decision> {
 /// Nothing is touched that does not carry our mark.
 fn foreign(p: &Pass) -> Option<Decision> {
     let View::Present(there) = &p.o.deployment else { return None };
-    let (name, mark) = (&p.d.deployment, &p.d.mark);
     let ready = match owner(p.d, p.status, there) {
         // Our mark, and status knows of no write: we took it over once and let it go again, or status is lost.
         Owner::Us if p.d.adopts && p.status.full_name.is_none() => return adopt(p, there),
-        Owner::Us => return None,
         Owner::Nobody | Owner::Gone(_) if p.d.adopts => return adopt(p, there),
-        Owner::Nobody => Ready::stalled(
-            "AdoptionRequired",
-            format!(
-                "Deployment `{name}` exists and was not made by Feedwater; take it over with adoptionPolicy: Adopt, or delete it in Prefect"
-            ),
-        ),
-        Owner::Gone(whose) => Ready::stalled(
-            "AdoptionRequired",
-            format!(
-                "Deployment `{name}` carries `{whose}`, of a resource that does not declare it; take it over with adoptionPolicy: Adopt, or \
-                 replace that tag by `{mark}` in Prefect"
-            ),
-        ),
-        Owner::OtherInstance(whose) => Ready::stalled(
-            "TargetConflict",
-            format!(
-                "Deployment `{name}` carries `{whose}`, of another Feedwater; name another deployment, or remove that tag in Prefect if \
-                 that one is gone"
-            ),
-        ),
+        whose => ahead::not_ours(p, &whose)?,
     };
     Some(leave_alone(p, p.with(ready, Drifted::NotObserved)))
 }

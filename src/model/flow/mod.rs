@@ -5,6 +5,7 @@
 //! `Do` → the observer reads the deployment again → `Rest`. A crash between any two of them leaves a status from which the next pass
 //! goes on.
 
+mod ahead;
 mod claim;
 mod contest;
 mod desired;
@@ -21,6 +22,7 @@ mod tests;
 mod values;
 mod way;
 
+pub use ahead::Ahead;
 pub use claim::{Claim, Claimant, Heir, MARK_PREFIX, claim, heir};
 pub use desired::{Desired, DesiredSchedule, Place, Unsupported, deletion_policy};
 pub use import::{ImportInto, Imported, import, is_marked};
@@ -44,9 +46,11 @@ pub struct Observed {
     pub access: Access,
     /// The one that the spec names, where that is another.
     pub turn: Turn,
-    /// Whether that connection waits for us when it is deleted.
+    /// The place that the spec names, where that is another.
+    pub ahead: Option<Ahead>,
+    /// Whether the connection of the place waits for us when it is deleted.
     pub standing: Standing,
-    /// The one that the spec names leads to Prefect Cloud, or nobody knows yet.
+    /// The connection that the spec names leads to Prefect Cloud, or nobody knows yet.
     pub cloud: bool,
     /// What became of [`Desired::values_from`].
     pub values: Values,

@@ -1,6 +1,8 @@
 //! Rules for leaving a deployment: its resource is deleted, or its spec names another place.
 
+use super::ahead::{hindered, still};
 use super::claim::{Owner, is_written, owner};
+use super::live::leave_alone;
 use super::pass::{Drifted, Pass, Ready, forget, part_of, set, warned};
 use super::repair::{self, repair};
 use super::{
@@ -83,13 +85,19 @@ pub(super) fn leave(p: &Pass) -> Decision {
     match next(p) {
         Next::Done => Decision { memory: None, ..p.decision(forgotten(p), Step::Intend) },
         Next::Announce(next) => p.decision(p.working(*next, MESSAGE), Step::Intend),
-        Next::Write(writes) => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
+        Next::Write(writes) => {
+            let goes = writes.iter().any(|write| write.kind() == WriteKind::Delete);
+            match hindered(p).filter(|_| goes) {
+                Some(status) => leave_alone(p, status),
+                None => p.decision(p.working(p.status.clone(), MESSAGE), Step::Do(writes)),
+            }
+        }
         Next::Leave => left_behind(p, ANOTHERS),
         Next::Await => Decision {
             memory: Some(awaiting(p)),
             ..p.rest_until(p.working(p.status.clone(), MESSAGE), add(p.now, LOOK))
         },
-        Next::See => p.rest(p.working(p.status.clone(), MESSAGE)),
+        Next::See => p.rest(still(p).unwrap_or_else(|| p.working(p.status.clone(), MESSAGE))),
         Next::Blocked { cause: _, until } => {
             let refused = p.waits().and_then(|m| p.verdict(m.failure.as_ref()?));
             let status = match refused {

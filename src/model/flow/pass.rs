@@ -41,6 +41,10 @@ impl Ready {
     pub(super) fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
         Self { truth: Truth::False, reason, message: message.into(), beside: Some("Stalled") }
     }
+    /// With more to be said.
+    pub(super) fn and(self, more: &str) -> Self {
+        Self { message: self.message + more, ..self }
+    }
     /// Its Event.
     pub(super) fn note(self) -> Note {
         warned(self.reason, self.message)

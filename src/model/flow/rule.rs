@@ -56,6 +56,12 @@ pub(super) fn anchored(new: &NewSchedule, since: Option<Timestamp>) -> NewSchedu
     new
 }
 
+/// Whether the server's schedule may go on as this one under another slug: it is due at the same times, and what cannot be taken off it is declared.
+pub(super) fn goes_on(want: &DesiredSchedule, have: &Schedule) -> bool {
+    same_rule(&want.rule, &have.rule)
+        && (want.max_scheduled_runs.is_some() || have.max_scheduled_runs.is_none())
+}
+
 fn same_rule(want: &Map<String, Value>, have: &Map<String, Value>) -> bool {
     let time_zone = |rule: &Map<String, Value>| text(rule, "timezone").unwrap_or("UTC").to_owned();
     let day_or = |rule: &Map<String, Value>| rule.get("day_or").and_then(Value::as_bool).unwrap_or(true);

@@ -139,9 +139,14 @@ pub(super) fn moved(p: &Pass) -> Option<Decision> {
 
 /// Nothing new is made through a connection that is being deleted.
 pub(super) fn shut(p: &Pass) -> Decision {
+    p.rest(p.with(closing(p), Drifted::stored(p.status)))
+}
+
+/// See [`shut`].
+pub(super) fn closing(p: &Pass) -> Ready {
     let message = format!(
         "{} is being deleted, so nothing new is made through it; create it anew once it is gone, or correct spec.workspaceRef",
         p.d.workspace.workspace()
     );
-    p.rest(p.with(Ready::working("ConnectionUnavailable", message), Drifted::stored(p.status)))
+    Ready::working("ConnectionUnavailable", message)
 }

@@ -1,6 +1,7 @@
 //! What each rule comes to: one table a concern.
 
 mod adopting;
+mod ahead;
 mod contesting;
 mod denying;
 mod observing;
@@ -73,6 +74,7 @@ fn seen(deployment: View<Deployment>) -> Observed {
         workspace: WorkspaceView::Ready,
         access: Access::Allowed,
         turn: Turn::None,
+        ahead: Some(free()),
         standing: Standing::Held,
         cloud: false,
         values: Values::Put(std::collections::BTreeMap::new()),
@@ -82,6 +84,17 @@ fn seen(deployment: View<Deployment>) -> Observed {
         clock: Some(at("2026-11-24T09:59:58Z")),
         cleanup_deadline: Duration::from_secs(600),
         memory: None,
+    }
+}
+
+/// A place where nothing is.
+fn free() -> Ahead {
+    Ahead {
+        workspace: WorkspaceView::Ready,
+        standing: Standing::Held,
+        deployment: View::Absent,
+        claim: Claim::Ours,
+        given: false,
     }
 }
 
