@@ -128,6 +128,7 @@ impl Observer {
         self.queried(1, asked);
         match self.client.job(job).await {
             Ok(answer) => {
+                self.denied.remove(job);
                 self.details.insert(job.clone(), answer);
                 Ok(true)
             }

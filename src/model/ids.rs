@@ -232,6 +232,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_is_what_a_status_can_keep() {
+        let long = "a".repeat(64);
+        for good in ["9f9e9d9c-8b8e-8f8e-7d7e-7b7c7d7e7f7a", "j1", &long] {
+            assert!(is_id(good), "{good}");
+        }
+        for bad in ["", "a b", "ä", "a\n", &format!("{long}a")] {
+            assert!(!is_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_connection_is_one_word_and_comes_back_from_it() {
         for (one, word, object) in [
             (ConnectionName::namespaced("prod"), "prod", "finance/prod"),

@@ -182,6 +182,9 @@ async fn every_answer_to_a_refresh_is_one_decision_and_it_is_sent_once() {
         (error(503, "409093"), RefreshError::Ambiguous),
         (text(502, "<html>"), RefreshError::Ambiguous),
         (text(202, "{}"), RefreshError::Ambiguous),
+        // No status can keep such an id.
+        (json(202, &json!({"job": {"id": "j".repeat(65)}})), RefreshError::Ambiguous),
+        (json(202, &json!({"job": {"id": ""}})), RefreshError::Ambiguous),
         (text(202, ""), RefreshError::Ambiguous),
         (Reply::Reset, RefreshError::Ambiguous),
     ] {

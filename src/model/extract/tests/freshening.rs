@@ -61,6 +61,31 @@ fn an_upstream_may_be_as_old_as_it_wants() {
     assert_eq!(bench.s.data_time, Some(Time(started)), "no upstream counts: the start of the refresh");
 }
 
+/// What was contained of the older upstream counts no more by its new type, nor does the data grow younger by that.
+#[test]
+fn an_edit_makes_no_data_younger() {
+    let mut bench = Bench::new();
+    bench.d.upstreams[0].refresh_type = Some(RefreshType::Incremental);
+    bench.completes("a");
+    bench.wait(100);
+    bench.completes("b");
+    bench.refreshes("job-1");
+    let before = bench.s.data_time;
+    assert_eq!(before, Some(Time(at(10))));
+    bench.d.upstreams[0].refresh_type = None;
+    bench.rest();
+    assert!(bench.s.marks[0].covered.is_none());
+    assert_eq!(bench.s.data_time, before);
+    bench.completes("a");
+    bench.completes("b");
+    bench.refreshes("job-2");
+    assert!(bench.s.data_time > before);
+    // The other way round nothing is lost: a full refresh contains an increment.
+    bench.d.upstreams[0].refresh_type = Some(RefreshType::Incremental);
+    bench.rest();
+    assert!(bench.s.marks[0].covered.is_some());
+}
+
 #[test]
 fn without_upstreams_age_counts_from_the_start_of_the_refresh() {
     let mut bench = refreshed();

@@ -185,15 +185,68 @@ fn incremental_alone_does_not_fall_back() {
     assert_eq!(bench.reason("Ready"), "False/RemoteRejected");
 }
 
-/// Two upstreams of one deployment, told apart by the names of states alone: each run is one of both.
-#[test]
-fn a_full_refresh_that_is_owed_is_not_given_up_for_an_incremental_one_of_the_same_runs() {
+/// Two upstreams of one deployment, told apart by the names of states alone: `a` wants an increment of each run, `b` all of it.
+fn same_runs() -> Bench {
     let mut bench = mixed();
     for view in bench.o.upstreams.values_mut() {
         if let UpstreamView::Read { key, .. } = view {
             *key = "prod/orders/orders".into();
         }
     }
+    bench
+}
+
+/// A run that counts for both.
+fn completes_for_both(bench: &mut Bench) {
+    bench.completes("a");
+    let seen = bench.read("a").last().unwrap().clone();
+    bench.read("b").push(seen);
+}
+
+#[test]
+fn of_two_that_mean_the_same_run_the_stronger_type_is_owed_and_an_increment_does_not_close_it() {
+    let mut bench = same_runs();
+    completes_for_both(&mut bench);
+    assert_eq!(bench.posts().refresh_type, RefreshType::Full);
+
+    let mut bench = same_runs();
+    bench.completes("a");
+    bench.submits("j1");
+    completes_for_both(&mut bench);
+    bench.job("j1", JobStatus::Pending, None);
+    bench.rest();
+    bench.succeeds("j1");
+    assert_eq!(bench.owed().len(), 1, "the increment contains the run, and not all of it");
+    assert_eq!(bench.posts().refresh_type, RefreshType::Full);
+}
+
+#[test]
+fn a_job_of_others_that_is_followed_contains_later_runs_as_what_it_is() {
+    let mut bench = Bench::any();
+    bench.d.refresh_type = RefreshMode::IncrementalOrFull;
+    own(&mut bench, "b", RefreshType::Full);
+    bench.s.target.as_mut().unwrap().full_only = true;
+    bench.completes("a");
+    assert_eq!(bench.posts().refresh_type, RefreshType::Full);
+    bench.answered(Answer::AlreadyQueued);
+    bench.rest();
+    let row = bench.row("other", JobStatus::Pending, RefreshType::Incremental);
+    bench.list(vec![row]);
+    bench.rest();
+    bench.job("other", JobStatus::Pending, None);
+    bench.rest();
+    assert_eq!(bench.s.attempt.as_ref().unwrap().origin, Some(crate::api::JobOrigin::Adopted));
+    let full = bench.completes("b");
+    bench.job("other", JobStatus::Pending, None);
+    bench.rest();
+    bench.succeeds("other");
+    assert!(covers(&bench, "a") && !covers(&bench, "b"));
+    assert_eq!(bench.owed(), vec![full]);
+}
+
+#[test]
+fn a_full_refresh_that_is_owed_is_not_given_up_for_an_incremental_one_of_the_same_runs() {
+    let mut bench = same_runs();
     bench.completes("b");
     bench.rest();
     bench.completes("a");
