@@ -69,8 +69,9 @@ impl LetIn {
             Some(known) if known.origin != origin => inner.forget(connection),
             Some(_) | None => None,
         };
-        let before = left.is_none() && inner.counts(connection, origin);
-        news.turned.extend(left.filter(|(_, counted)| *counted).map(|(left, _)| (connection.clone(), left)));
+        let before = inner.worth(connection, origin);
+        // Who had nothing else for it but that it led there may have been waited for too.
+        news.turned.extend(left.map(|left| (connection.clone(), left)));
         let known = inner.known.entry(connection.clone()).or_insert_with(|| Known {
             origin: origin.to_owned(),
             weight: Weight::default(),
@@ -105,7 +106,7 @@ impl LetIn {
                 news.again = news.again.into_iter().chain([left]).min();
             }
         }
-        if inner.counts(connection, origin) != before {
+        if inner.worth(connection, origin) != before {
             news.turned.push((connection.clone(), origin.to_owned()));
         }
         news
@@ -127,9 +128,7 @@ impl LetIn {
 
     /// Whether it was tried there, and is not let in.
     fn is_refused(&self, connection: &Key, origin: &str) -> bool {
-        let inner = self.lock();
-        !is_cluster(connection)
-            && inner.there(connection, origin).is_some_and(|known| known.weight == Weight::Refused)
+        self.lock().is_refused(connection, origin)
     }
 
     /// Every connection that was heard of and is not gone.
@@ -158,15 +157,23 @@ impl Inner {
         is_cluster(connection) || weight.claims(starts)
     }
 
-    /// Returns where it led, and whether it counted there.
-    fn forget(&mut self, connection: &Key) -> Option<(String, bool)> {
-        let origin = self.known.get(connection)?.origin.clone();
-        let counted = self.counts(connection, &origin);
-        self.known.remove(connection);
+    fn is_refused(&self, connection: &Key, origin: &str) -> bool {
+        let known = self.there(connection, origin);
+        !is_cluster(connection) && known.is_some_and(|known| known.weight == Weight::Refused)
+    }
+
+    /// What others go by.
+    fn worth(&self, connection: &Key, origin: &str) -> (bool, bool) {
+        (self.counts(connection, origin), self.is_refused(connection, origin))
+    }
+
+    /// Returns where it led.
+    fn forget(&mut self, connection: &Key) -> Option<String> {
+        let origin = self.known.remove(connection)?.origin;
         if self.at(&origin).next().is_none() {
             self.places.remove(&origin);
         }
-        Some((origin, counted))
+        Some(origin)
     }
 }
 
@@ -191,7 +198,7 @@ pub fn heard(ctx: &Context, connection: &Key, origin: &str, state: &ConnectionSt
 /// A connection object is gone.
 pub fn forget(ctx: &Context, connection: &Key) {
     let left = ctx.let_in.lock().forget(connection);
-    if let Some((origin, _)) = left {
+    if let Some(origin) = left {
         turn(ctx, connection, &origin);
     }
 }

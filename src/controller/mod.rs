@@ -13,6 +13,7 @@ mod extract_attempts;
 mod extract_claims;
 mod extract_metrics;
 mod extract_observed;
+mod extract_rights;
 mod extract_schedules;
 mod extract_warnings;
 pub mod extracts;
