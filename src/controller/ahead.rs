@@ -1,7 +1,8 @@
 //! What is known of the place that the spec of a `FlowDeployment` names, while another one is still kept.
 
 use super::context::Context;
-use super::flows::{claimants, workspace_view};
+use super::flow_claims::claimants;
+use super::flows::workspace_view;
 use super::workspace::{DeploymentView, WorkspaceSession};
 use crate::model::connection::{DesiredWorkspace, Standing, is_cloud, standing};
 use crate::model::deployments::Deployment;
@@ -16,7 +17,8 @@ pub fn ahead(ctx: &Context, desired: &Desired, place: &Place) -> Option<Ahead> {
     let at = desired.workspace.seen_from(&desired.name.namespace);
     let session = ctx.workspaces.get(&at).map(|link| link.session);
     let deployment = view(session.as_deref(), &desired.deployment);
-    let claim = flow::claim(desired, &deployment, &claimants(ctx, &desired.name, &at, &desired.deployment));
+    let others = claimants(ctx, desired, &at, &desired.deployment, &deployment);
+    let claim = flow::claim(desired, &deployment, &others.all);
     let given = match &claim {
         Claim::TakenByLeaving { by } => {
             ctx.objects.flows.get(by).is_some_and(|holder| holder.metadata.deletion_timestamp.is_some())

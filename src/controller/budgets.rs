@@ -1,7 +1,7 @@
 //! The budgets of Tableau sites: one for each origin, shared by all connections and sessions to it.
 
 use super::context::Context;
-use super::index::{Dependent, object_name};
+use super::index::{Dependent, Key, object_name};
 use super::tenants;
 use super::wakes::Wakes;
 use crate::api::{Attempt, ExtractRefresh, ExtractRefreshStatus, JobOrigin};
@@ -63,16 +63,28 @@ impl Budgets {
     /// The budget of an origin, which this connection object leads to with these limits.
     pub fn of(&self, ctx: &Context, origin: &str, site: &ObjectName, limits: Limits) -> Arc<SiteBudget> {
         let mut all = lock(&self.all);
-        all.retain(|known, budget| known == origin || !budget.forget(site, ctx.clock.moment()));
+        all.retain(|known, budget| known == origin || !budget.forget(ctx, site));
         let budget =
             all.entry(origin.to_owned()).or_insert_with(|| SiteBudget::new(limits, ctx.wakes.clone()));
-        budget.join(ctx, site, limits);
+        budget.join(ctx, (origin, site), limits);
         budget.clone()
     }
 
-    /// The connection object is gone.
-    pub fn forget(&self, site: &ObjectName, now: Moment) {
-        lock(&self.all).retain(|_, budget| !budget.forget(site, now));
+    /// The connection object is gone, or not used for now.
+    pub fn forget(&self, ctx: &Context, site: &ObjectName) {
+        lock(&self.all).retain(|_, budget| !budget.forget(ctx, site));
+    }
+
+    /// What is declared through this connection counts otherwise than before at this place: then so do the places of what is under way.
+    pub fn turned(&self, ctx: &Context, origin: &str, site: &ObjectName) {
+        let budget = lock(&self.all).get(origin).cloned();
+        if let Some(budget) = budget.filter(|budget| lock(&budget.inner).members.contains_key(site)) {
+            if ctx.let_in.counts(&Key::Site(site.clone()), origin) {
+                lock(&budget.inner).occupy(ctx, site);
+            } else {
+                budget.vacate(ctx, site);
+            }
+        }
     }
 }
 
@@ -83,17 +95,15 @@ impl SiteBudget {
         Arc::new(Self { inner: Mutex::new(inner), wakes })
     }
 
-    fn join(&self, ctx: &Context, site: &ObjectName, limits: Limits) {
+    fn join(&self, ctx: &Context, (origin, site): (&str, &ObjectName), limits: Limits) {
         let mut inner = lock(&self.inner);
         if let Some(known) = inner.members.get_mut(site) {
             known.limits = limits;
         } else {
-            refreshes(ctx, site)
-                .filter(|refresh| {
-                    refresh.status.as_ref().is_some_and(|status| under_way(refresh, status).is_some())
-                })
-                .filter_map(|refresh| object_name(&*refresh))
-                .for_each(|under_way| inner.budget.occupy(&under_way));
+            // What its status says may be anybody's word, as long as it is not let in.
+            if ctx.let_in.counts(&Key::Site(site.clone()), origin) {
+                inner.occupy(ctx, site);
+            }
             let told = Some((told(ctx, site, ctx.clock.now()), ctx.clock.moment()));
             inner.members.insert(site.clone(), Member { limits, weight: Weight::default(), told });
         }
@@ -119,14 +129,24 @@ impl SiteBudget {
     }
 
     /// True: no connection object leads here any more.
-    fn forget(&self, site: &ObjectName, now: Moment) -> bool {
+    fn forget(&self, ctx: &Context, site: &ObjectName) -> bool {
         let mut inner = lock(&self.inner);
         let known = inner.members.remove(site).is_some();
-        let woken = if known { inner.tighten(now) } else { Vec::new() };
+        let woken = if known { inner.tighten(ctx.clock.moment()) } else { Vec::new() };
         let empty = inner.members.is_empty();
         drop(inner);
         self.wake(woken);
+        if known {
+            self.vacate(ctx, site);
+        }
         empty
+    }
+
+    /// Nobody is asked any more about what is under way through this connection, so that nobody would tell when it has ended.
+    fn vacate(&self, ctx: &Context, site: &ObjectName) {
+        for who in refreshes(ctx, site).filter_map(|refresh| object_name(&*refresh)) {
+            self.leave(&who, ctx.clock.moment());
+        }
     }
 
     /// Whether starts are limited, and those before this process looked are still to be counted.
@@ -210,6 +230,15 @@ impl SiteBudget {
 }
 
 impl Inner {
+    /// What is under way through this connection takes its places.
+    fn occupy(&mut self, ctx: &Context, site: &ObjectName) {
+        for refresh in refreshes(ctx, site).filter(|refresh| is_followed(refresh)) {
+            if let Some(who) = object_name(&*refresh) {
+                self.budget.occupy(&who);
+            }
+        }
+    }
+
     /// Counts what status tells of this connection, once.
     fn count(&mut self, site: &ObjectName, now: Moment) {
         let told = self.members.get_mut(site).and_then(|member| member.told.take());
@@ -255,14 +284,23 @@ fn under_way<'a>(refresh: &ExtractRefresh, status: &'a ExtractRefreshStatus) -> 
     status.attempt.as_ref().filter(|attempt| attempt.learnt(&named) == Learnt::Here)
 }
 
-/// The resources that name this connection.
+/// Whether something is under way that is followed to its end there. Of what is being deleted, or cannot be understood, nothing is.
+fn is_followed(refresh: &ExtractRefresh) -> bool {
+    let attempt = refresh.status.as_ref().and_then(|status| under_way(refresh, status));
+    attempt.is_some_and(|attempt| !attempt.is_blocked())
+        && refresh.metadata.deletion_timestamp.is_none()
+        && Desired::parse(refresh, None).is_ok()
+}
+
+/// The resources that name this connection, our own newest writes included.
 fn refreshes(ctx: &Context, site: &ObjectName) -> impl Iterator<Item = Arc<ExtractRefresh>> {
     let site = site.clone();
     let names = move |refresh: &Arc<ExtractRefresh>| {
         let named = ConnectionName::from(&refresh.spec.site_ref);
         named.seen_from(&refresh.namespace().unwrap_or_default().into()) == site
     };
-    ctx.objects.refreshes.store.state().into_iter().filter(names)
+    let all = ctx.objects.refreshes.store.state().into_iter();
+    all.map(|refresh| ctx.objects.refreshes.cache.newest(refresh)).filter(names)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -148,11 +148,9 @@ impl<S: Reads> Connections<S> {
         Ok(link)
     }
 
-    /// Takes the session from the object if it leads elsewhere than the spec now says: nothing may go on at a place the user has left.
-    pub fn leave_other(&self, name: &ObjectName, origin: &str) {
-        if self.get(name).is_some_and(|link| link.key.origin != origin) {
-            self.unlink(name);
-        }
+    /// Takes the session from the object if it leads elsewhere than the spec now says: nothing may go on at a place the user has left. True: it did.
+    pub fn leave_other(&self, name: &ObjectName, origin: &str) -> bool {
+        self.get(name).is_some_and(|link| link.key.origin != origin) && self.unlink(name)
     }
 
     /// Remembers how the connection is, by a reason of `Ready`.

@@ -1,6 +1,7 @@
 //! `ExtractRefresh`: through which connection the job of an attempt is followed and cancelled: the one through which it was started.
 
 use super::context::Context;
+use super::extract_rights::{self, Right};
 use super::extracts::{Act, may_send};
 use super::lanes::Priority;
 use super::reconcile::Plan;
@@ -56,8 +57,17 @@ pub async fn cancel(
     job: JobId,
 ) -> Option<Answer> {
     let me = super::index::object_name(object)?;
-    let at = connection(&me, &(&object.spec.site_ref).into(), attempt)?;
-    if !may_send(ctx, &at, session) {
+    let named = (&object.spec.site_ref).into();
+    let learnt = attempt.learnt(&named);
+    let at = learnt.connection(&named)?;
+    match extract_rights::of_job(ctx, &me, (at, session), &job).await {
+        Ok(Right::Given) => {}
+        Ok(Right::Denied | Right::Unknown) | Err(_) => {
+            tracing::warn!(object = %object.name_any(), %job, "the job is not cancelled: its content is not known to be allowed");
+            return Some(Answer::CancelSent(Err(())));
+        }
+    }
+    if !may_send(ctx, &at.seen_from(&me.namespace), session) {
         return None;
     }
     let result = session.client.cancel(&job).await.map_err(|error| {

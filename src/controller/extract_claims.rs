@@ -116,10 +116,7 @@ fn rivals(ctx: &Context, desired: &Desired, sites: &[ObjectName], found: &Found)
 /// stands in the status of one that is not may be anybody's word, unless the platform keeps it.
 fn same_site(ctx: &Context, at: &ObjectName, found: &Found) -> Vec<ObjectName> {
     let Some(origin) = ctx.sites.get(at).map(|link| link.key.origin) else { return Vec::new() };
-    let now = ctx.clock.moment();
-    let counts = |name: &ObjectName| {
-        name == at || name.is_cluster() || ctx.let_in.counts(&Key::Site(name.clone()), &origin, now)
-    };
+    let counts = |name: &ObjectName| name == at || ctx.let_in.counts(&Key::Site(name.clone()), &origin);
     let leads = |object: &TableauSite| {
         let name = object_name(object).filter(counts)?;
         // One LUID could in theory stand on two servers.

@@ -24,7 +24,7 @@ use crate::model::tenancy::Access;
 use crate::model::time::{ClockReading, Moment, add};
 use crate::tableau::{IdentityError, TableauError};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -163,13 +163,18 @@ fn formers(
     extract::formers(stored, &desired.site).into_iter().map(|site| (site.clone(), view(&site))).collect()
 }
 
-/// Which of them are being deleted.
-fn leaving(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus) -> BTreeSet<ConnectionName> {
-    let leaves = |site: &ConnectionName| {
-        let object = ctx.objects.site(&site.seen_from(&desired.name.namespace));
-        object.is_some_and(|object| standing(&*object) == Standing::Leaving)
+/// Which of them are being deleted, and since when.
+fn leaving(
+    ctx: &Context,
+    desired: &Desired,
+    stored: &ExtractRefreshStatus,
+) -> BTreeMap<ConnectionName, Timestamp> {
+    let since = |site: &ConnectionName| {
+        let object = ctx.objects.site(&site.seen_from(&desired.name.namespace))?;
+        object.metadata.deletion_timestamp.as_ref().map(|at| at.0)
     };
-    extract::formers(stored, &desired.site).into_iter().filter(leaves).collect()
+    let formers = extract::formers(stored, &desired.site).into_iter();
+    formers.filter_map(|site| since(&site).map(|since| (site, since))).collect()
 }
 
 fn jobs_view(snapshot: &SiteSnapshot) -> JobsView {

@@ -3,8 +3,10 @@
 use super::context::Context;
 use super::extract_claims::heir;
 use super::extract_observed::observe;
+use super::extract_rights::{self, Right};
 use super::extract_warnings;
 use super::extracts::{Act, Extracts, POST_DEADLINE, may_send, site_of};
+use super::index::object_name;
 use super::lanes::Priority;
 use super::reconcile::{Plan, Planned};
 use super::site::{Hint, SiteSession};
@@ -30,6 +32,15 @@ pub async fn send(
     let at = &write.site().map_or_else(|| site_of(object), |site| site.seen_from(&namespace));
     // Signed in before the fence is looked at, as for a refresh.
     let _ = session.client.site().await;
+    match right(ctx, object, session, write).await {
+        Ok(Right::Given) => {}
+        Ok(Right::Denied) => return Some(ScheduleAck::Failed(ScheduleFailure::NotAllowed)),
+        // Nothing was changed, and the next try asks again.
+        Ok(Right::Unknown) | Err(TableauError::Ambiguous) => {
+            return Some(ScheduleAck::Failed(ScheduleFailure::NotSent));
+        }
+        Err(error) => return Some(ScheduleAck::Failed(failure(error))),
+    }
     if !may_send(ctx, at, session) {
         return None;
     }
@@ -71,6 +82,25 @@ pub async fn send(
         }
         Err(error) => ScheduleAck::Failed(failure(error)),
     })
+}
+
+/// Whether the task that a write changes may be touched: its id is what a status says.
+async fn right(
+    ctx: &Context,
+    object: &ExtractRefresh,
+    session: &Arc<SiteSession>,
+    write: &ScheduleWrite,
+) -> Result<Right, TableauError> {
+    let task = match write {
+        ScheduleWrite::Update { task, .. } | ScheduleWrite::Delete { task, .. } => task,
+        // Made on the target, which was judged.
+        ScheduleWrite::Create { .. } | ScheduleWrite::Attach { .. } | ScheduleWrite::MakeShared { .. } => {
+            return Ok(Right::Given);
+        }
+    };
+    let Some(me) = object_name(object) else { return Ok(Right::Unknown) };
+    let at = write.site().cloned().unwrap_or_else(|| (&object.spec.site_ref).into());
+    extract_rights::of_task(ctx, &me, (&at, session), task).await
 }
 
 /// The pass that sends a write, through the connection that it is for.

@@ -90,12 +90,15 @@ impl Subject for Extracts {
         }
         let rest = |status| Planned { status, plan: Plan::Rest, again: None, notes: Vec::new(), seen: None };
         if object.metadata.deletion_timestamp.is_some() {
-            // Running jobs are not cancelled, and nothing new is started.
+            // Running jobs are not cancelled, and nothing new is started. Nor are they followed: a finalizer of somebody's keeps no place.
+            leave(ctx, object);
             return extract_schedules::part(ctx, object, stored, now);
         }
         let desired = match parse(ctx, object) {
             Ok(desired) => desired,
             Err(why) => {
+                // Until it can be understood again nothing is followed.
+                leave(ctx, object);
                 let generation = object.metadata.generation.unwrap_or_default();
                 return rest(extract::unsupported(stored, &why, generation, now));
             }
@@ -383,10 +386,8 @@ fn budgeted(
     now: Timestamp,
 ) -> BudgetView {
     let (budget, moment) = (&session.budget, ctx.clock.moment());
-    let let_in = ctx.sites.get(at).is_some_and(|link| {
-        let site = Key::Site(at.clone());
-        ctx.let_in.counts(&site, &link.key.origin, moment)
-    });
+    let counts = |origin: &str| ctx.let_in.counts(&Key::Site(at.clone()), origin);
+    let let_in = ctx.sites.get(at).is_some_and(|link| counts(&link.key.origin));
     match (decision.starts, &decision.status.attempt) {
         (true, _) => match budget.ask(&desired.name, desired.priority, moment) {
             Grant::Granted => BudgetView::Free,
@@ -462,11 +463,18 @@ pub(super) fn notes(notes: Vec<extract::Note>) -> Vec<Note> {
         .collect()
 }
 
-/// Gives up the place of a resource that is gone.
+/// A resource is gone.
 pub fn forget(ctx: &Context, refresh: &ExtractRefresh) {
     if let Some(name) = object_name(refresh) {
         extract_schedules::remember(ctx, &name, None);
         reports::forget(ctx, &name);
+    }
+    leave(ctx, refresh);
+}
+
+/// Gives up its places on every site.
+fn leave(ctx: &Context, refresh: &ExtractRefresh) {
+    if let Some(name) = object_name(refresh) {
         leave_others(ctx, &name, None);
     }
 }

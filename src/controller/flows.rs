@@ -2,10 +2,9 @@
 
 use super::ahead;
 use super::context::{Context, Objects};
-use super::heirs;
-use super::index::{Denied, Dependent, Key};
+use super::flow_claims;
+use super::index::{Denied, Dependent};
 use super::lanes::{Priority, Waker};
-use super::let_in;
 use super::publish;
 use super::reconcile::{Note, Plan, Planned, Subject};
 use super::tenants;
@@ -14,10 +13,8 @@ use super::workspace::{DeploymentView, Health, WorkspaceSession};
 use crate::api::{Conditioned, FINALIZER, FlowDeployment, FlowDeploymentStatus};
 use crate::model::conditions;
 use crate::model::connection::{DesiredWorkspace, Standing, standing};
-use crate::model::feeds::Feed;
 use crate::model::flow::{
-    self, Ack, Claimant, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView, Write,
-    WriteKind,
+    self, Ack, Desired, Failure, Observed, Part, Place, Step, Turn, Values, WorkspaceView, Write, WriteKind,
 };
 use crate::model::ids::{DeploymentName, ObjectName};
 use crate::model::pace::Load;
@@ -26,7 +23,6 @@ use crate::prefect::PrefectError;
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -225,7 +221,7 @@ fn observe(
     stored: &FlowDeploymentStatus,
 ) -> Observed {
     let deployment = ahead::view(session, &place.deployment);
-    let others = claimants(ctx, &desired.name, at, &place.deployment);
+    let others = flow_claims::claimants(ctx, desired, at, &place.deployment, &deployment);
     let moment = ctx.clock.moment();
     let workspace = ctx.objects.workspace(at);
     Observed {
@@ -236,8 +232,8 @@ fn observe(
         standing: workspace.map_or(Standing::Unheld, |object| standing(&*object)),
         cloud: ahead::leads_to_cloud(ctx, desired),
         values,
-        claim: flow::claim(desired, &deployment, &others),
-        heir: heirs::heir(ctx, desired, place, at, &others),
+        claim: flow::claim(desired, &deployment, &others.all),
+        heir: flow_claims::heir(ctx, desired, place, at, &others.present),
         deployment,
         clock: session.and_then(|s| s.client.clock()).map(|reading| reading.lower(moment)),
         cleanup_deadline: ctx.cleanup_deadline,
@@ -246,7 +242,7 @@ fn observe(
 }
 
 /// Whether the connection that the spec names allows what the spec asks of it.
-fn access(ctx: &Context, desired: &Desired) -> Access {
+pub(super) fn access(ctx: &Context, desired: &Desired) -> Access {
     let (flow, namespace) = (&desired.deployment.flow, &desired.name.namespace);
     tenants::flow(ctx, namespace, &desired.workspace, flow, &desired.work_pool)
 }
@@ -320,43 +316,6 @@ pub fn workspace_view(ctx: &Context, name: &ObjectName) -> WorkspaceView {
                 .unwrap_or_else(|| PROGRESSING.into()),
         },
     }
-}
-
-/// Other `FlowDeployment`s that declare the same deployment, or leave it, in any workspace object that leads to the same API and is let in there.
-pub(super) fn claimants(
-    ctx: &Context,
-    me: &ObjectName,
-    at: &ObjectName,
-    deployment: &DeploymentName,
-) -> Vec<Claimant> {
-    let let_in: Vec<ObjectName> = let_in::same_api(ctx, at)
-        .into_iter()
-        .filter(|workspace| workspace == at || let_in::counts(ctx, workspace))
-        .collect();
-    let dependents: BTreeSet<Dependent> = let_in
-        .iter()
-        .flat_map(|workspace| {
-            ctx.index.dependents(&Key::Feed(workspace.clone(), Feed::Deployment(deployment.clone())))
-        })
-        .collect();
-    dependents
-        .into_iter()
-        .filter_map(|who| match &who {
-            Dependent::Flow(name) if name != me => {
-                let object = ctx.objects.flows.get(name)?;
-                let other = Desired::parse(&object, &ctx.instance).ok()?;
-                let workspace = other.workspace.seen_from(&other.name.namespace);
-                // The index also knows the place somebody is leaving.
-                let wants = other.deployment == *deployment && let_in.contains(&workspace);
-                let status = object.status.clone().unwrap_or_default();
-                let claimant = Claimant::of(&other, &status, &access(ctx, &other), wants)?;
-                // Whoever is not let in stands in the way at a start at most, and is given nothing.
-                let prepared = claimant.prepared && let_in::is_proven(ctx, &workspace);
-                Some(Claimant { prepared, ..claimant })
-            }
-            Dependent::Flow(_) | Dependent::Refresh(_) => None,
-        })
-        .collect()
 }
 
 /// Sends it; of a failure also at which part of it.

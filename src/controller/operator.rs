@@ -13,7 +13,7 @@ use super::flows::Flows;
 use super::index::Index;
 use super::lanes::Lanes;
 use super::ledger::Ledger;
-use super::let_in::{self, LetIn};
+use super::let_in::LetIn;
 use super::publish::Ours;
 use super::reconcile::{Subject, error_policy, reconcile};
 use super::reports::{self, Reports};
@@ -216,27 +216,20 @@ async fn begin(
     tracing::info!("caches are filled");
     let mut leading = ctx.lease.leading();
     let mut led = false;
-    let mut starts = None;
     loop {
         let leads = *leading.borrow_and_update() != Leading::No;
         if leads != led {
             ctx.metrics.leads(leads);
             led = leads;
             if leads {
-                let now = ctx.clock.moment();
-                starts = Some(Box::pin(tokio::time::sleep(ctx.let_in.begin(now).since(now))));
                 for everybody in &all {
                     // A closed channel: its controller has ended.
                     let _ = everybody.send(());
                 }
             }
         }
-        tokio::select! {
-            changed = leading.changed() => if changed.is_err() { return },
-            _ = OptionFuture::from(starts.as_mut()), if starts.is_some() => {
-                starts = None;
-                let_in::started(&ctx);
-            }
+        if leading.changed().await.is_err() {
+            return;
         }
     }
 }

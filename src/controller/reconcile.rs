@@ -302,7 +302,9 @@ async fn acknowledge<S: Subject>(
 /// Whether the API server can never take what was sent: it is no valid object.
 fn is_refused(error: &Error) -> bool {
     match error {
-        Error::Kube(error) => matches!(&**error, kube::Error::Api(status) if matches!(status.code, 400 | 422)),
+        Error::Kube(error) => {
+            matches!(&**error, kube::Error::Api(status) if matches!(status.code, 400 | 422))
+        }
         Error::Conflict | Error::NotLeading | Error::Panic => false,
     }
 }

@@ -109,7 +109,7 @@ fn lost(interest: &Interest, next: &Contents) -> BTreeMap<TargetKind, BTreeSet<L
 }
 
 /// Path of every project. A project whose parent is not visible has none: nothing can be said about where it lies.
-fn paths(projects: &[Project]) -> HashMap<ProjectId, ProjectPath> {
+pub(super) fn paths(projects: &[Project]) -> HashMap<ProjectId, ProjectPath> {
     let by_id: HashMap<&ProjectId, &Project> = projects.iter().map(|p| (&p.id, p)).collect();
     projects
         .iter()

@@ -104,9 +104,10 @@ where
             Ok(spec) => connect(ctx, &name, object, spec, &status),
             Err(_) => Connected { state: ConnectionState::Connecting, site: None, fingerprint: None },
         };
-        if let Ok(spec) = &spec {
-            let_in::heard(ctx, &Key::Site(name.clone()), &spec.origin(), &connected.state);
-        }
+        let told = spec
+            .as_ref()
+            .ok()
+            .and_then(|spec| let_in::heard(ctx, &Key::Site(name.clone()), &spec.origin(), &connected.state));
         if let (ConnectionState::Connected { .. }, Some(site)) = (&connected.state, &connected.site) {
             status.site_luid = Some(site.luid.to_string());
             status.rest_api_version = Some(site.rest_api_version.clone());
@@ -115,7 +116,7 @@ where
         let generation = object.metadata.generation.unwrap_or_default();
         let kept = in_use::look(ctx, &Key::Site(name.clone()), object);
         keep = kept.keep;
-        again = kept.again.map(|wait| add(now, wait));
+        again = kept.again.into_iter().chain(told).min().map(|wait| add(now, wait));
         // A rule that cannot be read allows nothing, and takes nothing from those whom others allow something.
         let spec = rules.and(spec);
         let mut verdicts = site_verdicts(&spec, &connected.state);
@@ -156,7 +157,9 @@ fn connect(
     status: &TableauSiteStatus,
 ) -> Connected {
     let origin = spec.origin();
-    ctx.sites.leave_other(name, &origin);
+    if ctx.sites.leave_other(name, &origin) {
+        ctx.budgets.forget(ctx, name);
+    }
     let Access { to, credential, way } = match (access(ctx, name, spec), ctx.sites.get(name)) {
         (Ok(found), _) => found,
         // What is signed in stays so: a Secret that is gone for a moment must not stop what runs. Where the connection goes too, it is the
@@ -296,5 +299,5 @@ pub fn forget(ctx: &Context, name: &ObjectName) {
 fn let_go(ctx: &Context, name: &ObjectName) {
     ctx.secrets.follow(&Referrer::Site(name.clone()), &[]);
     ctx.sites.forget(name);
-    ctx.budgets.forget(name, ctx.clock.moment());
+    ctx.budgets.forget(ctx, name);
 }

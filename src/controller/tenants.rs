@@ -4,7 +4,9 @@ use super::context::Context;
 use super::extract_observed::source_of;
 use super::index::{Denied, Dependent};
 use super::watches;
-use crate::api::{ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectAllow};
+use crate::api::{
+    ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectAllow, TargetKind,
+};
 use crate::model::extract::{self, Found, ProjectPath, Target};
 use crate::model::feeds::Feed;
 use crate::model::ids::{ConnectionName, ObjectName};
@@ -204,8 +206,6 @@ pub fn extract(ctx: &Context, desired: &extract::Desired, found: Option<&Found>)
     if !ctx.tenants.serves_cluster {
         return tenancy::not_served(&at.site());
     }
-    let object = ctx.objects.cluster_sites.get(&at.seen_from(namespace));
-    let rules = Rules::of(object.as_ref().map(|object| object.spec.allow.as_deref()));
     let target = match (&desired.target, found) {
         (Target::Named { path, name, .. }, _) => Some((Some(path.clone()), name.as_str())),
         (Target::Luid { .. }, Some(found)) => {
@@ -221,9 +221,32 @@ pub fn extract(ctx: &Context, desired: &extract::Desired, found: Option<&Found>)
         by_luid: matches!(desired.target, Target::Luid { .. }),
         server_schedules: named.collect(),
     };
+    site(ctx, namespace, at, &request)
+}
+
+/// Whether a resource of this namespace may refresh a content that lies there.
+pub fn content(
+    ctx: &Context,
+    namespace: &Arc<str>,
+    at: &ConnectionName,
+    kind: TargetKind,
+    (path, name): (Option<&ProjectPath>, &str),
+) -> Access {
+    if !at.is_cluster() {
+        return Access::Allowed;
+    }
+    if !ctx.tenants.serves_cluster {
+        return tenancy::not_served(&at.site());
+    }
+    let target = Some((path.cloned(), name));
+    site(ctx, namespace, at, &ExtractRequest { kind, target, by_luid: true, server_schedules: Vec::new() })
+}
+
+fn site(ctx: &Context, namespace: &Arc<str>, at: &ConnectionName, request: &ExtractRequest) -> Access {
+    let object = ctx.objects.cluster_sites.get(&at.seen_from(namespace));
+    let rules = Rules::of(object.as_ref().map(|object| object.spec.allow.as_deref()));
     let labels = ctx.tenants.labels(namespace);
-    let who = Tenant { namespace, labels: labels.as_deref() };
-    tenancy::extract(rules, at, who, &request)
+    tenancy::extract(rules, at, Tenant { namespace, labels: labels.as_deref() }, request)
 }
 
 /// Whether a content may be seen that is not where the spec says.

@@ -82,10 +82,12 @@ fn on_a_workspace<K: ResourceExt>(ctx: &Context, event: &Event<K>, ruled: impl F
             }
         }
         Event::InitDone => {
-            for (name, _) in ctx.workspaces.all() {
-                if ctx.objects.workspace(&name).is_none() {
-                    workspaces::forget(ctx, &name);
-                    wake_all(ctx, &Key::Workspace(name));
+            // Also those that had no session.
+            for key in ctx.let_in.known() {
+                let Key::Workspace(name) = &key else { continue };
+                if ctx.objects.workspace(name).is_none() {
+                    workspaces::forget(ctx, name);
+                    wake_all(ctx, &key);
                 }
             }
         }
@@ -122,10 +124,11 @@ fn on_a_site<K: ResourceExt>(ctx: &Context, event: &Event<K>, ruled: impl Fn(&K,
             }
         }
         Event::InitDone => {
-            for (name, _) in ctx.sites.all() {
-                if ctx.objects.site(&name).is_none() {
-                    sites::forget(ctx, &name);
-                    wake_all(ctx, &Key::Site(name));
+            for key in ctx.let_in.known() {
+                let Key::Site(name) = &key else { continue };
+                if ctx.objects.site(name).is_none() {
+                    sites::forget(ctx, name);
+                    wake_all(ctx, &key);
                 }
             }
         }

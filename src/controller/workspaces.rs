@@ -22,6 +22,7 @@ use crate::model::connection::{
     support, workspace_verdicts,
 };
 use crate::model::ids::ObjectName;
+use crate::model::time::add;
 use crate::prefect::{PrefectError, Server};
 use crate::runtime::metrics::Kind;
 use async_trait::async_trait;
@@ -81,7 +82,7 @@ where
     S::Object: HasStatus<Status = PrefectWorkspaceStatus>,
 {
     let mut status = object.status.clone().unwrap_or_default();
-    let (mut notes, mut keep) = (Vec::new(), Keep::Rest);
+    let (mut notes, mut keep, mut again) = (Vec::new(), Keep::Rest, None);
     if let Some(name) = object_name(object).filter(|_| !in_use::gone(object)) {
         let spec = DesiredWorkspace::parse(object);
         let state = match &spec {
@@ -97,7 +98,7 @@ where
             }
         };
         if let Ok(spec) = &spec {
-            let_in::heard(ctx, &Key::Workspace(name.clone()), &spec.api_url, &state);
+            again = let_in::heard(ctx, &Key::Workspace(name.clone()), &spec.api_url, &state);
         }
         if let ConnectionState::Connected { .. } = &state
             && let Some(session) = ctx.workspaces.get(&name).map(|link| link.session)
@@ -122,7 +123,7 @@ where
         }
     }
     let plan = in_use::plan(keep, object.status.as_ref() == Some(&status));
-    Planned { status, plan, again: None, notes, seen: () }
+    Planned { status, plan, again: again.map(|wait| add(now, wait)), notes, seen: () }
 }
 
 /// Whether what the status says stands until the server has answered or failed to, which takes a call's deadline at most. So neither a start of

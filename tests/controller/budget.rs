@@ -223,6 +223,35 @@ async fn what_is_told_by_who_is_not_let_in_uses_up_nothing() {
     }
 }
 
+/// A status says that something is under way, and a finalizer of their own keeps what they have deleted: it takes nobody the place.
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_and_stays_keeps_no_place() {
+    for token in ["guessed", "value"] {
+        let mut world = World::new();
+        world.scope = Scope::Cluster;
+        world.server.put("namespaces", resources::namespace("small")).unwrap();
+        site(&world, NAMESPACE, &json!({"maxConcurrentRefreshes": 1}));
+        site(&world, "small", &json!({}));
+        world.secret("small", "tableau", &[("name", "token"), ("secret", token)]);
+        world.publish("theirs");
+        let mut theirs = resources::extract_refresh("small", "theirs", "acme", ("Finance", "theirs"), &[]);
+        theirs["metadata"]["finalizers"] = json!(["example.com/theirs"]);
+        world.server.put("extractrefreshes", theirs).unwrap();
+        let attempt = json!({
+            "id": "1", "phase": "Submitted", "jobId": "long", "intendedAt": world.now(), "fence": world.now(),
+            "site": "acme", "siteLuid": "s", "kind": "Datasource", "luid": "l", "refreshType": "Full",
+        });
+        let says = json!({"status": {"attempt": attempt}});
+        world.server.merge("extractrefreshes", "small", "theirs", &says).unwrap();
+        let services = Arc::new(Guarded(world.prefect.clone(), world.tableau.clone()));
+        assert!(!world.server.remove("extractrefreshes", "small", "theirs").unwrap(), "it stays");
+        let _operator = world.operator_with("one", "feedwater", Some(services));
+        demand(&world, NAMESPACE, "ours");
+        sleep(POLL * 10).await;
+        assert!(world.exr("ours")["status"]["history"].is_array(), "{token}: {:#}", world.exr("ours"));
+    }
+}
+
 /// A start that Tableau refuses has used nothing up.
 #[tokio::test(start_paused = true)]
 async fn what_was_refused_leaves_its_place_to_others() {

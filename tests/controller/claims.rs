@@ -1,9 +1,10 @@
 //! Who may act on an extract or a deployment that two resources mean.
 
 use crate::budget::Guarded;
+use crate::remote::{Service, Trouble};
 use crate::tenants::{SITES, allowed, label, rule};
 use crate::turning::{Attack, to_the_cluster};
-use crate::world::{NAMESPACE, POLL, Process, World};
+use crate::world::{INSTANCE, NAMESPACE, POLL, Process, World};
 use feedwater::api::FINALIZER;
 use feedwater::model::ids::Luid;
 use feedwater::settings::Scope;
@@ -11,6 +12,7 @@ use feedwater::tableau::JobStatus;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::sleep;
 use world::resources::{self, condition};
 
@@ -190,6 +192,76 @@ async fn who_waits_goes_on_when_the_other_is_let_in_no_more() {
     world.secret(OTHER, "tableau", &[("name", "token"), ("secret", "guessed")]);
     world.until("the younger has its turn", |world| world.jobs_of(&luid) == 2).await;
     assert!(!conflict(&world));
+}
+
+/// An outage at a start that lasts longer than anybody is waited for: who comes back first has by that nothing of the others'.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_first_after_a_long_outage_takes_nothing_from_the_others() {
+    let world = shared(Some("value"));
+    let luid = world.publish("orders");
+    world.server.put("extractrefreshes", refresh(NAMESPACE)).unwrap();
+    let first = world.operator("one");
+    world.until("the older is refreshed", |world| world.jobs_of(&luid) == 1).await;
+    world.settle().await;
+    first.kill();
+
+    let down = Arc::new(AtomicBool::new(true));
+    let is_down = down.clone();
+    world.troubles.on_call(move |call| match call.service {
+        Service::Tableau if is_down.load(Ordering::SeqCst) => Trouble::Lose,
+        Service::Tableau | Service::Prefect => Trouble::None,
+    });
+    world.server.remove("secrets", NAMESPACE, "tableau").unwrap();
+    world.server.put("extractrefreshes", refresh(OTHER)).unwrap();
+    let _second = world.operator("two");
+    sleep(POLL * 20).await;
+    down.store(false, Ordering::SeqCst);
+    let back = |world: &World| {
+        let site = world.server.object("tableausites", OTHER, "acme").unwrap();
+        condition(&site, "Ready") == Some(("True", "Connected"))
+    };
+    world.until("the younger is back", back).await;
+    sleep(POLL * 2).await;
+    world.secret(NAMESPACE, "tableau", &[("name", "token"), ("secret", "value")]);
+    sleep(POLL * 30).await;
+    let younger = world.server.object("extractrefreshes", OTHER, "orders").unwrap();
+    assert_eq!(world.jobs_of(&luid), 1, "{younger:#}");
+    assert_eq!(condition(&younger, "Ready"), Some(("False", "TargetConflict")));
+}
+
+/// However long it is suspended, and over a restart. Where it leads elsewhere whoever waits for it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_deployment_stays_its_holders_while_its_connection_is_suspended() {
+    let world = shared(Some("value"));
+    let change = |spec: &Value| {
+        world.server.merge("prefectworkspaces", OTHER, "prod", &json!({ "spec": spec })).unwrap();
+    };
+    change(&json!({"auth": null}));
+    let mut theirs = World::flow("orders");
+    theirs["metadata"]["namespace"] = json!(OTHER);
+    world.server.put("flowdeployments", theirs).unwrap();
+    let first = guarded(&world, "one");
+    let marked = |world: &World, namespace: &str| {
+        let mark = format!("feedwater:{INSTANCE}/{namespace}/orders");
+        world.prefect.state().deployments.values().any(|there| there.tags.contains(&mark))
+    };
+    world.until("it is made", |world| marked(world, OTHER)).await;
+    sleep(POLL * 12).await;
+    change(&json!({"suspend": true}));
+    let mut ours = World::flow("orders");
+    ours["spec"]["adoptionPolicy"] = json!("Adopt");
+    world.server.put("flowdeployments", ours).unwrap();
+    let conflict =
+        |world: &World| condition(&world.flow_object("orders"), "Ready") == Some(("False", "TargetConflict"));
+    world.until("the other one is told", conflict).await;
+    first.kill();
+    let _second = guarded(&world, "two");
+    sleep(POLL * 30).await;
+    assert!(conflict(&world) && marked(&world, OTHER), "{:#}", world.flow_object("orders"));
+
+    change(&json!({"apiUrl": "https://elsewhere.example/api"}));
+    world.until("the other one has its turn", |world| marked(world, NAMESPACE)).await;
+    assert!(!marked(&world, OTHER));
 }
 
 /// A server of their own calls a job running for ever; then they name the connection of the cluster, and a content that they may not have there.

@@ -32,6 +32,7 @@ mod script;
 mod sign_in;
 mod site_suspended;
 mod stage;
+mod status_told;
 #[allow(dead_code)] // what only tests of the clients need
 #[path = "../clients/stub.rs"]
 mod stub;

@@ -52,7 +52,7 @@ impl Services for Two {
 pub struct Attack {
     pub world: World,
     pub evil: Evil,
-    salaries: Luid,
+    pub salaries: Luid,
     operator: Option<Process>,
 }
 
@@ -106,7 +106,7 @@ impl Attack {
     }
 
     /// Calls to the platform's Tableau that have this in them.
-    fn named(&self, id: &str) -> Vec<String> {
+    pub fn named(&self, id: &str) -> Vec<String> {
         let calls = self.world.tableau.state().calls.clone();
         calls.into_iter().filter(|call| call.split(' ').any(|word| word == id)).collect()
     }

@@ -276,7 +276,7 @@ impl Sim {
             baseline: prefect_clock.map(|_| d.created_at + skew - SignedDuration::from_secs(1)),
             tableau_clock: process.tableau_clock.map(|reading| bounds(reading, now)),
             formers: BTreeMap::new(),
-            leaving: std::collections::BTreeSet::new(),
+            leaving: std::collections::BTreeMap::new(),
             apart: Apart::default(),
             cleanup_deadline: Duration::from_secs(600),
             jobs: JobsView {

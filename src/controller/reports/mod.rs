@@ -244,9 +244,7 @@ fn site(ctx: &Context, refresh: &ObjectName, beside: Option<&str>) -> Site {
         return Site { identity: identity(""), otherwise: None };
     };
     let origin = ctx.objects.site(&at).and_then(|site| Some(DesiredSite::parse(&site).ok()?.origin()));
-    let counts = |origin: &String| {
-        at.is_cluster() || ctx.let_in.counts(&Key::Site(at.clone()), origin, ctx.clock.moment())
-    };
+    let counts = |origin: &String| ctx.let_in.counts(&Key::Site(at.clone()), origin);
     let by_name = identity(&at.to_string());
     match origin {
         Some(origin) if counts(&origin) => Site { identity: identity(&origin), otherwise: Some(by_name) },

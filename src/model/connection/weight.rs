@@ -49,8 +49,8 @@ impl Weight {
         matches!(self, Self::Untried | Self::Proven)
     }
 
-    /// Whether what is declared through it stands in the way of others. `starts`: this process has just begun to act, so that many a connection that
-    /// was let in before has not been tried yet, or the place is away for a moment; whoever comes first is not to lose what is his by that.
+    /// Whether what is declared through it stands in the way of others. `starts`: nobody was let in there since this process began to act, or the first
+    /// one just now, so that many a connection that was let in before has not been tried yet; whoever was there first is not to lose what is his by that.
     pub fn claims(self, starts: bool) -> bool {
         match self {
             Self::Proven => true,

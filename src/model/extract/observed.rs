@@ -10,7 +10,7 @@ use crate::model::runs::StateType;
 use crate::model::tenancy::Access;
 use crate::model::time::Moment;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub struct Observed {
     pub site: SiteView,
     /// Others, through which something in status was learnt ([`super::formers`]).
     pub formers: BTreeMap<ConnectionName, SiteView>,
-    /// Those of them that are being deleted, and wait for what is to be taken away through them.
-    pub leaving: BTreeSet<ConnectionName>,
+    /// Those of them that are being deleted, and wait for what is to be taken away through them; and since when.
+    pub leaving: BTreeMap<ConnectionName, Timestamp>,
     /// Whether it allows what the spec asks of it; if not, the target is `Unread`.
     pub access: Access,
     /// Whether that connection waits for us when it is deleted.

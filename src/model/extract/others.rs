@@ -201,7 +201,9 @@ fn adopt(
     let adopted = Attempt {
         phase: AttemptPhase::Submitted,
         // What it contains later on, too, it contains as what it is, not as what we would have started.
-        refresh_type: kind.filter(|_| attempt.refresh_type == RefreshType::Full).unwrap_or(RefreshType::Incremental),
+        refresh_type: kind
+            .filter(|_| attempt.refresh_type == RefreshType::Full)
+            .unwrap_or(RefreshType::Incremental),
         job_id: Some(job.id.as_str().to_owned()),
         origin: Some(JobOrigin::Adopted),
         seen: proof.seen,

@@ -130,7 +130,7 @@ pub fn heir(others: &[Claimant]) -> Heir {
 /// Whose mark a deployment carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// Ours, or none on the very deployment that we made (somebody removed the tag).
+    /// Ours, or none on the very deployment that we made (somebody removed the tag), unless its connection has the rights of others.
     Us,
     /// Nobody's.
     Nobody,
@@ -151,7 +151,8 @@ pub(super) fn owner(d: &Desired, status: &FlowDeploymentStatus, there: &Deployme
     }
     match marks().next() {
         Some(whose) => Owner::Gone(whose.clone()),
-        None if is_made(d, status, there) => Owner::Us,
+        // Through a connection of the cluster only the mark says so, which whoever may write a status cannot set.
+        None if is_made(d, status, there) && !d.place(status).workspace.is_cluster() => Owner::Us,
         None => Owner::Nobody,
     }
 }

@@ -6,7 +6,7 @@ use super::super::Pass;
 use super::super::learnt::{self, Learnt};
 use super::super::observed::{IntentView, SiteView};
 use super::plan::Round;
-use super::{Write, told};
+use super::{Failure, Write, told};
 use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy, ScheduleStatus, Time};
 use crate::model::ids::{ConnectionName, TaskId};
 use crate::model::time::add;
@@ -103,7 +103,12 @@ impl Round {
             SiteView::NotReady { .. } => Departs::Waits(deadline),
             SiteView::Ready { .. } => {
                 let memory = p.o.schedules.memory.as_ref();
-                let waits = memory.and_then(|m| m.waits(&write.about(s), p.generation, p.now)).is_some();
+                let about = write.about(s);
+                let tried = memory.and_then(|memory| memory.of(&about, p.generation));
+                if tried.is_some_and(|tried| tried.failure == Some(Failure::NotAllowed)) {
+                    return Departs::Left(format!("{} does not allow what it refreshes", site.site()));
+                }
+                let waits = memory.and_then(|m| m.waits(&about, p.generation, p.now)).is_some();
                 if waits && p.now >= deadline { Departs::Left(refuses(site)) } else { Departs::Goes(write) }
             }
         }
@@ -123,7 +128,7 @@ impl Round {
 }
 
 /// The connection that the spec names tells nothing, so that nobody knows what stays. Whoever deletes a former one is not kept waiting for that longer
-/// than the cleanup deadline. Returns when that is.
+/// than the cleanup deadline, which counts from the deletion, or from the turn if that came later. Returns when that is.
 pub(super) fn unheard(p: &mut Pass, s: &mut ExtractRefreshStatus) -> Option<Timestamp> {
     if p.d.schedules.management == ManagementPolicy::Observe || p.d.suspend {
         return None;
@@ -133,10 +138,8 @@ pub(super) fn unheard(p: &mut Pass, s: &mut ExtractRefreshStatus) -> Option<Time
     for entry in s.schedules.iter_mut().filter(|entry| entry.task_id.is_some()) {
         let Learnt::At(site) = entry.learnt(&p.d.site) else { continue };
         let Time(since) = *entry.left_at.get_or_insert(Time(p.now));
-        let deadline = add(since, p.o.cleanup_deadline);
-        if !p.o.leaving.contains(&site) {
-            continue;
-        }
+        let Some(deleted) = p.o.leaving.get(&site) else { continue };
+        let deadline = add(since.max(*deleted), p.o.cleanup_deadline);
         if p.now < deadline {
             waits(deadline);
             continue;
@@ -148,7 +151,7 @@ pub(super) fn unheard(p: &mut Pass, s: &mut ExtractRefreshStatus) -> Option<Time
     let intent = s.schedule_intent.clone();
     if let Some(intent) = intent
         && let Learnt::At(site) = intent.learnt(&p.d.site)
-        && p.o.leaving.contains(&site)
+        && p.o.leaving.contains_key(&site)
     {
         match follow(p, &Learnt::At(site)) {
             Followed::Lost(why) => {

@@ -71,13 +71,14 @@ pub(super) fn inherit(p: &mut Pass, s: &mut ExtractRefreshStatus, idle: bool) ->
     Act::Nothing
 }
 
-/// Whether it is a task of our target as far as we can tell ourselves: the other one learnt it through the very connection that we use, or that one
-/// shows it on the target. The word of another namespace's resource is not enough.
+/// Whether it is a task of our target as far as we can tell ourselves: the other one learnt it through the very connection of our namespace that we
+/// use, or ours shows it on the target. The word of another namespace's resource is not enough.
 fn is_proven(p: &Pass, estate: &Estate, entry: &ScheduleStatus) -> bool {
     let ours = p.d.site.seen_from(&p.d.name.namespace);
     let theirs =
         entry.site.as_deref().map(|site| ConnectionName::parse(site).seen_from(&estate.from.namespace));
-    if theirs == Some(ours) {
+    // Where the connection has the rights of others, what a status says is not enough either.
+    if theirs == Some(ours) && !p.d.site.is_cluster() {
         return true;
     }
     let (TasksView::Read { tasks, .. }, TargetView::Found(found) | TargetView::NoExtract(found)) =

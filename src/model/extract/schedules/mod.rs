@@ -256,6 +256,8 @@ pub enum Failure {
     NotExpressible,
     /// 403.
     Forbidden,
+    /// Not sent: the connection of the cluster does not allow the namespace what the task refreshes.
+    NotAllowed,
     /// 409090: nothing to refresh.
     NoExtract,
     /// 404: the content, the task or the schedule is not there any more.

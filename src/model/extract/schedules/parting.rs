@@ -3,7 +3,7 @@
 use super::super::learnt::{self, Learnt};
 use super::super::observed::{IntentView, SiteView, TargetView};
 use super::super::{Desired, Observed, Pass, WarningWrite};
-use super::{Ack, Memory, TasksView, Write, definition_of, fold, intent, told};
+use super::{Ack, Failure, Memory, TasksView, Write, definition_of, fold, intent, told};
 use crate::api::{DeletionPolicy, ExtractRefreshStatus, ManagementPolicy};
 use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::heirs;
@@ -112,6 +112,11 @@ pub(crate) fn part(
             return Parting::Write(write);
         };
         let tried = memory.and_then(|memory| memory.of(&about, d.generation));
+        // It is somebody else's, or is so by now: nothing but its id says that it was ours.
+        if tried.is_some_and(|tried| tried.failure == Some(Failure::NotAllowed)) {
+            lost = true;
+            continue;
+        }
         let why = tried.and_then(told::undeletable);
         waits.get_or_insert((why, wait.until().unwrap_or(deadline)));
     }

@@ -99,6 +99,12 @@ pub(super) fn failed(about: &About, tried: &Tried) -> Option<Verdict> {
                 "Tableau forbids this account to change {what}: make it the owner of the target or a leader of its project; it is asked again later"
             ),
         ),
+        Failure::NotAllowed => (
+            "AccessDenied",
+            format!(
+                "The task of {what} refreshes something that the connection does not allow to this namespace: ask whoever keeps it for an entry in its spec.allow"
+            ),
+        ),
         Failure::NotExpressible => (
             "ScheduleNotExpressible",
             format!("Tableau cannot run {what} of the spec: change it by its rules for this edition"),
@@ -146,7 +152,9 @@ pub(super) fn undeletable(tried: &Tried) -> Option<String> {
         Failure::Rejected(code) => {
             Some(format!("while Tableau refuses to delete {} (code {code})", tried.what))
         }
-        Failure::NotExpressible
+        // What is not allowed is not waited for.
+        Failure::NotAllowed
+        | Failure::NotExpressible
         | Failure::NoExtract
         | Failure::NotFound
         | Failure::Exists

@@ -18,6 +18,7 @@ mod scheduling_leaving;
 mod scheduling_server;
 mod targets;
 mod turning;
+mod turning_ends;
 mod warning;
 mod warning_leaving;
 
@@ -29,7 +30,7 @@ use crate::model::jobs::{Job, JobAnswer, JobRow, JobStatus};
 use crate::model::parameters::Parameters;
 use crate::model::tenancy::Access;
 use crate::model::time::{Moment, add};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(super) const SITE: &str = "site-1";
 pub(super) const LUID: &str = "luid-1";
@@ -108,7 +109,7 @@ impl Bench {
         let o = Observed {
             site: SiteView::Ready { luid: SITE.into() },
             formers: BTreeMap::new(),
-            leaving: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             access: Access::Allowed,
             standing: crate::model::connection::Standing::Held,
             credential: Some("first".into()),

@@ -293,6 +293,28 @@ fn what_the_one_before_has_made_is_taken_over_under_a_finalizer() {
     assert_eq!(later.pass(), (Step::Rest, false), "once");
 }
 
+/// A connection of the cluster has the rights of others, and what is taken over is deleted in the end.
+#[test]
+fn through_a_connection_of_the_cluster_only_what_is_on_the_target_is_taken_over() {
+    for shared in [false, true] {
+        let mut made = Site::new(Edition::Cloud, vec![nightly()]);
+        made.settle();
+        let mut schedules = made.bench.s.schedules.clone();
+        let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+        if shared {
+            site.bench.d.site = ConnectionName::cluster("acme");
+        }
+        schedules[0].task_id = Some("of-others".into());
+        schedules[0].site = Some(site.bench.d.site.to_string());
+        let before: ObjectName = ObjectName { namespace: "finance".into(), name: "before".into() };
+        site.bench.o.claim = Claim::Busy { by: before.clone() };
+        site.bench.o.schedules.estate = Some(Estate { from: before, schedules });
+        while site.pass().1 {}
+        let took = site.bench.s.schedules.iter().any(|entry| entry.task_id.as_deref() == Some("of-others"));
+        assert_eq!(took, !shared);
+    }
+}
+
 #[test]
 fn a_task_that_was_being_made_is_settled_and_handed_over_as_the_others_are() {
     let name = ObjectName { namespace: "finance".into(), name: "later".into() };

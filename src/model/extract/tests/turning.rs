@@ -6,20 +6,20 @@ use super::*;
 use crate::api::{DeletionPolicy, Edition, ManagementPolicy, Outcome};
 use crate::model::ids::TaskId;
 
-const EVIL: &str = "evil";
+pub(super) const EVIL: &str = "evil";
 /// A task of somebody else, on the site of the cluster's connection.
 const THEIRS: &str = "theirs";
 
-fn ready() -> SiteView {
+pub(super) fn ready() -> SiteView {
     SiteView::Ready { luid: SITE.into() }
 }
 
-fn unusable() -> SiteView {
+pub(super) fn unusable() -> SiteView {
     SiteView::NotReady { reason: "Unreachable" }
 }
 
 /// The connection of the cluster is named now, and status holds a task of a connection that the namespace has made.
-fn planted(learnt: Option<&str>) -> Site {
+pub(super) fn planted(learnt: Option<&str>) -> Site {
     let mut site = Site::new(Edition::Cloud, vec![nightly(), weekly()]);
     site.settle();
     site.taken();
@@ -40,7 +40,7 @@ fn planted(learnt: Option<&str>) -> Site {
 }
 
 /// Every write until nothing more happens, or for so long.
-fn writes(site: &mut Site) -> Vec<ScheduleWrite> {
+pub(super) fn writes(site: &mut Site) -> Vec<ScheduleWrite> {
     let mut all = Vec::new();
     for _ in 0..60 {
         match site.pass() {
@@ -184,44 +184,6 @@ fn on_another_site_it_is_made_anew_when_the_old_one_is_gone_through_the_old_conn
 }
 
 #[test]
-fn what_cannot_be_taken_away_is_left_behind_in_the_end_and_told() {
-    for (former, waits) in [(Some(unusable()), true), (None, false)] {
-        let mut site = planted(Some(EVIL));
-        site.bench.o.formers.clear();
-        site.bench.o.formers.extend(former.map(|view| (ConnectionName::parse(EVIL), view)));
-        let all = writes(&mut site);
-        assert_eq!(all.is_empty(), waits, "{all:?}");
-        if waits {
-            assert_eq!(site.bench.reason("Ready"), "Unknown/Progressing");
-            assert!(site.message("Ready").contains("TableauSite `evil`"), "{}", site.message("Ready"));
-            assert_eq!(site.bench.again(), Some(add(site.bench.now(), Duration::from_secs(600))));
-            site.bench.wait(600);
-            site.read();
-            assert!(matches!(writes(&mut site)[..], [ScheduleWrite::Create { .. }]));
-        }
-        assert!(site.bench.notes.contains(&"Orphaned"));
-        assert_eq!(site.bench.reason("Ready"), "True/InSync");
-    }
-    // Refused there.
-    let mut site = planted(Some(EVIL));
-    let refused = site.first_write();
-    site.fold(&refused, &ScheduleAck::Failed(ScheduleFailure::Forbidden));
-    site.read();
-    while site.pass().1 {}
-    assert!(site.bench.s.schedules[0].task_id.is_some(), "it is tried again");
-    site.bench.wait(590);
-    site.read();
-    let again = site.first_write();
-    assert_eq!(again, refused);
-    site.fold(&again, &ScheduleAck::Failed(ScheduleFailure::Forbidden));
-    site.bench.wait(11);
-    site.read();
-    while site.pass().1 {}
-    assert!(site.bench.notes.contains(&"Orphaned"));
-    assert_eq!(site.bench.s.schedules[0].task_id, None);
-}
-
-#[test]
 fn while_nothing_is_written_nothing_is_left() {
     type Edit = fn(&mut Desired);
     let edits: [Edit; 2] = [|d| d.suspend = true, |d| d.schedules.management = ManagementPolicy::Observe];
@@ -234,32 +196,6 @@ fn while_nothing_is_written_nothing_is_left() {
             site.read();
             let left = (writes(&mut site).len(), site.bench.s.schedules[0].task_id.as_deref());
             assert_eq!(left, (0, Some(THEIRS)), "{learnt:?}");
-        }
-    }
-}
-
-/// Whoever deletes the former connection is not kept waiting for what the new one does not tell.
-#[test]
-fn a_former_connection_that_is_deleted_waits_no_longer_than_the_deadline_for_the_new_one() {
-    for (leaves, suspended, left) in [(true, false, true), (false, false, false), (true, true, false)] {
-        for view in [TasksView::Unread, TasksView::Forbidden] {
-            let mut site = planted(Some(EVIL));
-            site.bench.d.suspend = suspended;
-            site.bench.o.schedules.tasks = view.clone();
-            if leaves {
-                site.bench.o.leaving.insert(ConnectionName::parse(EVIL));
-            }
-            while site.pass().1 {}
-            let has = |site: &Site| site.bench.s.schedules[0].task_id.is_some();
-            let until = add(site.bench.now(), Duration::from_secs(600));
-            assert_eq!((has(&site), site.bench.again() == Some(until)), (true, left), "{leaves} {view:?}");
-            site.bench.wait(600);
-            while site.pass().1 {}
-            assert_eq!(
-                (!has(&site), site.bench.notes.contains(&"Orphaned")),
-                (left, left),
-                "{leaves} {suspended} {view:?}"
-            );
         }
     }
 }

@@ -33,6 +33,27 @@ fn what_is_nobodys_is_taken_over_when_that_is_declared_and_left_in_the_end() {
     assert_eq!(reason_of(&refused.status, "Ready"), Some("TargetConflict"));
 }
 
+/// What a status says is the word of whoever may write one: where the connection has the rights of others, only the mark counts.
+#[test]
+fn without_its_mark_a_deployment_is_nobodys_to_a_connection_of_the_cluster() {
+    for (shared, reason) in [(false, "InSync"), (true, "AdoptionRequired")] {
+        let spec = if shared {
+            json!({"workspaceRef": {"kind": "ClusterPrefectWorkspace", "name": "prod"}})
+        } else {
+            json!({})
+        };
+        let d = desired(&spec);
+        let before = settled(&d);
+        assert_eq!(before.deployment_id.as_deref(), Some("id"));
+        let unmarked = present(&json!({"tags": ["theirs"]}));
+        let decision = decide(&d, &unmarked, &before, now());
+        assert_eq!(reason_of(&decision.status, "Ready"), Some(reason));
+        let gone = Desired { deleting: Some(now()), ..d };
+        let expected = if shared { Step::Release } else { Step::Do(vec![Write::Delete { id: "id".into() }]) };
+        assert_eq!(decide(&gone, &unmarked, &before, now()).step, expected);
+    }
+}
+
 #[test]
 fn what_was_taken_over_once_is_still_others_when_the_resource_comes_again() {
     let spec = json!({"adoptionPolicy": "Adopt"});
