@@ -15,6 +15,8 @@ pub(super) const HELD_BY_BUDGET: &str = "HeldByBudget";
 const NO_EXTRACT: &str = "NoExtract";
 const TARGET_NOT_FOUND: &str = "TargetNotFound";
 const REMOTE_REJECTED: &str = "RemoteRejected";
+/// A start was not answered, more than once.
+pub(super) const REMOTE_FAILED: &str = "RemoteFailed";
 
 /// How long a cancel may take before it is sent again, and how long a 429 without a time is taken to mean.
 const CANCEL_AGAIN: Duration = Duration::from_secs(60);

@@ -24,6 +24,10 @@ pub(super) fn backoff(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
             "ConnectionUnavailable",
             "Tableau could not be reached with these credentials, and the TableauSite says why; the refresh is started later",
         ),
+        Some(fold::REMOTE_FAILED) => (
+            "Retrying",
+            "Tableau fails when the refresh is started, and Ready says more; it is started again later",
+        ),
         Some(_) => ("Retrying", "Tableau refuses the refresh, and Ready says why; it is asked again later"),
         None => ("Retrying", "The last refresh did not succeed; it is tried again later"),
     };

@@ -2,7 +2,7 @@
 
 use super::Pass;
 use super::observed::{JobList, JobsView};
-use super::{attempt, kinds};
+use super::{attempt, kinds, retry};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, TargetStatus};
 use crate::model::ids::JobId;
 use crate::model::jobs::{Job, JobRow, JobStatus};
@@ -23,10 +23,16 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: A
             attempt.job_id = Some(job.id.as_str().to_owned());
             attempt.origin = Some(JobOrigin::Recovered);
             p.tell("RefreshRecovered", "A refresh whose answer was lost was found and is followed");
+            if let Some(owed) = &mut s.owed {
+                (owed.refusals, owed.refused) = (0, None);
+            }
             s.attempt = Some(attempt.clone());
             attempt::follow(p, s, attempt);
         }
-        None if none(p, s, &attempt, settled) => s.attempt = None,
+        None if none(p, s, &attempt, settled) => {
+            s.attempt = None;
+            retry::unanswered(p, s);
+        }
         None => {}
     }
 }

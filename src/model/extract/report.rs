@@ -248,6 +248,9 @@ pub(super) fn refusal(reason: &str) -> Option<&'static str> {
         "RemoteRejected" => {
             "Tableau refuses the refresh, with the code that the Event RefreshRefused tells; it is asked again later"
         }
+        fold::REMOTE_FAILED => {
+            "Tableau fails when the refresh is started, or its answer is lost, and no job is there: its log or that of a proxy says why; it is tried again later"
+        }
         _ => return None,
     })
 }
@@ -263,7 +266,7 @@ fn kept(p: &Pass, s: &ExtractRefreshStatus, kind: &'static str) -> Option<Verdic
 
 /// Reasons that may be kept or that a refusal names.
 fn known(reason: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 19] = [
+    const KNOWN: [&str; 20] = [
         "AdoptionRequired",
         "ScheduleNotExpressible",
         "ServerSchedulePermission",
@@ -275,6 +278,7 @@ fn known(reason: &str) -> Option<&'static str> {
         "NoExtract",
         "PermissionDenied",
         "RemoteRejected",
+        fold::REMOTE_FAILED,
         "AllHealthy",
         "UpstreamNotFound",
         "UpstreamFailing",

@@ -66,6 +66,20 @@ pub(super) fn refused(p: &Pass, s: &mut ExtractRefreshStatus, reason: &str, told
     owed.not_before = Some(after(p, told.unwrap_or_else(|| grown(MINUTE, 2, before, LONGEST_REFUSAL))));
 }
 
+/// A start got no answer, and there is no job: at once the first time, since an answer may be lost on the way, then 15 s, growing to 30 min. No try is
+/// counted.
+pub(super) fn unanswered(p: &Pass, s: &mut ExtractRefreshStatus) {
+    let Some(owed) = &mut s.owed else { return };
+    let before = u32::try_from(owed.refusals).unwrap_or_default();
+    owed.refusals = (owed.refusals + 1).min(1000);
+    if before == 0 {
+        return;
+    }
+    owed.refused = Some(super::fold::REMOTE_FAILED.to_owned());
+    owed.refused_with = None;
+    owed.not_before = Some(after(p, grown(Duration::from_secs(15), 2, before - 1, LONGEST_REFUSAL)));
+}
+
 /// A job of somebody else is in the way and cannot be seen: 15 s, growing to 5 min.
 pub(super) fn blocked_until(p: &Pass, blocked: i32) -> Time {
     let times = u32::try_from(blocked).unwrap_or_default().saturating_sub(1);

@@ -19,6 +19,7 @@ mod scheduling_server;
 mod targets;
 mod turning;
 mod turning_ends;
+mod unanswered;
 mod warning;
 mod warning_leaving;
 
