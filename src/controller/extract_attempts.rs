@@ -7,8 +7,9 @@ use super::lanes::Priority;
 use super::reconcile::Plan;
 use super::site::{Hint, Looks, SiteSession};
 use crate::api::{Attempt, ExtractRefresh, ExtractRefreshStatus};
-use crate::model::extract::{Answer, Desired};
+use crate::model::extract::{Answer, CancelFailure, Desired};
 use crate::model::ids::{ConnectionName, JobId, ObjectName};
+use crate::tableau::TableauError;
 use kube::ResourceExt;
 use std::sync::Arc;
 
@@ -64,7 +65,7 @@ pub async fn cancel(
         Ok(Right::Given) => {}
         Ok(Right::Denied | Right::Unknown) | Err(_) => {
             tracing::warn!(object = %object.name_any(), %job, "the job is not cancelled: its content is not known to be allowed");
-            return Some(Answer::CancelSent(Err(())));
+            return Some(Answer::CancelSent(Err(CancelFailure::Refused)));
         }
     }
     if !may_send(ctx, &at.seen_from(&me.namespace), session) {
@@ -72,6 +73,21 @@ pub async fn cancel(
     }
     let result = session.client.cancel(&job).await.map_err(|error| {
         tracing::warn!(object = %object.name_any(), %job, %error, "the job could not be cancelled");
+        match error {
+            TableauError::MissingScope | TableauError::Forbidden(_) | TableauError::Rejected(_) => {
+                CancelFailure::Refused
+            }
+            TableauError::SignInRefused
+            | TableauError::NotLeading
+            | TableauError::SessionContested
+            | TableauError::Identity(_)
+            | TableauError::NotFound(_)
+            | TableauError::Throttled { .. }
+            | TableauError::Ambiguous
+            | TableauError::WrongServer
+            | TableauError::UnsupportedVersion { .. }
+            | TableauError::Unreachable(_) => CancelFailure::Unknown,
+        }
     });
     session.hint(Hint::Jobs([job].into()));
     Some(Answer::CancelSent(result))

@@ -5,9 +5,9 @@ use super::{Cluster, Law, SKIPPED, Sim, parameters};
 use feedwater::api::{Attempt, ExtractRefreshStatus};
 use feedwater::model::budget::Limit;
 use feedwater::model::extract::{
-    Answer, Apart, Bounds, BudgetView, Claim, Desired, Found, InProgress, IntentView, JobList, JobsView,
-    Observed, Schedules, Seen, Step, TargetView, Unfinished, Upstream, UpstreamView, Warnings, decide, fold,
-    interest, waits_for_runs,
+    Answer, Apart, Bounds, BudgetView, CancelFailure, Claim, Desired, Found, InProgress, IntentView, JobList,
+    JobsView, Observed, Schedules, Seen, Step, TargetView, Unfinished, Upstream, UpstreamView, Warnings,
+    decide, fold, interest, waits_for_runs,
 };
 use feedwater::model::ids::{JobId, RunId, StateId};
 use feedwater::model::job_looks::LastLook;
@@ -342,7 +342,11 @@ impl Sim {
                     job.status = JobStatus::Cancelled;
                     job.ended_at = Some(self.clock.tableau());
                 }
-                self.answered(&sent, Answer::CancelSent(if cancelled { Ok(()) } else { Err(()) }), crash)?;
+                self.answered(
+                    &sent,
+                    Answer::CancelSent(if cancelled { Ok(()) } else { Err(CancelFailure::Unknown) }),
+                    crash,
+                )?;
                 return Ok(true);
             }
             Step::Look { jobs, list, .. } => {

@@ -231,7 +231,9 @@ fn glance(p: &Pass, s: &ExtractRefreshStatus, mut activity: Activity) -> Activit
 fn follow(p: &Pass, s: &ExtractRefreshStatus) -> Option<Activity> {
     let attempt = s.attempt.as_ref().filter(|a| a.phase != AttemptPhase::Intended)?;
     let job = attempt.job()?;
-    let activity = if attempt.phase == AttemptPhase::Cancelling {
+    let activity = if attempt.phase == AttemptPhase::Cancelling && attempt.blocked > 0 {
+        Activity::busy("Running", report::UNCANCELLED)
+    } else if attempt.phase == AttemptPhase::Cancelling {
         Activity::busy("Running", "The refresh runs longer than spec.timeout and is being cancelled")
     } else if attempt.started_at.is_some() {
         Activity::busy("Running", "Tableau refreshes the extract")

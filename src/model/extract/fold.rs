@@ -1,7 +1,7 @@
 //! What an answer changes (docs/trigger.md 4.4).
 
 use super::observed::IntentView;
-use super::{Answer, Folded, Pass, decide, kinds, report, retry, schedules};
+use super::{Answer, CancelFailure, Folded, Pass, decide, kinds, report, retry, schedules};
 use super::{Desired, Observed};
 use crate::api::{Attempt, AttemptPhase, ExtractRefreshStatus, JobOrigin, Time};
 use crate::model::time::add;
@@ -94,8 +94,16 @@ fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
         // Recovery finds out.
         Answer::Ambiguous => return,
         // The final state of the job decides; whether Tableau took the cancel does not.
-        Answer::CancelSent(_) => {
+        Answer::CancelSent(Ok(()) | Err(CancelFailure::Unknown)) => {
             attempt.not_before = Some(Time(add(p.now, CANCEL_AGAIN)));
+            return;
+        }
+        Answer::CancelSent(Err(CancelFailure::Refused)) => {
+            attempt.blocked = (attempt.blocked + 1).min(1000);
+            attempt.not_before = Some(retry::uncancelled_until(p, attempt.blocked));
+            if attempt.blocked == 1 {
+                p.warn("CancelRefused", report::UNCANCELLED);
+            }
             return;
         }
         Answer::NoExtract => (NO_EXTRACT, None),

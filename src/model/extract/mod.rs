@@ -177,7 +177,16 @@ pub enum Answer {
     /// A job may or may not exist.
     Ambiguous,
     /// What came of a `Cancel`: accepted or not. The job's final state decides.
-    CancelSent(Result<(), ()>),
+    CancelSent(Result<(), CancelFailure>),
+}
+
+/// Why a job was not cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelFailure {
+    /// It may not be, or Tableau refuses it: the same again later, unless somebody changes something.
+    Refused,
+    /// It was not answered, or there was nothing to cancel any more.
+    Unknown,
 }
 
 /// What the index and the site's observer follow for a resource.

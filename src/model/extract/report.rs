@@ -255,6 +255,9 @@ pub(super) fn refusal(reason: &str) -> Option<&'static str> {
     })
 }
 
+/// A job that runs too long, and stays.
+pub(super) const UNCANCELLED: &str = "The refresh runs longer than spec.timeout and may not be cancelled: let the account cancel jobs (of a connected app: the scope tableau:jobs:update), and the connection allow the content, or cancel it in Tableau; it is tried again";
+
 /// A verdict as it stands, if it is about this generation.
 fn kept(p: &Pass, s: &ExtractRefreshStatus, kind: &'static str) -> Option<Verdict> {
     let before =

@@ -86,6 +86,12 @@ pub(super) fn blocked_until(p: &Pass, blocked: i32) -> Time {
     after(p, grown(Duration::from_secs(15), 2, times, 5 * MINUTE))
 }
 
+/// A job that may not be cancelled: 1 min, growing to 30 min.
+pub(super) fn uncancelled_until(p: &Pass, refused: i32) -> Time {
+    let times = u32::try_from(refused).unwrap_or_default().saturating_sub(1);
+    after(p, grown(MINUTE, 2, times, LONGEST_REFUSAL))
+}
+
 /// Why the last try failed, where a retry does not mend it.
 pub(super) fn lasting(owed: &Owed) -> Option<Lasting> {
     Lasting::named(owed.failure.as_deref()?)

@@ -419,10 +419,18 @@ fn a_job_that_runs_too_long_is_cancelled_and_that_is_a_failed_try() {
     assert_eq!(bench.pass(), Step::Rest, "cancelling is written first");
     assert_eq!(bench.phase(), Some(AttemptPhase::Cancelling));
     assert_eq!(bench.pass(), Step::Cancel { job: "job-1".into() });
-    bench.answered(Answer::CancelSent(Err(())));
+    bench.answered(Answer::CancelSent(Err(CancelFailure::Unknown)));
     assert_eq!(bench.rest(), Step::Rest);
-    bench.wait(60);
-    assert_eq!(bench.rest(), Step::Cancel { job: "job-1".into() }, "it is still running");
+    for wait in [60, 60, 120] {
+        bench.wait(wait);
+        assert_eq!(bench.rest(), Step::Cancel { job: "job-1".into() }, "it is still running");
+        bench.answered(Answer::CancelSent(Err(CancelFailure::Refused)));
+        assert_eq!(bench.rest(), Step::Rest);
+        assert!(bench.message("Refreshing").contains("tableau:jobs:update"));
+    }
+    assert_eq!(bench.notes.iter().filter(|note| **note == "CancelRefused").count(), 1);
+    bench.wait(240);
+    assert_eq!(bench.rest(), Step::Cancel { job: "job-1".into() });
     bench.answered(Answer::CancelSent(Ok(())));
     bench.job("job-1", JobStatus::Cancelled, Some(started));
     bench.rest();
