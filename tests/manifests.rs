@@ -163,13 +163,10 @@ fn the_network_lets_through_what_the_operator_needs() {
     assert_eq!(policy["podSelector"]["matchLabels"], pod["metadata"]["labels"]);
     let port = &pod["spec"]["containers"][0]["ports"][0]["name"];
     assert_eq!(&policy["ingress"][0]["ports"][0]["port"], port, "probes and metrics");
-    let out: Vec<&Value> = policy["egress"].as_array().unwrap().iter().map(|rule| &rule["ports"]).collect();
-    for wanted in [53, 443, 6443] {
-        assert!(
-            out.iter().any(|ports| ports.as_array().unwrap().iter().any(|p| p["port"] == wanted)),
-            "{wanted}"
-        );
-    }
+    assert_eq!(words(&policy["policyTypes"]), ["Ingress", "Egress"]);
+    let out = policy["egress"].as_array().unwrap().iter().flat_map(|rule| rule["ports"].as_array().unwrap());
+    let out: Vec<u64> = out.map(|port| port["port"].as_u64().unwrap()).collect();
+    assert_eq!(out, [53, 53, 5353, 5353, 443, 6443], "DNS, the API server and what speaks https, and no more");
     let patch = documents("high-availability/kustomization.yaml")[0]["patches"][0]["patch"].clone();
     let patch: Value = yaml::from_str(patch.as_str().unwrap()).unwrap();
     let spread = &patch.as_array().unwrap()[1]["value"][0];
@@ -198,6 +195,38 @@ fn the_operator_starts_with_flags_it_has_and_with_time_to_end() {
     let port = pod["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap();
     assert_eq!(port, u64::from(settings.admin_address.port()));
     assert!(pod["containers"][0]["image"].as_str().unwrap().ends_with(env!("CARGO_PKG_VERSION")));
+}
+
+/// What the page on signing in has put into the Deployment starts it, with all that was there.
+#[test]
+fn the_deployment_takes_the_token_that_the_page_shows() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/tableau-sign-in.md");
+    let page = fs::read_to_string(page).unwrap();
+    let shown = page.split("```yaml\n").map(|block| block.split("```").next().unwrap());
+    let shown = yaml::documents(shown.clone().find(|block| block.contains("/args/-")).unwrap()).unwrap();
+    let patch: Value = yaml::from_str(shown[0]["patches"][0]["patch"].as_str().unwrap()).unwrap();
+    let mut deployment = of_kind("operator/deployment.yaml", "Deployment");
+    for operation in patch.as_array().unwrap() {
+        assert_eq!(operation["op"], "add");
+        let (to, value) = (operation["path"].as_str().unwrap(), operation["value"].clone());
+        match to.strip_suffix("/-") {
+            Some(list) => deployment.pointer_mut(list).unwrap().as_array_mut().unwrap().push(value),
+            None => {
+                // Adding would replace what is there.
+                assert!(deployment.pointer(to).is_none(), "{to}");
+                let (parent, key) = to.rsplit_once('/').unwrap();
+                deployment.pointer_mut(parent).unwrap()[key] = value;
+            }
+        }
+    }
+    let pod = &deployment["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let args = words(&container["args"]);
+    assert_eq!(args[0], "run");
+    let _ = settings(&[&args[..], &["--lease-namespace=a"]].concat());
+    let mounted = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+    assert!(args.iter().any(|arg| arg.contains(&format!("file={mounted}/"))), "{args:?}");
+    assert_eq!(container["volumeMounts"][0]["name"], pod["volumes"][0]["name"]);
 }
 
 #[test]

@@ -141,11 +141,17 @@ async fn the_chart_declares_what_the_kustomizations_declare() {
         ("replicas=2", "replicas"),
         ("scope=namespace", "scope"),
         ("allowedHosts={https://prefect}", "allowedHosts"),
+        ("allowedHosts={*.acme.example}", "allowedHosts"),
+        ("instance=prod.eu", "instance"),
         ("scope=Namespace", "needs `instance`"),
     ] {
         let refused = helm.run(["template", "feedwater", CHART, "--set", values]).await.unwrap_err();
         assert!(refused.contains(says), "{values}: {refused}");
     }
+    // A rule without ports would let everything out.
+    let none = ["template", "feedwater", CHART, "--set-json", "networkPolicy.egressPorts=[]"];
+    let refused = helm.run(none).await.unwrap_err();
+    assert!(refused.contains("egressPorts"), "{refused}");
     let all = "networkPolicy.enabled=true,metrics.serviceMonitor.enabled=true,commonLabels.team=data,priorityClassName=high,\
                allowedHosts={prefect.data:4200,tableau},extraArgs={--log-format=text},serviceAccount.annotations.a=b,\
                image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -217,7 +223,7 @@ async fn it_is_installed_upgraded_and_removed_and_what_people_declared_stays() {
     kubectl.get(&["customresourcedefinition/clustertableausites.feedwater.dev"]).await.unwrap();
     let deployment = kubectl.get(&["deployment/feedwater", "-n", NAMESPACE]).await.unwrap();
     admitted(&kubectl, &deployment).await;
-    // A second release serves a namespace of its own; the CRDs stay the first one's.
+    // A second release serves a namespace of its own; the CRDs stay the first one's. (Beside one of the cluster it would serve what that serves: here it never runs.)
     let second = ["install", "feedwater", CHART, "-n", "apart", "--create-namespace", "--set"];
     let own = "scope=Namespace,instance=apart";
     let refused = helm.run([&second[..], &[own]].concat()).await.unwrap_err();
