@@ -166,7 +166,11 @@ fn the_network_lets_through_what_the_operator_needs() {
     assert_eq!(words(&policy["policyTypes"]), ["Ingress", "Egress"]);
     let out = policy["egress"].as_array().unwrap().iter().flat_map(|rule| rule["ports"].as_array().unwrap());
     let out: Vec<u64> = out.map(|port| port["port"].as_u64().unwrap()).collect();
-    assert_eq!(out, [53, 53, 5353, 5353, 443, 6443], "DNS, the API server and what speaks https, and no more");
+    assert_eq!(
+        out,
+        [53, 53, 5353, 5353, 443, 6443],
+        "DNS, the API server and what speaks https, and no more"
+    );
     let patch = documents("high-availability/kustomization.yaml")[0]["patches"][0]["patch"].clone();
     let patch: Value = yaml::from_str(patch.as_str().unwrap()).unwrap();
     let spread = &patch.as_array().unwrap()[1]["value"][0];

@@ -61,7 +61,7 @@ pub async fn cancel(
     let named = (&object.spec.site_ref).into();
     let learnt = attempt.learnt(&named);
     let at = learnt.connection(&named)?;
-    match extract_rights::of_job(ctx, &me, (at, session), &job).await {
+    match extract_rights::of_job(ctx, &me, (at, session), &job, &attempt.luid.as_str().into()).await {
         Ok(Right::Given) => {}
         Ok(Right::Denied | Right::Unknown) | Err(_) => {
             tracing::warn!(object = %object.name_any(), %job, "the job is not cancelled: its content is not known to be allowed");

@@ -7,7 +7,7 @@ use super::site_contents::paths;
 use super::site_tasks::is_of_one;
 use super::tenants;
 use crate::api::TargetKind;
-use crate::model::extract::ProjectPath;
+use crate::model::extract::{JobList, ProjectPath};
 use crate::model::ids::{ConnectionName, JobId, Luid, ObjectName, TaskId};
 use crate::model::tenancy::Access;
 use crate::tableau::TableauError;
@@ -37,13 +37,14 @@ pub async fn of_task(
         return Ok(Right::Given);
     }
     match session.client.task(task).await {
-        Ok(Some(task)) => of_content(ctx, me, (at, session), task.content.as_ref()).await,
+        Ok(Some(task)) => of_content(ctx, me, (at, session), task.content.as_ref(), None).await,
         Ok(None) => Ok(Right::Given),
         Err(error) => Err(error),
     }
 }
 
-/// Whether this resource may touch a job.
+/// Whether this resource may touch a job, which its status calls one of this content: one that runs may not name its content (reference 7.1), and is
+/// taken for that one if the list of jobs calls it so.
 ///
 /// # Errors
 /// Tableau does not tell.
@@ -52,6 +53,7 @@ pub async fn of_job(
     me: &ObjectName,
     (at, session): (&ConnectionName, &SiteSession),
     job: &JobId,
+    luid: &Luid,
 ) -> Result<Right, TableauError> {
     if !at.is_cluster() {
         return Ok(Right::Given);
@@ -61,18 +63,29 @@ pub async fn of_job(
         Some(known) => Some(known),
         None => session.client.job(job).await?.job,
     };
-    match known {
-        Some(known) => of_content(ctx, me, (at, session), known.content.as_ref()).await,
-        None => Ok(Right::Given),
+    let Some(known) = known else { return Ok(Right::Given) };
+    if known.content.is_some() {
+        return of_content(ctx, me, (at, session), known.content.as_ref(), None).await;
+    }
+    let title = match &session.snapshot().list {
+        JobList::Read { rows, .. } => {
+            rows.iter().find(|row| row.id == *job).and_then(|row| row.title.clone())
+        }
+        JobList::Unread | JobList::NotAllowed => None,
+    };
+    match title {
+        Some(title) => of_content(ctx, me, (at, session), Some(luid), Some(&title)).await,
+        None => Ok(Right::Denied),
     }
 }
 
-/// Of a content that the account does not see nobody knows where it lies.
+/// Of a content that the account does not see nobody knows where it lies. `called`: it has to be called so.
 async fn of_content(
     ctx: &Context,
     me: &ObjectName,
     (at, session): (&ConnectionName, &SiteSession),
     content: Option<&Luid>,
+    called: Option<&str>,
 ) -> Result<Right, TableauError> {
     let Some(luid) = content else { return Ok(Right::Denied) };
     for kind in [TargetKind::Datasource, TargetKind::Workbook] {
@@ -82,6 +95,9 @@ async fn of_content(
             Err(error) if is_of_one(&error) => continue,
             Err(error) => return Err(error),
         };
+        if called.is_some_and(|name| name != found.name) {
+            return Ok(Right::Denied);
+        }
         let paths = paths(&session.client.projects().await?);
         let path: Option<&ProjectPath> = found.project.as_ref().and_then(|project| paths.get(project));
         return Ok(match tenants::content(ctx, &me.namespace, at, kind, (path, &found.name)) {

@@ -292,6 +292,9 @@ fn turn_to(ctx: &Context, desired: &Desired, stored: &FlowDeploymentStatus, plac
         && let Some(link) = ctx.workspaces.get(&desired.workspace.seen_from(&desired.name.namespace))
     {
         link.session.wrote(&place.deployment);
+        for (_, other) in ctx.workspaces.all() {
+            other.session.was_written(&place.deployment, &link.session);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::index::{Change, Dependent, Key, object_name};
 use super::workspace::Hint as WorkspaceHint;
-use super::{extracts, flows, site, sites, tenants, workspaces};
+use super::{extracts, flows, let_in, site, sites, tenants, workspaces};
 use crate::api::{
     ClusterPrefectWorkspace, ClusterTableauSite, ExtractRefresh, FlowDeployment, PrefectWorkspace,
     TableauSite,
@@ -167,8 +167,19 @@ fn spread(ctx: &Context, change: &Change) {
                     hint_workspace(ctx, workspace, WorkspaceHint::Interest);
                 }
                 // Others that claim the same deployment.
-                if let Key::Feed(_, Feed::Deployment(_)) = key {
+                if let Key::Feed(_, Feed::Deployment(deployment)) = key {
                     wake_others(ctx, key, &change.who);
+                    // Also through another connection to the same API.
+                    let api = let_in::api_of(ctx, workspace);
+                    for other in api.into_iter().flat_map(|api| let_in::leading_to(ctx, &api)) {
+                        if other != *workspace {
+                            wake_others(
+                                ctx,
+                                &Key::Feed(other, Feed::Deployment(deployment.clone())),
+                                &change.who,
+                            );
+                        }
+                    }
                 }
             }
             Key::FlowDeployment(_) => {

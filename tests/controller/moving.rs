@@ -213,6 +213,29 @@ async fn what_one_leaves_and_another_declares_is_handed_over() {
     }
 }
 
+/// Who waits to move there learns that it is free, through whichever connection to that Prefect the other had it.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_is_kept_through_another_connection_is_handed_it() {
+    let world = with_one(None);
+    workspace(&world, "production", URL);
+    let mut other = declares("other", "hourly");
+    other["spec"]["workspaceRef"]["name"] = json!("production");
+    world.server.put("flowdeployments", other).unwrap();
+    let _operator = world.operator("one");
+    world.settle().await;
+    let hourly = |world: &World| there(world).into_iter().find(|d| &*d.name.deployment == "hourly");
+    let id = hourly(&world).unwrap().id;
+    let spec = json!({"spec": {"deploymentName": "hourly"}});
+    world.server.merge("flowdeployments", NAMESPACE, "orders", &spec).unwrap();
+    world.settle().await;
+    assert_eq!(condition(&world.flow_object("orders"), "Ready"), Some(("False", "TargetConflict")));
+    world.server.remove("flowdeployments", NAMESPACE, "other").unwrap();
+    world.settle().await;
+    settled(&world);
+    assert_eq!(hourly(&world).map(|kept| kept.id), Some(id));
+    assert_eq!(there(&world).len(), 1);
+}
+
 /// Names are swapped: nobody waits for ever.
 #[tokio::test(start_paused = true)]
 async fn two_that_swap_names_both_get_theirs() {

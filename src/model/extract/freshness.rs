@@ -16,10 +16,19 @@ pub(super) fn data_time(p: &Pass, s: &ExtractRefreshStatus) -> Option<Time> {
     }
 }
 
-/// Whether an upstream that counts has completed, and nothing of it is contained.
 fn waits(p: &Pass, s: &ExtractRefreshStatus) -> bool {
-    let mut counting = s.marks.iter().filter(|mark| counts(p, mark));
-    counting.any(|mark| mark.seen.is_some() && mark.covered.is_none())
+    waiting(p, s).is_some()
+}
+
+/// An upstream that counts and has completed, and nothing of it is contained. What it had delivered before the resource was there is not owed, and
+/// nothing waits for it.
+fn waiting<'a>(p: &Pass, s: &'a ExtractRefreshStatus) -> Option<&'a str> {
+    let first = |mark: &&Mark| Some(mark.since) == s.baseline;
+    let owes = |mark: &&Mark| {
+        mark.covered.is_none()
+            && mark.seen.as_ref().is_some_and(|seen| !first(mark) || seen.at.0 > mark.since.0)
+    };
+    s.marks.iter().filter(|mark| counts(p, mark)).find(owes).map(|mark| mark.name.as_str())
 }
 
 /// The same after a refresh that succeeded: it counts from its own start where no upstream that counts has ever completed. Where one has, and is
@@ -50,9 +59,9 @@ pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Time
     let mut verdict = match due.into_iter().flatten().find(|(_, _, at)| *at <= p.now) {
         Some(_) if by_tableau_alone(p) => say(Truth::Unknown, "NotYetRefreshed", UNFOLLOWED.to_owned()),
         Some((reason, field, _)) => {
-            let of = oldest(p, s).map(|(_, name)| name);
+            let of = waiting(p, s).or(oldest(p, s).map(|(_, name)| name));
             let named = of.map(|name| format!(" (upstream `{name}`)")).unwrap_or_default();
-            let remedy = remedy(s, of);
+            let remedy = remedy(p, s, of);
             let message = format!("The oldest data in the extract{named} is older than {field}: {remedy}");
             say(Truth::False, reason, message)
         }
@@ -69,7 +78,7 @@ pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Time
 }
 
 /// What to do about data that is too old.
-fn remedy(s: &ExtractRefreshStatus, of: Option<&str>) -> String {
+fn remedy(p: &Pass, s: &ExtractRefreshStatus, of: Option<&str>) -> String {
     let failed = |last: &&HistoryEntry| match last.outcome {
         Outcome::Failed | Outcome::Cancelled | Outcome::TimedOut | Outcome::JobVanished => true,
         Outcome::Succeeded | Outcome::Superseded => false,
@@ -81,6 +90,9 @@ fn remedy(s: &ExtractRefreshStatus, of: Option<&str>) -> String {
             format!("the last refresh{job} did not succeed, and LastRefreshSucceeded says what to do")
         }
         (None, _) if s.owed.is_some() || waits => "Refreshing says what the next refresh waits for".into(),
+        (None, Some(name)) if waiting(p, s) == Some(name) => format!(
+            "no refresh has contained a run of `{name}` since it was edited; request one (annotation feedwater.dev/refresh-requested)"
+        ),
         (None, Some(name)) => format!("look in Prefect for why no newer run of `{name}` has completed"),
         (None, None) => "request a refresh (annotation feedwater.dev/refresh-requested)".into(),
     }

@@ -172,8 +172,9 @@ fn foreign(p: &Pass) -> Option<Decision> {
 
 /// It becomes ours: written down before its mark is set, so that its deletion policy is known from then on.
 fn adopt(p: &Pass, there: &Deployment) -> Option<Decision> {
-    let is_known = p.status.deployment_id.is_none() || !another(p, there);
-    if p.status.adopted == Some(true) && is_known {
+    // The very one that we have, whose mark somebody took off, gets it again.
+    let is_ours = !another(p, there);
+    if is_ours || (p.status.adopted == Some(true) && p.status.deployment_id.is_none()) {
         return None;
     }
     let mut next = p.status.clone();

@@ -106,19 +106,13 @@ pub(crate) fn part(
             }
         };
         let write = Write::Delete { site, task: TaskId::from(id) };
-        let about = write.about(s);
-        let memory = o.schedules.memory.as_ref();
-        let Some(wait) = memory.and_then(|memory| memory.waits(&about, d.generation, now)) else {
-            return Parting::Write(write);
-        };
-        let tried = memory.and_then(|memory| memory.of(&about, d.generation));
-        // It is somebody else's, or is so by now: nothing but its id says that it was ours.
-        if tried.is_some_and(|tried| tried.failure == Some(Failure::NotAllowed)) {
-            lost = true;
-            continue;
+        match tried(d, o, s, &write, now) {
+            Tried::Due => return Parting::Write(write),
+            Tried::NotAllowed => lost = true,
+            Tried::Waits(why, until) => {
+                waits.get_or_insert((why, until.unwrap_or(deadline)));
+            }
         }
-        let why = tried.and_then(told::undeletable);
-        waits.get_or_insert((why, wait.until().unwrap_or(deadline)));
     }
     if let Some((why, until)) = waits {
         return wait(s, why.as_deref(), until, deadline, now);
@@ -126,9 +120,37 @@ pub(crate) fn part(
     match arriving {
         Arriving::Nothing => Parting::Release { orphaned: lost },
         Arriving::Lost => Parting::Release { orphaned: true },
-        Arriving::Here { site, task } => Parting::Write(Write::Delete { site, task }),
+        Arriving::Here { site, task } => {
+            let write = Write::Delete { site, task };
+            match tried(d, o, s, &write, now) {
+                Tried::Due => Parting::Write(write),
+                Tried::NotAllowed => Parting::Release { orphaned: true },
+                Tried::Waits(why, until) => wait(s, why.as_deref(), until.unwrap_or(deadline), deadline, now),
+            }
+        }
         Arriving::Waits(why) => wait(s, why, look, deadline, now),
     }
+}
+
+/// What came of the deletion of a task so far.
+enum Tried {
+    /// It is to be tried now.
+    Due,
+    /// It is somebody else's, or is so by now: nothing but its id says that it was ours.
+    NotAllowed,
+    /// Why, and until when, if that is known.
+    Waits(Option<String>, Option<Timestamp>),
+}
+
+fn tried(d: &Desired, o: &Observed, s: &ExtractRefreshStatus, write: &Write, now: Timestamp) -> Tried {
+    let about = write.about(s);
+    let Some(memory) = &o.schedules.memory else { return Tried::Due };
+    let Some(wait) = memory.waits(&about, d.generation, now) else { return Tried::Due };
+    let tried = memory.of(&about, d.generation);
+    if tried.is_some_and(|tried| tried.failure == Some(Failure::NotAllowed)) {
+        return Tried::NotAllowed;
+    }
+    Tried::Waits(tried.and_then(told::undeletable), wait.until())
 }
 
 /// What has become of the task that was being made.

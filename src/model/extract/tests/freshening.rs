@@ -86,6 +86,27 @@ fn an_edit_makes_no_data_younger() {
     assert!(bench.s.marks[0].covered.is_some());
 }
 
+/// Nothing of what was delivered before the resource was there is owed: the age does not wait for it.
+#[test]
+fn what_was_delivered_before_holds_no_age_back() {
+    let mut bench = Bench::any();
+    bench.s = ExtractRefreshStatus::default();
+    bench.completes("b");
+    bench.wait(5);
+    bench.o.baseline = Some(bench.now());
+    bench.d.refresh_type = RefreshMode::Incremental;
+    bench.d.upstreams[1].refresh_type = Some(RefreshType::Full);
+    bench.rest();
+    bench.completes("a");
+    bench.refreshes("job-1");
+    let before = bench.s.data_time;
+    bench.wait(100);
+    bench.completes("a");
+    bench.refreshes("job-2");
+    assert!(bench.s.marks[1].seen.is_some() && bench.s.marks[1].covered.is_none());
+    assert!(bench.s.data_time > before, "{before:?}");
+}
+
 #[test]
 fn without_upstreams_age_counts_from_the_start_of_the_refresh() {
     let mut bench = refreshed();

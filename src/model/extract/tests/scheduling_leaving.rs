@@ -234,6 +234,22 @@ fn a_refused_deletion_is_told_with_its_cause_and_tried_ever_more_seldom() {
     assert_eq!(until, site.bench.now() + Duration::from_secs(77));
 }
 
+/// An intent in a status is worth no more than an id there.
+#[test]
+fn a_task_that_was_being_made_and_may_not_be_touched_is_left_at_once() {
+    let mut site = Site::new(Edition::Cloud, vec![nightly()]);
+    let create = site.first_write();
+    let _ = site.perform(&create);
+    site.bench.wait(60);
+    site.bench.o.schedules.intent = IntentView::MaybeSent { since: Moment::default() };
+    site.read();
+    assert!(site.bench.s.schedule_intent.is_some());
+    let since = site.bench.now();
+    let Parting::Write(delete) = parting(&site, since) else { panic!("{:?}", parting(&site, since)) };
+    site.part(&delete, &ScheduleAck::Failed(ScheduleFailure::NotAllowed));
+    assert_eq!(parting(&site, since), Parting::Release { orphaned: true });
+}
+
 #[test]
 fn where_nothing_is_written_a_difference_is_told() {
     let by_hand = Timing::declared(&weekly(), Edition::Cloud).unwrap();

@@ -48,6 +48,12 @@ fn without_its_mark_a_deployment_is_nobodys_to_a_connection_of_the_cluster() {
         let unmarked = present(&json!({"tags": ["theirs"]}));
         let decision = decide(&d, &unmarked, &before, now());
         assert_eq!(reason_of(&decision.status, "Ready"), Some(reason));
+        // Taken over again, it stays what it was: ours from the beginning.
+        let adopting = Desired { adopts: true, ..d.clone() };
+        let again = decide(&adopting, &unmarked, &before, now());
+        assert_eq!((again.step, again.status.adopted), (Step::Intend, None));
+        assert_eq!(again.status.applied_fields, before.applied_fields);
+        assert!(again.status.pending_write.is_some());
         let gone = Desired { deleting: Some(now()), ..d };
         let expected = if shared { Step::Release } else { Step::Do(vec![Write::Delete { id: "id".into() }]) };
         assert_eq!(decide(&gone, &unmarked, &before, now()).step, expected);
