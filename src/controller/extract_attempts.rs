@@ -41,6 +41,25 @@ pub fn look(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus, loo
     }
 }
 
+/// What an error means for a job that is to be cancelled.
+fn uncancelled(error: &TableauError) -> CancelFailure {
+    match error {
+        TableauError::MissingScope | TableauError::Forbidden(_) | TableauError::Rejected(_) => {
+            CancelFailure::Refused
+        }
+        TableauError::SignInRefused
+        | TableauError::NotLeading
+        | TableauError::SessionContested
+        | TableauError::Identity(_)
+        | TableauError::NotFound(_)
+        | TableauError::Throttled { .. }
+        | TableauError::Ambiguous
+        | TableauError::WrongServer
+        | TableauError::UnsupportedVersion { .. }
+        | TableauError::Unreachable(_) => CancelFailure::Unknown,
+    }
+}
+
 /// The pass that cancels the job of the attempt.
 pub fn cancels(ctx: &Context, desired: &Desired, attempt: Box<Attempt>, job: JobId) -> Plan<Act> {
     // The session went away between observing and now: it is looked at again when there is one.
@@ -61,11 +80,17 @@ pub async fn cancel(
     let named = (&object.spec.site_ref).into();
     let learnt = attempt.learnt(&named);
     let at = learnt.connection(&named)?;
-    match extract_rights::of_job(ctx, &me, (at, session), &job, &attempt.luid.as_str().into()).await {
+    match extract_rights::of_job(ctx, &me, (at, session), &job, attempt).await {
         Ok(Right::Given) => {}
-        Ok(Right::Denied | Right::Unknown) | Err(_) => {
+        Ok(right @ (Right::Denied | Right::Unknown)) => {
             tracing::warn!(object = %object.name_any(), %job, "the job is not cancelled: its content is not known to be allowed");
-            return Some(Answer::CancelSent(Err(CancelFailure::Refused)));
+            let denied = right == Right::Denied;
+            let failure = if denied { CancelFailure::Refused } else { CancelFailure::Unknown };
+            return Some(Answer::CancelSent(Err(failure)));
+        }
+        Err(error) => {
+            tracing::warn!(object = %object.name_any(), %job, %error, "whether the job may be cancelled cannot be looked up");
+            return Some(Answer::CancelSent(Err(uncancelled(&error))));
         }
     }
     if !may_send(ctx, &at.seen_from(&me.namespace), session) {
@@ -73,21 +98,7 @@ pub async fn cancel(
     }
     let result = session.client.cancel(&job).await.map_err(|error| {
         tracing::warn!(object = %object.name_any(), %job, %error, "the job could not be cancelled");
-        match error {
-            TableauError::MissingScope | TableauError::Forbidden(_) | TableauError::Rejected(_) => {
-                CancelFailure::Refused
-            }
-            TableauError::SignInRefused
-            | TableauError::NotLeading
-            | TableauError::SessionContested
-            | TableauError::Identity(_)
-            | TableauError::NotFound(_)
-            | TableauError::Throttled { .. }
-            | TableauError::Ambiguous
-            | TableauError::WrongServer
-            | TableauError::UnsupportedVersion { .. }
-            | TableauError::Unreachable(_) => CancelFailure::Unknown,
-        }
+        uncancelled(&error)
     });
     session.hint(Hint::Jobs([job].into()));
     Some(Answer::CancelSent(result))

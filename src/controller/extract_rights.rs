@@ -6,11 +6,13 @@ use super::site::SiteSession;
 use super::site_contents::paths;
 use super::site_tasks::is_of_one;
 use super::tenants;
-use crate::api::TargetKind;
-use crate::model::extract::{JobList, ProjectPath};
+use crate::api::{Attempt, TargetKind};
+use crate::model::extract::ProjectPath;
 use crate::model::ids::{ConnectionName, JobId, Luid, ObjectName, TaskId};
 use crate::model::tenancy::Access;
-use crate::tableau::TableauError;
+use crate::model::time::sub;
+use crate::tableau::{Questions, TableauError};
+use std::time::Duration;
 
 /// Whether something may be touched, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub async fn of_task(
     }
 }
 
-/// Whether this resource may touch a job, which its status calls one of this content: one that runs may not name its content (reference 7.1), and is
-/// taken for that one if the list of jobs calls it so.
+/// Whether this resource may touch a job, which its status calls that of this attempt: one that runs may not name its content (reference 7.1), and is
+/// taken for one of the attempt's if the list of jobs calls it so.
 ///
 /// # Errors
 /// Tableau does not tell.
@@ -53,7 +55,7 @@ pub async fn of_job(
     me: &ObjectName,
     (at, session): (&ConnectionName, &SiteSession),
     job: &JobId,
-    luid: &Luid,
+    attempt: &Attempt,
 ) -> Result<Right, TableauError> {
     if !at.is_cluster() {
         return Ok(Right::Given);
@@ -67,17 +69,20 @@ pub async fn of_job(
     if known.content.is_some() {
         return of_content(ctx, me, (at, session), known.content.as_ref(), None).await;
     }
-    let title = match &session.snapshot().list {
-        JobList::Read { rows, .. } => {
-            rows.iter().find(|row| row.id == *job).and_then(|row| row.title.clone())
+    // Rarely so: the list is not kept for it.
+    let since = sub(attempt.fence.0, CREATED_BEFORE);
+    let rows = session.client.jobs(since, &Questions::default()).await?;
+    match rows.into_iter().find(|row| row.id == *job).and_then(|row| row.title) {
+        Some(title) => {
+            let luid = Luid::from(attempt.luid.as_str());
+            of_content(ctx, me, (at, session), Some(&luid), Some(&title)).await
         }
-        JobList::Unread | JobList::NotAllowed => None,
-    };
-    match title {
-        Some(title) => of_content(ctx, me, (at, session), Some(luid), Some(&title)).await,
         None => Ok(Right::Denied),
     }
 }
+
+/// How long before its fence a job that was adopted may have been created.
+const CREATED_BEFORE: Duration = Duration::from_secs(24 * 3600);
 
 /// Of a content that the account does not see nobody knows where it lies. `called`: it has to be called so.
 async fn of_content(

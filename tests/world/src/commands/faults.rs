@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn the_help_names_every_workload() {
         let help = Arguments::augment_args(clap::Command::new("faults")).render_long_help().to_string();
-        let named = help.lines().find(|line| line.contains("Only this workload: ")).unwrap_or_default();
+        let named = help.split("Only this workload: ").nth(1).and_then(|text| text.split("\n\n").next());
+        let named = named.unwrap();
         for workload in Workload::ALL {
             assert!(named.contains(&workload.to_string()), "{workload}: {named}");
         }
