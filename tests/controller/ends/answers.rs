@@ -177,6 +177,21 @@ fn lost() -> Vec<Row> {
             ("False/JobListUnavailable", "True/InSync"),
             |s| Box::pin(async move { unlisted(s, RefreshError::Ambiguous) }),
         ),
+        row(
+            "the same again and again: it is started ever more seldom",
+            ("False/Retrying", "False/RemoteFailed"),
+            |s| {
+                Box::pin(async move {
+                    for _ in 0..2 {
+                        s.world.tableau.fail_refresh(RefreshError::Ambiguous);
+                    }
+                    refused(s, RefreshError::Ambiguous);
+                    let twice =
+                        |world: &crate::world::World| world.exr("orders")["status"]["owed"]["refusals"] == 3;
+                    s.world.until("three were not answered", twice).await;
+                })
+            },
+        ),
     ]
 }
 

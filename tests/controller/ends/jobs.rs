@@ -56,6 +56,9 @@ fn rows() -> Vec<Row> {
             |s| Box::pin(async move { drop(s.running().await) }),
         ),
         row("the same, and it succeeds before the cancel arrives", DONE, |s| Box::pin(too_late(s))),
+        row("the same, and it may not be cancelled", ("Unknown/NotYetRefreshed", "True/Running"), |s| {
+            Box::pin(uncancelled(s))
+        }),
         row(
             "its record is gone from Tableau before its end was read",
             ("False/JobVanished", "False/Retrying"),
@@ -148,6 +151,16 @@ async fn too_late(s: &Scene) {
     let asked = |world: &World| world.tableau.operations().contains(&"cancel".to_owned());
     s.world.until("it is to be cancelled", asked).await;
     s.ends(&job, JobStatus::Success);
+}
+
+/// It runs on.
+async fn uncancelled(s: &Scene) {
+    s.running().await;
+    for _ in 0..100 {
+        s.world.tableau.fail("cancel", TableauError::Forbidden("403004".into()));
+    }
+    let told = |world: &World| world.exr("orders")["status"]["attempt"]["blocked"] == 1;
+    s.world.until("it is refused", told).await;
 }
 
 async fn republished(s: &Scene) {
