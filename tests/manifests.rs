@@ -213,14 +213,13 @@ fn the_deployment_takes_the_token_that_the_page_shows() {
     for operation in patch.as_array().unwrap() {
         assert_eq!(operation["op"], "add");
         let (to, value) = (operation["path"].as_str().unwrap(), operation["value"].clone());
-        match to.strip_suffix("/-") {
-            Some(list) => deployment.pointer_mut(list).unwrap().as_array_mut().unwrap().push(value),
-            None => {
-                // Adding would replace what is there.
-                assert!(deployment.pointer(to).is_none(), "{to}");
-                let (parent, key) = to.rsplit_once('/').unwrap();
-                deployment.pointer_mut(parent).unwrap()[key] = value;
-            }
+        if let Some(list) = to.strip_suffix("/-") {
+            deployment.pointer_mut(list).unwrap().as_array_mut().unwrap().push(value);
+        } else {
+            // Adding would replace what is there.
+            assert!(deployment.pointer(to).is_none(), "{to}");
+            let (parent, key) = to.rsplit_once('/').unwrap();
+            deployment.pointer_mut(parent).unwrap()[key] = value;
         }
     }
     let pod = &deployment["spec"]["template"]["spec"];

@@ -1,6 +1,7 @@
 //! Rules as tables. `Bench` is one resource with a site, two upstreams `a` and `b`, and a driver without faults.
 
 mod acting;
+mod cancelling;
 mod covering;
 mod declaring;
 mod denying;
