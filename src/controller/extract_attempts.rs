@@ -44,14 +44,14 @@ pub fn look(ctx: &Context, desired: &Desired, stored: &ExtractRefreshStatus, loo
 /// What an error means for a job that is to be cancelled.
 fn uncancelled(error: &TableauError) -> CancelFailure {
     match error {
-        TableauError::MissingScope | TableauError::Forbidden(_) | TableauError::Rejected(_) => {
-            CancelFailure::Refused
-        }
+        TableauError::MissingScope | TableauError::Forbidden(_) => CancelFailure::Refused,
         TableauError::SignInRefused
         | TableauError::NotLeading
         | TableauError::SessionContested
         | TableauError::Identity(_)
+        // It may have ended meanwhile.
         | TableauError::NotFound(_)
+        | TableauError::Rejected(_)
         | TableauError::Throttled { .. }
         | TableauError::Ambiguous
         | TableauError::WrongServer

@@ -5,6 +5,7 @@ use super::index::object_name;
 use super::ledger::Entry;
 use crate::api::{AttemptPhase, ExtractRefresh, ExtractRefreshStatus, JobOrigin, Outcome};
 use crate::model::conditions;
+use crate::model::extract::REMOTE_FAILED;
 use crate::runtime::metrics::{Extract, Origin, Refreshed, Residue};
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub(super) fn possible_double(
         .filter(|a| a.phase == AttemptPhase::Intended && a.job_id.is_none() && !a.is_blocked())?;
     let owed = after.owed.as_ref()?;
     let given_up = after.attempt.as_ref().is_none_or(|next| next.id != lost.id)
-        && owed.refused.is_none()
+        && owed.refused.as_deref().is_none_or(|why| why == REMOTE_FAILED)
         && owed.tries == before.owed.as_ref().map_or(0, |owed| owed.tries)
         && matches!(ctx.ledger.look(&lost.id, ctx.clock.moment()), Entry::Spent { .. });
     given_up.then(|| match conditions::reason_of(before, "Refreshing") {

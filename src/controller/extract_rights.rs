@@ -93,10 +93,15 @@ async fn of_content(
     called: Option<&str>,
 ) -> Result<Right, TableauError> {
     let Some(luid) = content else { return Ok(Right::Denied) };
+    let mut told = true;
     for kind in [TargetKind::Datasource, TargetKind::Workbook] {
         let found = match session.client.content(kind, luid).await {
             Ok(Some(found)) => found,
             Ok(None) => continue,
+            Err(TableauError::Ambiguous | TableauError::WrongServer) => {
+                told = false;
+                continue;
+            }
             Err(error) if is_of_one(&error) => continue,
             Err(error) => return Err(error),
         };
@@ -111,5 +116,5 @@ async fn of_content(
             Access::Unknown => Right::Unknown,
         });
     }
-    Ok(Right::Denied)
+    Ok(if told { Right::Denied } else { Right::Unknown })
 }

@@ -170,7 +170,8 @@ fn spread(ctx: &Context, change: &Change) {
                 if let Key::Feed(_, Feed::Deployment(deployment)) = key {
                     wake_others(ctx, key, &change.who);
                     // Also through another connection to the same API.
-                    let api = let_in::api_of(ctx, workspace);
+                    let flow = matches!(change.who, Dependent::Flow(_));
+                    let api = let_in::api_of(ctx, workspace).filter(|_| flow);
                     for other in api.into_iter().flat_map(|api| let_in::leading_to(ctx, &api)) {
                         if other != *workspace {
                             wake_others(

@@ -71,6 +71,27 @@ async fn r1_an_answer_is_lost_while_the_job_list_may_not_be_read() {
     one_extra(&world, &luid, &operator, "R1").await;
 }
 
+/// Each that may be one too many is counted, also where one answer after the other is lost.
+#[tokio::test(start_paused = true)]
+async fn r1_each_lost_answer_is_counted() {
+    let (world, luid, operator) = world().await;
+    let mut lost = 0;
+    world.troubles.on_call(move |call: &Remote| match &*call.operation {
+        "jobs" => Trouble::Forbid,
+        "refresh" if lost < 3 => {
+            lost += 1;
+            Trouble::LoseAnswer
+        }
+        _ => Trouble::None,
+    });
+    world.complete("orders");
+    world.until("the fourth is answered", |world| world.jobs_of(&luid) == 4).await;
+    world.settle().await;
+    let metrics = operator.metrics.encode().unwrap();
+    assert!(metrics.contains(r#"feedwater_possible_doubles_total{case="R1"} 3"#), "{metrics}");
+    assert_eq!(condition(&world.exr("orders"), "Ready"), Some(("True", "InSync")));
+}
+
 /// It stands still for a minute right before it writes to the socket; awake, it sends, and ends because its lease is lost.
 #[tokio::test(start_paused = true)]
 async fn r2_a_leader_is_frozen_between_its_look_at_the_lease_and_the_socket() {

@@ -148,7 +148,7 @@ pub(super) fn follow(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: At
         JobStatus::InProgress => {
             attempt.started_at = attempt.started_at.or(job.started_at.map(Time));
             if attempt.phase == AttemptPhase::Submitted && attempt.is_ours() && overdue(p, &attempt) {
-                attempt.phase = AttemptPhase::Cancelling;
+                (attempt.phase, attempt.blocked) = (AttemptPhase::Cancelling, 0);
                 p.warn("RefreshTimedOut", "The refresh runs longer than spec.timeout and is cancelled");
             }
             s.attempt = Some(attempt);

@@ -16,7 +16,7 @@ const NO_EXTRACT: &str = "NoExtract";
 const TARGET_NOT_FOUND: &str = "TargetNotFound";
 const REMOTE_REJECTED: &str = "RemoteRejected";
 /// A start was not answered, more than once.
-pub(super) const REMOTE_FAILED: &str = "RemoteFailed";
+pub const REMOTE_FAILED: &str = "RemoteFailed";
 
 /// How long a cancel may take before it is sent again, and how long a 429 without a time is taken to mean.
 const CANCEL_AGAIN: Duration = Duration::from_secs(60);
@@ -95,6 +95,7 @@ fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
         Answer::Ambiguous => return,
         // The final state of the job decides; whether Tableau took the cancel does not.
         Answer::CancelSent(Ok(()) | Err(CancelFailure::Unknown)) => {
+            attempt.blocked = 0;
             attempt.not_before = Some(Time(add(p.now, CANCEL_AGAIN)));
             return;
         }

@@ -1,7 +1,7 @@
 //! How old the data of the extract is (docs/trigger.md 8).
 
 use super::{Pass, marks, warning};
-use crate::api::{ExtractRefreshStatus, HistoryEntry, Mark, Outcome, Time};
+use crate::api::{ExtractRefreshStatus, HistoryEntry, Mark, Occasion, Outcome, Time};
 use crate::model::conditions::{self, Truth, Verdict};
 use crate::model::time::add;
 use jiff::Timestamp;
@@ -21,20 +21,26 @@ fn waits(p: &Pass, s: &ExtractRefreshStatus) -> bool {
 }
 
 /// An upstream that counts and has completed, and nothing of it is contained. What it had delivered before the resource was there is not owed, and
-/// nothing waits for it.
+/// nothing waits for it, unless the age was that of just this until an edit took it back.
 fn waiting<'a>(p: &Pass, s: &'a ExtractRefreshStatus) -> Option<&'a str> {
-    let first = |mark: &&Mark| Some(mark.since) == s.baseline;
-    let owes = |mark: &&Mark| {
-        mark.covered.is_none()
-            && mark.seen.as_ref().is_some_and(|seen| !first(mark) || seen.at.0 > mark.since.0)
+    let owed = |mark: &Mark, seen: &Occasion| {
+        let first = Some(mark.since) == s.baseline;
+        !first || seen.at.0 > mark.since.0 || seen.started_at.is_some_and(|at| s.data_time <= Some(at))
     };
-    s.marks.iter().filter(|mark| counts(p, mark)).find(owes).map(|mark| mark.name.as_str())
+    let owes = |mark: &&Mark| mark.seen.as_ref().is_some_and(|seen| owed(mark, seen));
+    uncovered(p, s).find(owes).map(|mark| mark.name.as_str())
+}
+
+/// Those that count, and of which nothing is contained.
+fn uncovered<'a>(p: &Pass, s: &'a ExtractRefreshStatus) -> impl Iterator<Item = &'a Mark> {
+    s.marks.iter().filter(move |mark| counts(p, mark) && mark.covered.is_none())
 }
 
 /// The same after a refresh that succeeded: it counts from its own start where no upstream that counts has ever completed. Where one has, and is
 /// not contained, nothing is claimed.
 pub(super) fn after(p: &Pass, s: &ExtractRefreshStatus, started: Time) -> Option<Time> {
-    data_time(p, s).or(if waits(p, s) { s.data_time } else { Some(started) })
+    let waits = uncovered(p, s).any(|mark| mark.seen.is_some());
+    data_time(p, s).or(if waits { s.data_time } else { Some(started) })
 }
 
 fn counts(p: &Pass, mark: &Mark) -> bool {
@@ -59,9 +65,9 @@ pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Time
     let mut verdict = match due.into_iter().flatten().find(|(_, _, at)| *at <= p.now) {
         Some(_) if by_tableau_alone(p) => say(Truth::Unknown, "NotYetRefreshed", UNFOLLOWED.to_owned()),
         Some((reason, field, _)) => {
-            let of = waiting(p, s).or(oldest(p, s).map(|(_, name)| name));
+            let of = oldest(p, s).map(|(_, name)| name);
             let named = of.map(|name| format!(" (upstream `{name}`)")).unwrap_or_default();
-            let remedy = remedy(p, s, of);
+            let remedy = remedy(s, waiting(p, s), of);
             let message = format!("The oldest data in the extract{named} is older than {field}: {remedy}");
             say(Truth::False, reason, message)
         }
@@ -78,7 +84,7 @@ pub(super) fn fresh(p: &Pass, s: &ExtractRefreshStatus) -> (Verdict, Option<Time
 }
 
 /// What to do about data that is too old.
-fn remedy(p: &Pass, s: &ExtractRefreshStatus, of: Option<&str>) -> String {
+fn remedy(s: &ExtractRefreshStatus, waiting: Option<&str>, of: Option<&str>) -> String {
     let failed = |last: &&HistoryEntry| match last.outcome {
         Outcome::Failed | Outcome::Cancelled | Outcome::TimedOut | Outcome::JobVanished => true,
         Outcome::Succeeded | Outcome::Superseded => false,
@@ -90,8 +96,8 @@ fn remedy(p: &Pass, s: &ExtractRefreshStatus, of: Option<&str>) -> String {
             format!("the last refresh{job} did not succeed, and LastRefreshSucceeded says what to do")
         }
         (None, _) if s.owed.is_some() || waits => "Refreshing says what the next refresh waits for".into(),
-        (None, Some(name)) if waiting(p, s) == Some(name) => format!(
-            "no refresh has contained a run of `{name}` since it was edited; request one (annotation feedwater.dev/refresh-requested)"
+        (None, _) if let Some(name) = waiting => format!(
+            "no refresh contains a run of `{name}` as the spec asks for it now; its next run is refreshed so"
         ),
         (None, Some(name)) => format!("look in Prefect for why no newer run of `{name}` has completed"),
         (None, None) => "request a refresh (annotation feedwater.dev/refresh-requested)".into(),

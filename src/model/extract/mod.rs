@@ -29,7 +29,7 @@ mod warning;
 
 pub use attempt::cause;
 pub use decide::decide;
-pub use fold::fold;
+pub use fold::{REMOTE_FAILED, fold};
 pub use holds::{asks_for_runs, waits_for_runs};
 pub use learnt::{Learnt, formers};
 pub use native::{EVERY as JOBS_EVERY, reads_jobs};

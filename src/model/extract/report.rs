@@ -249,7 +249,7 @@ pub(super) fn refusal(reason: &str) -> Option<&'static str> {
             "Tableau refuses the refresh, with the code that the Event RefreshRefused tells; it is asked again later"
         }
         fold::REMOTE_FAILED => {
-            "Tableau fails when the refresh is started, or its answer is lost, and no job is there: its log or that of a proxy says why; it is tried again later"
+            "Tableau fails when the refresh is started, or its answer is lost, and no job is seen: its log or that of a proxy says why; it is tried again later"
         }
         _ => return None,
     })

@@ -66,10 +66,14 @@ pub(super) fn refused(p: &Pass, s: &mut ExtractRefreshStatus, reason: &str, told
     owed.not_before = Some(after(p, told.unwrap_or_else(|| grown(MINUTE, 2, before, LONGEST_REFUSAL))));
 }
 
-/// A start got no answer, and there is no job: at once the first time, since an answer may be lost on the way, then 15 s, growing to 30 min. No try is
+/// A start got no answer, and no job is seen: at once the first time, since an answer may be lost on the way, then 15 s, growing to 30 min. No try is
 /// counted.
 pub(super) fn unanswered(p: &Pass, s: &mut ExtractRefreshStatus) {
     let Some(owed) = &mut s.owed else { return };
+    if owed.refused.as_deref().is_some_and(|why| why != super::fold::REMOTE_FAILED) {
+        // Those were answers.
+        (owed.refusals, owed.refused) = (0, None);
+    }
     let before = u32::try_from(owed.refusals).unwrap_or_default();
     owed.refusals = (owed.refusals + 1).min(1000);
     if before == 0 {

@@ -36,6 +36,8 @@ fn a_job_that_runs_too_long_is_cancelled_and_that_is_a_failed_try() {
     bench.wait(240);
     assert_eq!(bench.rest(), Step::Cancel { job: "job-1".into() });
     bench.answered(Answer::CancelSent(Ok(())));
+    bench.rest();
+    assert!(!bench.message("Refreshing").contains("may not be cancelled"));
     bench.job("job-1", JobStatus::Cancelled, Some(started));
     bench.rest();
     assert_eq!(bench.s.history[0].outcome, Outcome::TimedOut);

@@ -86,6 +86,26 @@ fn an_edit_makes_no_data_younger() {
     assert!(bench.s.marks[0].covered.is_some());
 }
 
+/// What was delivered before the resource was there, and is contained, is the age of the data: an edit that takes it back makes it no younger.
+#[test]
+fn an_edit_of_what_was_delivered_before_makes_no_data_younger() {
+    let mut bench = Bench::any();
+    bench.s = ExtractRefreshStatus::default();
+    bench.completes("b");
+    bench.wait(100);
+    bench.o.baseline = Some(bench.now());
+    bench.d.refresh_type = RefreshMode::Incremental;
+    bench.rest();
+    bench.completes("a");
+    bench.refreshes("job-1");
+    let before = bench.s.data_time;
+    assert_eq!(before, bench.s.marks[1].seen.as_ref().unwrap().started_at);
+    bench.d.upstreams[1].refresh_type = Some(RefreshType::Full);
+    bench.rest();
+    assert!(bench.s.marks[1].covered.is_none());
+    assert_eq!(bench.s.data_time, before);
+}
+
 /// Nothing of what was delivered before the resource was there is owed: the age does not wait for it.
 #[test]
 fn what_was_delivered_before_holds_no_age_back() {

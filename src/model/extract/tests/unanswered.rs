@@ -30,3 +30,23 @@ fn a_start_that_tableau_never_answers_is_made_less_and_less_often_and_said() {
     bench.succeeds("j1");
     assert_eq!(bench.s.owed, None);
 }
+
+/// Answers that refuse are none that are lost.
+#[test]
+fn one_lost_answer_after_refusals_is_made_good_at_once() {
+    let mut bench = Bench::any();
+    bench.o.jobs.list = JobList::NotAllowed;
+    bench.completes("a");
+    for _ in 0..8 {
+        bench.posts();
+        bench.answered(Answer::Throttled(Some(Duration::from_secs(10))));
+        bench.rest();
+        bench.wait(15);
+    }
+    bench.posts();
+    bench.answered(Answer::Ambiguous);
+    bench.rest();
+    bench.wait(40);
+    bench.posts();
+    assert_eq!(bench.reason("Ready"), "True/InSync");
+}
