@@ -76,7 +76,7 @@ async fn r1_an_answer_is_lost_while_the_job_list_may_not_be_read() {
 async fn r1_each_lost_answer_is_counted() {
     let (world, luid, operator) = world().await;
     let mut lost = 0;
-    world.troubles.on_call(move |call: &Remote| match &*call.operation {
+    world.troubles.on_call(move |call: &Remote| match call.operation {
         "jobs" => Trouble::Forbid,
         "refresh" if lost < 3 => {
             lost += 1;

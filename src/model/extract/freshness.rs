@@ -23,11 +23,11 @@ fn waits(p: &Pass, s: &ExtractRefreshStatus) -> bool {
 /// An upstream that counts and has completed, and nothing of it is contained. What it had delivered before the resource was there is not owed, and
 /// nothing waits for it, unless the age was that of just this until an edit took it back.
 fn waiting<'a>(p: &Pass, s: &'a ExtractRefreshStatus) -> Option<&'a str> {
-    let owed = |mark: &Mark, seen: &Occasion| {
+    let counted = |mark: &Mark, seen: &Occasion| {
         let first = Some(mark.since) == s.baseline;
         !first || seen.at.0 > mark.since.0 || seen.started_at.is_some_and(|at| s.data_time <= Some(at))
     };
-    let owes = |mark: &&Mark| mark.seen.as_ref().is_some_and(|seen| owed(mark, seen));
+    let owes = |mark: &&Mark| mark.seen.as_ref().is_some_and(|seen| counted(mark, seen));
     uncovered(p, s).find(owes).map(|mark| mark.name.as_str())
 }
 
