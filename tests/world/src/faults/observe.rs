@@ -200,10 +200,17 @@ fn plain(value: &Value, stage: &Stage) -> Value {
     }
 }
 
+/// Stands in the key of an upstream that chooses runs, before a fingerprint.
+const RUNS: &str = "/%runs/";
+
 fn field(name: &str, value: &Value, stage: &Stage) -> Value {
     match (name, value.as_str()) {
         ("signedInWith" | "refusedWith", Some(_)) => "<hash>".into(),
         ("origin", Some("Recovered")) => "Ours".into(),
+        // Of the tags that are chosen, which are this run's own.
+        ("key", Some(key)) if key.contains(RUNS) => {
+            key.split_inclusive(RUNS).next().map(|of| format!("{of}<hash>")).into()
+        }
         _ => plain(value, stage),
     }
 }
