@@ -184,18 +184,8 @@ impl Windows {
 
 /// A schedule of Tableau's own, on the target.
 fn native_schedule() -> ScheduleStatus {
-    ScheduleStatus {
-        name: "nightly".into(),
-        definition: Some("Daily 02:00".into()),
-        task_id: Some("task-1".into()),
-        site: Some("acme".into()),
-        left_at: None,
-        made_at: None,
-        next_run_at: None,
-        consecutive_failed_count: None,
-        suspended: None,
-        recreated_at: None,
-    }
+    let stored = json!({"name": "nightly", "definition": "Daily 02:00", "taskId": "task-1", "site": "acme"});
+    serde_json::from_value(stored).unwrap()
 }
 
 /// The whole model.

@@ -411,6 +411,7 @@ mod tests {
         lane.told(Load::Throttled(Some(Duration::from_secs(5))), clock.moment());
         drop(passes);
         assert!(enter("three").is_none());
+        // On paused time: just before it is over, and just after.
         tokio::time::sleep(Duration::from_millis(4900)).await;
         assert_eq!(*log.lock().unwrap(), Vec::<String>::new(), "Retry-After is obeyed");
         tokio::time::sleep(Duration::from_millis(200)).await;

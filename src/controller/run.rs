@@ -14,7 +14,6 @@ use kube::Client;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -50,7 +49,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     };
     let metrics = Arc::new(Metrics::default());
     let synced = Arc::new(AtomicBool::new(false));
-    let _admin = serve_admin(settings.admin_address, &metrics, &synced, shutdown.clone()).await?;
+    // To the very end, whatever the grace is: metrics and probes go last.
+    let _admin = serve_admin(settings.admin_address, &metrics, &synced).await?;
     let services = Arc::new(RealServices {
         policy: AddressPolicy::new(settings.allowed_hosts).with_proxy(settings.proxy),
         clock: clock.clone(),
@@ -94,7 +94,6 @@ async fn serve_admin(
     address: SocketAddr,
     metrics: &Arc<Metrics>,
     synced: &Arc<AtomicBool>,
-    shutdown: Shutdown,
 ) -> Result<JoinSet<()>, std::io::Error> {
     let listener = TcpListener::bind(address).await?;
     let synced = synced.clone();
@@ -104,12 +103,7 @@ async fn serve_admin(
     let admin = Admin { metrics: metrics.clone(), live: Arc::new(|| Ok(())), ready: Arc::new(filled) };
     let mut serving = JoinSet::new();
     serving.spawn(async move {
-        // Metrics and probes stay until the very end of the grace.
-        let grace = async move {
-            shutdown.requested().await;
-            tokio::time::sleep(Duration::from_secs(30)).await;
-        };
-        if let Err(error) = admin::serve(listener, admin, grace).await {
+        if let Err(error) = admin::serve(listener, admin).await {
             tracing::error!(%error, "the admin endpoint ended");
         }
     });

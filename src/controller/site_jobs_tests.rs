@@ -1,4 +1,4 @@
-//! Jobs as the observer knows them: how far back, for how long, and at which cost.
+//! Jobs as the observer knows them: how far back, for how long, and at which cost. On paused time, which passes by sleeping.
 
 use super::*;
 use crate::model::extract::JOBS_EVERY;

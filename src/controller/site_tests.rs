@@ -1,4 +1,5 @@
-//! A session with its observer on paused time, against the fake: what is seen, when, and at which cost.
+//! A session with its observer on paused time, against the fake: what is seen, when, and at which cost. To sleep is how time passes here: nothing is
+//! waited for, and how often something is asked within a time is what is tested.
 
 use super::*;
 use crate::api::{Edition, ExtractRefresh, RefreshType};

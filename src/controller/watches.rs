@@ -173,13 +173,8 @@ fn spread(ctx: &Context, change: &Change) {
                     let flow = matches!(change.who, Dependent::Flow(_));
                     let api = let_in::api_of(ctx, workspace).filter(|_| flow);
                     for other in api.into_iter().flat_map(|api| let_in::leading_to(ctx, &api)) {
-                        if other != *workspace {
-                            wake_others(
-                                ctx,
-                                &Key::Feed(other, Feed::Deployment(deployment.clone())),
-                                &change.who,
-                            );
-                        }
+                        let theirs = Key::Feed(other, Feed::Deployment(deployment.clone()));
+                        wake_others(ctx, &theirs, &change.who);
                     }
                 }
             }

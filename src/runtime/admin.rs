@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -26,16 +25,12 @@ pub struct Admin {
     pub ready: Check,
 }
 
-/// Serves until `shutdown` resolves and the open requests are answered.
+/// Serves until it is dropped.
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    admin: Admin,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(admin)).with_graceful_shutdown(shutdown).await
+pub async fn serve(listener: TcpListener, admin: Admin) -> io::Result<()> {
+    axum::serve(listener, router(admin)).await
 }
 
 /// The routes, without a listener.

@@ -226,6 +226,7 @@ async fn one_that_ends_while_its_claim_is_answered_leaves_no_lease_behind() {
     let store = Fake::default();
     lock(&store.0).lose_answer = true;
     let first = candidate(&store, "first");
+    // On paused time, which goes on only while everybody sleeps.
     while store.holder().is_none() {
         sleep(Duration::from_millis(10)).await;
     }

@@ -76,6 +76,7 @@ mod tests {
         let (ask, shutdown) = Shutdown::by_hand();
         let start = Instant::now();
         tokio::spawn(async move {
+            // On paused time: the grace counts from the request, not from the start of the work.
             sleep(Duration::from_secs(60)).await;
             ask.send_replace(true);
             pending::<()>().await;

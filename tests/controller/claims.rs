@@ -46,9 +46,8 @@ fn guarded(world: &World, identity: &str) -> Process {
     world.operator_with(identity, "feedwater", Some(services))
 }
 
-/// The older one stays the owner while its own connection cannot be used: the younger would make everything of it twice.
-#[tokio::test(start_paused = true)]
-async fn the_older_keeps_its_extract_while_its_site_cannot_be_reached() {
+/// The older one has what it declares, and then no operator runs.
+async fn refreshed_by_the_older() -> (World, Luid) {
     let world = shared(Some("value"));
     let luid = world.publish("orders");
     world.server.put("extractrefreshes", refresh(NAMESPACE)).unwrap();
@@ -56,6 +55,13 @@ async fn the_older_keeps_its_extract_while_its_site_cannot_be_reached() {
     world.until("the older is refreshed", |world| world.jobs_of(&luid) == 1).await;
     world.settle().await;
     first.kill();
+    (world, luid)
+}
+
+/// The older one stays the owner while its own connection cannot be used: the younger would make everything of it twice.
+#[tokio::test(start_paused = true)]
+async fn the_older_keeps_its_extract_while_its_site_cannot_be_reached() {
+    let (world, luid) = refreshed_by_the_older().await;
 
     world.server.remove("secrets", NAMESPACE, "tableau").unwrap();
     world.server.put("extractrefreshes", refresh(OTHER)).unwrap();
@@ -197,13 +203,7 @@ async fn who_waits_goes_on_when_the_other_is_let_in_no_more() {
 /// An outage at a start that lasts longer than anybody is waited for: who comes back first has by that nothing of the others'.
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_first_after_a_long_outage_takes_nothing_from_the_others() {
-    let world = shared(Some("value"));
-    let luid = world.publish("orders");
-    world.server.put("extractrefreshes", refresh(NAMESPACE)).unwrap();
-    let first = world.operator("one");
-    world.until("the older is refreshed", |world| world.jobs_of(&luid) == 1).await;
-    world.settle().await;
-    first.kill();
+    let (world, luid) = refreshed_by_the_older().await;
 
     let down = Arc::new(AtomicBool::new(true));
     let is_down = down.clone();

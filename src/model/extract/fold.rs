@@ -77,9 +77,7 @@ fn apply(p: &mut Pass, s: &mut ExtractRefreshStatus, answer: Answer) {
             attempt.job_id = Some(job.as_str().to_owned());
             attempt.origin = Some(JobOrigin::Ours);
             (attempt.blocked, attempt.not_before, attempt.waits_for_job) = (0, None, None);
-            if let Some(owed) = &mut s.owed {
-                (owed.refusals, owed.refused) = (0, None);
-            }
+            retry::under_way(s);
             return p.tell("RefreshStarted", "A refresh is queued in Tableau");
         }
         Answer::AlreadyQueued | Answer::Forbidden => {

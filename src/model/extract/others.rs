@@ -213,9 +213,7 @@ fn adopt(
         waits_for_job: None,
         ..attempt.clone()
     };
-    if let Some(owed) = &mut s.owed {
-        (owed.refusals, owed.refused) = (0, None);
-    }
+    retry::under_way(s);
     p.tell(
         "RefreshAdopted",
         "Another refresh of the extract contains the new data and is followed instead of starting one",

@@ -23,9 +23,7 @@ pub(super) fn advance(p: &mut Pass, s: &mut ExtractRefreshStatus, mut attempt: A
             attempt.job_id = Some(job.id.as_str().to_owned());
             attempt.origin = Some(JobOrigin::Recovered);
             p.tell("RefreshRecovered", "A refresh whose answer was lost was found and is followed");
-            if let Some(owed) = &mut s.owed {
-                (owed.refusals, owed.refused) = (0, None);
-            }
+            retry::under_way(s);
             s.attempt = Some(attempt.clone());
             attempt::follow(p, s, attempt);
         }

@@ -66,6 +66,13 @@ pub(super) fn refused(p: &Pass, s: &mut ExtractRefreshStatus, reason: &str, told
     owed.not_before = Some(after(p, told.unwrap_or_else(|| grown(MINUTE, 2, before, LONGEST_REFUSAL))));
 }
 
+/// A job is there: what was refused or not answered before is over.
+pub(super) fn under_way(s: &mut ExtractRefreshStatus) {
+    if let Some(owed) = &mut s.owed {
+        (owed.refusals, owed.refused) = (0, None);
+    }
+}
+
 /// A start got no answer, and no job is seen: at once the first time, since an answer may be lost on the way, then 15 s, growing to 30 min. No try is
 /// counted.
 pub(super) fn unanswered(p: &Pass, s: &mut ExtractRefreshStatus) {

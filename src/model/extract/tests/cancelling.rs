@@ -3,20 +3,20 @@
 use super::*;
 use crate::api::Outcome;
 
-/// Started, and as far as Tableau has it.
-fn submitted() -> Bench {
+/// It runs since then.
+fn running() -> (Bench, Timestamp) {
     let mut bench = Bench::any();
     bench.completes("a");
     bench.posts();
     bench.answered(Answer::Job("job-1".into()));
-    bench
+    let started = bench.now();
+    bench.job("job-1", JobStatus::InProgress, Some(started));
+    (bench, started)
 }
 
 #[test]
 fn a_job_that_runs_too_long_is_cancelled_and_that_is_a_failed_try() {
-    let mut bench = submitted();
-    let started = bench.now();
-    bench.job("job-1", JobStatus::InProgress, Some(started));
+    let (mut bench, started) = running();
     bench.wait(7199);
     assert_eq!(bench.rest(), Step::Rest);
     bench.wait(1);
@@ -46,9 +46,7 @@ fn a_job_that_runs_too_long_is_cancelled_and_that_is_a_failed_try() {
 
 #[test]
 fn a_job_that_succeeded_before_its_cancel_arrived_counts() {
-    let mut bench = submitted();
-    let started = bench.now();
-    bench.job("job-1", JobStatus::InProgress, Some(started));
+    let (mut bench, started) = running();
     bench.wait(7200);
     bench.pass();
     bench.answered(Answer::CancelSent(Ok(())));

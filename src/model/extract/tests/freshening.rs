@@ -86,15 +86,21 @@ fn an_edit_makes_no_data_younger() {
     assert!(bench.s.marks[0].covered.is_some());
 }
 
-/// What was delivered before the resource was there, and is contained, is the age of the data: an edit that takes it back makes it no younger.
-#[test]
-fn an_edit_of_what_was_delivered_before_makes_no_data_younger() {
+/// Upstream `b` has completed before the resource was there.
+fn delivered_before() -> Bench {
     let mut bench = Bench::any();
     bench.s = ExtractRefreshStatus::default();
     bench.completes("b");
     bench.wait(100);
     bench.o.baseline = Some(bench.now());
     bench.d.refresh_type = RefreshMode::Incremental;
+    bench
+}
+
+/// What was delivered before the resource was there, and is contained, is the age of the data: an edit that takes it back makes it no younger.
+#[test]
+fn an_edit_of_what_was_delivered_before_makes_no_data_younger() {
+    let mut bench = delivered_before();
     bench.rest();
     bench.completes("a");
     bench.refreshes("job-1");
@@ -109,12 +115,7 @@ fn an_edit_of_what_was_delivered_before_makes_no_data_younger() {
 /// Nothing of what was delivered before the resource was there is owed: the age does not wait for it.
 #[test]
 fn what_was_delivered_before_holds_no_age_back() {
-    let mut bench = Bench::any();
-    bench.s = ExtractRefreshStatus::default();
-    bench.completes("b");
-    bench.wait(5);
-    bench.o.baseline = Some(bench.now());
-    bench.d.refresh_type = RefreshMode::Incremental;
+    let mut bench = delivered_before();
     bench.d.upstreams[1].refresh_type = Some(RefreshType::Full);
     bench.rest();
     bench.completes("a");
